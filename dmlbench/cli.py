@@ -1,0 +1,335 @@
+"""Floor 7: words to commands; every import stands inside its branch, and errors are printed here alone.
+
+Exit status: 0 done; 1 an accident, or a method that failed; 2 a mistake that the user can mend; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dmlbench.errors import UserError, suggest
+
+if TYPE_CHECKING:
+    from dmlbench.launch import Outcome
+
+HELP = """\
+dmlbench: deep metric learning methods, compared fairly.
+
+  dmlbench train  loss=softtriple dataset=cub         one run, one row
+  dmlbench sweep  dataset=cub seed=0,1,2              the seven losses and the untrained trunk, then their table
+  dmlbench table  [runs...] --format latex            rows -> fair comparison tables
+  dmlbench data   check NAME [dataset.root=...]       count, verify, find unreadable and duplicate images
+  dmlbench list   losses | datasets | trunks | protocols | samplers | optimizers | sweeps
+
+dmlbench COMMAND --help tells more of one.
+"""
+
+TRAIN_HELP = """\
+dmlbench train [KEY=VALUE...]: one run, one row.
+
+  dmlbench train loss=softtriple dataset=cub
+  dmlbench train loss=triplet loss.make.margin=0.1 protocol.epochs=20 seed=1
+  dmlbench train loss=mine --config-dir my_conf       your own loss/mine.yaml, with your own code
+  dmlbench train -m loss=triplet,arcface seed=0,1     several runs, one after the other
+
+  dataset= trunk= loss= protocol= sampler= optimizer=   choose a file of conf/ (`dmlbench list` shows them)
+  dataset.KEY= trunk.KEY= loss.KEY= protocol.KEY=       change a value in it; unknown keys are refused
+  seed=0  device=auto|cpu|cuda  workers=auto|N  paths.data=data  paths.runs=runs
+
+  --cfg job          print the composed configuration and stop
+  --config-dir DIR   look for configuration files in DIR too
+  -m, --multirun     run every combination of comma-separated values
+
+A finished run is skipped; one that was killed goes on from its last checkpoint.
+"""
+
+SWEEP_HELP = """\
+dmlbench sweep [KEY=VALUE,VALUE...]: every combination of comma-separated values, then their table.
+
+  dmlbench sweep                                      the seven losses and the untrained trunk on the embedded data set
+  dmlbench sweep dataset=cub seed=0,1,2               three seeds of each
+  dmlbench sweep loss=mine,arcface --config-dir my_conf
+
+Everything `dmlbench train --help` tells holds here too. Without loss= the sweep runs conf/sweep/seven.yaml; the
+untrained trunk is always added. The same command again skips what is done, goes on with what broke off, and tries
+again what met an accident; started twice at once, the two share the work. The table is printed and written as
+markdown, LaTeX and CSV to RUNS/tables/.
+"""
+
+TABLE_HELP = """\
+dmlbench table [PLACE...] [vary=loss] [--format FORMAT]: rows -> fair comparison tables.
+
+  dmlbench table                                      every row under runs/
+  dmlbench table runs/cub --format latex
+  dmlbench table --format csv > results.csv
+
+  PLACE              a folder that holds runs, or a row.json (default: runs)
+  vary=AXIS          what may differ between two lines of a table (default: loss)
+  --format FORMAT    markdown, latex or csv (default: markdown)
+
+Rows stand in one table only where everything but the loss and the seed is equal; what differs makes another table.
+"""
+
+DATA_HELP = """\
+dmlbench data check NAME [KEY=VALUE...]: count, verify, find unreadable and duplicate images.
+
+  dmlbench data check cub
+  dmlbench data check folder dataset.root=photos dataset.split=half_per_class
+
+  --config-dir DIR   look for configuration files in DIR too
+"""
+
+LIST_HELP = """\
+dmlbench list GROUP: what can be named on the command line.
+
+  dmlbench list losses
+  dmlbench list trunks --config-dir my_conf
+
+GROUP is one of losses, datasets, trunks, protocols, samplers, optimizers, sweeps.
+"""
+
+HELPS = {"train": TRAIN_HELP, "sweep": SWEEP_HELP, "table": TABLE_HELP, "data": DATA_HELP, "list": LIST_HELP}
+HELP_WORDS = ("--help", "-h", "help")
+
+
+def run(words: Sequence[str]) -> int:
+    """Run one command line.
+
+    Args:
+        words: what was typed after `dmlbench`.
+
+    Returns:
+        The exit status.
+    """
+    command, rest = (words[0], list(words[1:])) if words else ("--help", [])
+    if command in HELP_WORDS:
+        print(HELPS.get(rest[0], HELP) if rest else HELP, end="")
+        return 0
+    if command == "--version":
+        from dmlbench import __version__
+
+        print(f"dmlbench {__version__}")
+        return 0
+    try:
+        if command not in COMMANDS:
+            raise UserError(f"dmlbench has no command '{command}'{suggest(command, COMMANDS)}")
+        if any(word in ("--help", "-h") for word in rest):
+            print(HELPS[command], end="")
+            return 0
+        return COMMANDS[command](rest)
+    except UserError as mistake:
+        _complain(str(mistake))
+        return 2
+    except KeyboardInterrupt:
+        _complain("interrupted; the same command goes on from the last checkpoint")
+        return 130
+    except BrokenPipeError:  # the reader of our output has left, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _complain(sentence: str) -> None:
+    print(f"dmlbench: {sentence}", file=sys.stderr)
+
+
+def train(words: list[str]) -> int:
+    """`dmlbench train`: every job of the words, waiting for one that another process is at."""
+    return _status(_launched(words, wait=True, each=_say_end))
+
+
+def sweep(words: list[str]) -> int:
+    """`dmlbench sweep`: every job, then the table of their rows."""
+    words = sweep_words(words)
+    outcomes = _launched(words, wait=False, each=_say_end)
+    if any(outcome.status == "busy" for outcome in outcomes):
+        print("waiting for the runs that another process is at")
+        outcomes = _launched(words, wait=True, each=lambda outcome: None)
+    folders = [outcome.folder for outcome in outcomes if outcome.row is not None and outcome.folder is not None]
+    if folders:
+        _write_tables(folders)
+    return _status(outcomes)
+
+
+def sweep_words(words: list[str]) -> list[str]:
+    """The words of a sweep as Hydra's: multirun, the seven losses unless others are named, and always the untrained trunk."""
+    words = ["--multirun", *(word for word in words if word not in ("-m", "--multirun"))]
+    losses = [word for word in words if word.startswith("loss=")]
+    if losses:
+        named = losses[-1].removeprefix("loss=").split(",")
+        if "untrained" not in named and named[0].isidentifier():
+            words[words.index(losses[-1])] = ",".join(["loss=untrained", *named])
+    elif not any(word.lstrip("+").startswith("sweep=") for word in words):
+        words.insert(1, "sweep=seven")
+    return words
+
+
+def _launched(words: list[str], wait: bool, each: Callable[[Outcome], None]) -> list[Outcome]:
+    """Run the jobs of some words, Hydra's and OmegaConf's errors reworded into one sentence each.
+
+    Returns:
+        An outcome a job; none where Hydra only printed something, as for `--cfg job`.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints a traceback and leaves with status 1
+    sys.path.insert(0, os.getcwd())  # a console script would not find the user's own mine.py
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from dmlbench.launch import launch
+    from dmlbench.mistakes import reword
+
+    try:
+        return launch(words, wait, tell=_say_once(), each=each)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise reword(error, words) from error
+
+
+def _say_once() -> Callable[[str], None]:
+    """A printer that leaves out what it printed before: the jobs of a sweep share most of what they announce."""
+    said: set[str] = set()
+
+    def say(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            print(line, flush=True)
+
+    return say
+
+
+def _say_end(outcome: Outcome) -> None:
+    if outcome.row is not None and outcome.row.ok:
+        numbers = "  ".join(
+            f"{name} {outcome.row[column]:.1%}"
+            for name, column in (("R@1", "recall_at_1"), ("MAP@R", "map_at_r"))
+            if isinstance(outcome.row.get(column), float)
+        )
+        said = "already done" if outcome.status == "skipped" else f"done in {outcome.row['train_seconds']:.0f} s of training"
+        print(f"{outcome.job}: {numbers}  ({said}: {outcome.folder})", flush=True)
+    elif outcome.row is not None:
+        print(f"{outcome.job}: failed: {outcome.row['reason']}  ({outcome.folder})", flush=True)
+    elif outcome.status == "busy":
+        print(f"{outcome.job}: another process is at it")
+    else:
+        sys.stdout.flush()
+        _complain(f"{outcome.job}: {outcome.error}" if outcome.status == "accident" else str(outcome.error))
+
+
+def _status(outcomes: Sequence[Outcome]) -> int:
+    if any(outcome.status == "accident" or (outcome.row is not None and not outcome.row.ok) for outcome in outcomes):
+        return 1
+    return 2 if any(outcome.status == "mistake" for outcome in outcomes) else 0
+
+
+def _write_tables(folders: Sequence[Path]) -> None:
+    """Print the table of these runs, and write it in every format beside them."""
+    from dmlbench.render import FORMATS, render
+    from dmlbench.rows import find_rows, read_row, write_text
+    from dmlbench.table import compare
+
+    rows = [read_row(path) for path in find_rows(*folders)]
+    tables = compare(rows)
+    place = folders[0].parents[2] / "tables" / f"{rows[0]['dataset']}-{rows[0]['fingerprint']}"
+    for name, suffix in FORMATS.items():
+        write_text(place.with_suffix(suffix), render(tables, name))
+    print()
+    print(render(tables, "markdown"))
+    print(f"rows      {len(rows)}, each a row.json under {folders[0].parents[1]}")
+    for name, suffix in FORMATS.items():
+        print(f"{name:9} {place.with_suffix(suffix)}")
+
+
+def table(words: list[str]) -> int:
+    """`dmlbench table`: rows to tables."""
+    from dmlbench.render import render
+    from dmlbench.rows import find_rows, read_row
+    from dmlbench.table import compare
+
+    chosen, vary, places = "markdown", "loss", []
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name == "--format":
+            chosen = value if equals else next(rest, "")
+        elif name == "vary" and equals:
+            vary = value
+        elif word.startswith("-") or equals:
+            raise UserError(f"dmlbench table does not know '{word}'{suggest(name, ['--format', 'vary=', '--help'])}")
+        else:
+            places.append(Path(word))
+    for place in places:
+        if not place.exists():
+            raise UserError(f"{place} does not exist; name a folder that holds runs, such as runs")
+    rows = [read_row(path) for path in find_rows(*(places or [Path("runs")]))]
+    print(render(compare(rows, vary), chosen), end="")
+    return 0
+
+
+def data(words: list[str]) -> int:
+    """`dmlbench data check NAME`: read every image and say what is there."""
+    config_dir, words = _config_dir(words)
+    if not words or words[0] != "check":
+        word = words[0] if words else ""
+        raise UserError(f"dmlbench data does not know '{word}'; use `dmlbench data check NAME`")
+    if len(words) < 2 or "=" in words[1]:
+        raise UserError("dmlbench data check needs the name of a data set; `dmlbench list datasets` shows them")
+    sys.path.insert(0, os.getcwd())
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from dmlbench.data.check import report
+    from dmlbench.launch import compose, data_of
+    from dmlbench.mistakes import reword
+
+    overrides = [f"dataset={words[1]}", *words[2:]]
+    try:
+        dataset, split = data_of(*compose(overrides, config_dir))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise reword(error, overrides) from error
+    for line in report(dataset.label, split):
+        print(line)
+    return 0
+
+
+def list_(words: list[str]) -> int:
+    """`dmlbench list GROUP`: the words that can be typed, and what each stands for."""
+    import textwrap
+
+    from dmlbench.configs import GROUPS, entries
+
+    config_dir, words = _config_dir(words)
+    group = words[0] if words else ""
+    group = next((name for name, folder in GROUPS.items() if group in (name, folder)), group)
+    if group not in GROUPS:
+        raise UserError(f"dmlbench list does not know '{group}'{suggest(group, GROUPS)}")
+    found = list(entries(GROUPS[group], Path(config_dir) if config_dir else None))
+    width = max(len(name) for name, _ in found) + 2
+    for name, opening in found:
+        print(textwrap.fill(opening, 110, initial_indent=name.ljust(width), subsequent_indent=" " * width))
+    return 0
+
+
+def _config_dir(words: list[str]) -> tuple[str | None, list[str]]:
+    """Take `--config-dir DIR` or `--config-dir=DIR` out of the words."""
+    rest, found = [], None
+    remaining = iter(words)
+    for word in remaining:
+        name, equals, value = word.partition("=")
+        if name == "--config-dir":
+            found = value if equals else next(remaining, "")
+            if not Path(found).is_dir():
+                raise UserError(f"--config-dir {found} is no folder")
+        else:
+            rest.append(word)
+    return found, rest
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": train,
+    "sweep": sweep,
+    "table": table,
+    "data": data,
+    "list": list_,
+}

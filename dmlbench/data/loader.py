@@ -1,0 +1,125 @@
+"""From files to batches: decode, resize, crop; each image's crop is drawn from a stream of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from dmlbench.data.images import read_image
+from dmlbench.plan import Protocol
+from dmlbench.randomness import seed_of, torch_stream
+
+# Decoded images of a small data set are kept in memory; a larger one is decoded anew, by several processes.
+MEMORY_BYTES = 512 * 2**20
+
+Item = tuple[int, int]  # an image's id, and the seed of its crop
+Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 (B, 3, H, W) and ids, int64 (B,)
+
+
+def training_crop(protocol: Protocol) -> v2.Transform:
+    """The protocol's random crop and flip, on an image that was resized before."""
+    crops = {
+        "random_resized": v2.RandomResizedCrop(
+            protocol.image_px, scale=protocol.crop_scale, ratio=protocol.crop_ratio, antialias=True
+        ),
+        "random": v2.RandomCrop(protocol.image_px),
+        "center": v2.CenterCrop(protocol.image_px),
+    }
+    crop = crops[protocol.train_crop]
+    return v2.Compose([crop, v2.RandomHorizontalFlip(0.5)]) if protocol.flip else crop
+
+
+class ImageFiles(Dataset[tuple[torch.Tensor, int]]):
+    """Images by id, resized so that the shorter side is the protocol's, then cropped.
+
+    Args:
+        paths: of every image, by id.
+        protocol: its resize, crop and flip.
+        training: crop at random, from each item's own seed; else at the centre.
+        keep: keep decoded images in memory.
+    """
+
+    def __init__(self, paths: Sequence[Path], protocol: Protocol, training: bool, keep: bool) -> None:
+        self.paths = paths
+        self.resize = v2.Resize(protocol.resized_px, antialias=True)
+        self.crop = training_crop(protocol) if training else v2.CenterCrop(protocol.image_px)
+        self.kept: dict[int, torch.Tensor] | None = {} if keep else None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, item: Item) -> tuple[torch.Tensor, int]:
+        image_id, seed = item
+        with torch_stream(seed):
+            return self.crop(self._resized(image_id)), image_id
+
+    def _resized(self, image_id: int) -> torch.Tensor:
+        if self.kept is not None and image_id in self.kept:
+            return self.kept[image_id]
+        image = self.resize(read_image(self.paths[image_id]))
+        if self.kept is not None:
+            self.kept[image_id] = image
+        return image
+
+
+class Batches:
+    """The batches of a split's images under a protocol, for training and for embedding.
+
+    Args:
+        paths: of every image, by id.
+        protocol: crop and sizes.
+        workers: processes that load; -1 for as many as the images' number asks for.
+        pin_memory: for a CUDA device.
+    """
+
+    def __init__(self, paths: Sequence[Path], protocol: Protocol, workers: int = 0, pin_memory: bool = False) -> None:
+        self.paths = paths
+        self.protocol = protocol
+        self.pin_memory = pin_memory
+        # 4 / 3 is a photo's usual shape
+        small = len(paths) * protocol.resized_px**2 * 3 * 4 / 3 <= MEMORY_BYTES
+        self.workers = (0 if small else os.cpu_count() or 1) if workers < 0 else workers
+        self.keep = small and self.workers == 0
+        self._training = ImageFiles(paths, protocol, training=True, keep=self.keep)
+        self._test = ImageFiles(paths, protocol, training=False, keep=self.keep)
+        self._test.kept = self._training.kept  # both hold the same resized images
+
+    def training(self, plan_of_ids: Iterator[Sequence[int]], seed: int, first: int = 0) -> Iterator[Batch]:
+        """Randomly cropped batches.
+
+        Args:
+            plan_of_ids: the ids of each batch, one batch after the other.
+            seed: the run's.
+            first: the number of the first batch; a crop depends on seed, batch and position in it alone.
+        """
+        batches = (
+            [(int(image_id), seed_of(seed, "augment", step, position)) for position, image_id in enumerate(ids)]
+            for step, ids in enumerate(plan_of_ids, start=first)
+        )
+        yield from self._load(self._training, batches)
+
+    def test(self, ids: Sequence[int]) -> Iterator[Batch]:
+        """Centre-cropped batches of the images with these ids, in their order."""
+        size = self.protocol.batch_size
+        batches = ([(int(image_id), 0) for image_id in ids[start : start + size]] for start in range(0, len(ids), size))
+        yield from self._load(self._test, batches)
+
+    def _load(self, files: ImageFiles, batches: Iterator[list[Item]]) -> Iterator[Batch]:
+        # The workers fork: a launcher that runs jobs in processes of its own allows no other start.
+        yield from DataLoader(
+            files,
+            batch_sampler=batches,
+            num_workers=self.workers,
+            collate_fn=_collate,
+            pin_memory=self.pin_memory,
+            multiprocessing_context="fork" if self.workers else None,
+        )
+
+
+def _collate(items: list[tuple[torch.Tensor, int]]) -> Batch:
+    return torch.stack([image for image, _ in items]), torch.tensor([image_id for _, image_id in items])

@@ -1,0 +1,67 @@
+"""Floor 4: images to embeddings, with the trained model as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from tqdm import tqdm
+
+from dmlbench.data.loader import Batches
+from dmlbench.errors import MethodFailure
+from dmlbench.trunks.embedder import Embedder
+
+# Embeddings whose mean pairwise distance (1 - cosine) lies below this are one point, up to the rounding of float32.
+COLLAPSED = 1e-6
+
+
+@torch.no_grad()
+def embed(model: Embedder, batches: Batches, ids: Sequence[int], device: str, precision: str) -> torch.Tensor:
+    """Embed images, centre-cropped.
+
+    Args:
+        model: on `device`.
+        batches: loads the images.
+        ids: of the images, N of them.
+        device: `cpu` or `cuda`.
+        precision: `fp32` or `bf16`.
+
+    Returns:
+        float32 `(N, D)` on the CPU, of unit length.
+    """
+    model.eval()
+    parts = []
+    with tqdm(total=len(ids), disable=None, unit="image", desc="embed", leave=False) as bar:
+        for images, _ in batches.test(ids):
+            moved = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+            with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"):
+                parts.append(model(moved).float().cpu())
+            bar.update(len(images))
+    return torch.cat(parts)
+
+
+def refuse_collapse(embeddings: torch.Tensor) -> None:
+    """Refuse embeddings that are all one point, or not finite.
+
+    Args:
+        embeddings: float32 `(N, D)`, of unit length.
+
+    Raises:
+        MethodFailure: says which.
+    """
+    broken = torch.nonzero(~torch.isfinite(embeddings).all(1)).flatten().tolist()
+    if broken:
+        raise MethodFailure(f"{len(broken)} of {len(embeddings)} embeddings are not finite (first: line {broken[0]})")
+    # For unit vectors the mean of 1 - cosine over all pairs is 1 - |mean|^2.
+    spread = 1 - embeddings.double().mean(0).square().sum().item()
+    if spread < COLLAPSED:
+        raise MethodFailure(f"the embedding collapsed: the mean distance (1 - cosine) of two images is {spread:.1e}")
+
+
+def save_embeddings(file: Path, embeddings: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor) -> None:
+    """Write embeddings float32 `(N, D)`, labels and ids int64 `(N,)` as safetensors, by rename."""
+    temporary = file.with_name(f".{file.name}.tmp")
+    save_file({"embeddings": embeddings.contiguous(), "labels": labels, "ids": ids}, temporary)
+    temporary.replace(file)

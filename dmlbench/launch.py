@@ -1,0 +1,355 @@
+"""Floor 6: the only entry of Hydra: composes a plan, takes the run folder's lock, skips what is done, writes the row."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import hydra
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from dmlbench import experiment
+from dmlbench.build import build, check, source_sha256
+from dmlbench.configs import conf_dir
+from dmlbench.data.check import readable
+from dmlbench.data.split import FACTS, Split
+from dmlbench.errors import UserError, suggest
+from dmlbench.plan import Dataset, Method, Plan, Protocol, Scalar, Trunk, flatten, typed
+from dmlbench.rows import ROW_FILE, Row, read_row, write_row
+from dmlbench.train import CHECKPOINT
+from dmlbench.trunks.weights import sha256, weights_file
+
+LOCK = ".lock"
+ERROR = "error.txt"
+TOP = ("dataset", "trunk", "loss", "sampler", "optimizer", "protocol", "seed", "device", "workers", "paths")
+
+Status = Literal["done", "skipped", "busy", "mistake", "accident"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one job ended.
+
+    Args:
+        status: `done` and `skipped` have a row; `busy`: another process is running it; `mistake`: the user can mend it;
+            `accident`: it is tried again by the same command.
+        job: what it was, for print.
+        folder: the run's, where the plan could be made.
+        row: where there is one.
+        error: one sentence, of a mistake or an accident.
+    """
+
+    status: Status
+    job: str
+    folder: Path | None = None
+    row: Row | None = None
+    error: str | None = None
+
+
+def launch(
+    words: Sequence[str],
+    wait: bool,
+    tell: Callable[[str], None],
+    each: Callable[[Outcome], None],
+) -> list[Outcome]:
+    """Hand words to Hydra and run the jobs it makes of them, one after the other.
+
+    Args:
+        words: overrides and flags of Hydra's grammar, such as `loss=triplet`, `--cfg job`, `--multirun`.
+        wait: wait for a run that another process is at; else it is `busy`.
+        tell: prints a line.
+        each: called with every job's outcome as it ends.
+
+    Returns:
+        An outcome a job; none where Hydra only printed something (`--cfg`).
+
+    Raises:
+        HydraException, OmegaConfBaseException: the words do not compose.
+    """
+    outcomes: list[Outcome] = []
+
+    @hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")
+    def job(cfg: DictConfig) -> None:
+        outcomes.append(run_job(cfg, HydraConfig.get().runtime.choices, wait, tell))
+        each(outcomes[-1])
+
+    GlobalHydra.instance().clear()
+    before, sys.argv = sys.argv, ["dmlbench", *words]
+    try:
+        job()
+    finally:
+        sys.argv = before
+    return outcomes
+
+
+def run_job(cfg: DictConfig, choices: Mapping[str, str], wait: bool, tell: Callable[[str], None]) -> Outcome:
+    """Run one composed configuration; never raises but on an interrupt, so that a failing job stops no other."""
+    name, folder = f"loss={choices['loss']} seed={cfg.get('seed')}", None
+    try:
+        plan, split = prepare(cfg, choices)
+        folder = plan.folder
+        return _run_locked(name, plan, split, wait, tell)
+    except UserError as mistake:
+        return Outcome("mistake", name, folder, error=str(mistake))
+    except Exception as accident:
+        where = ""
+        if folder is not None and folder.is_dir():
+            (folder / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
+            where = f" (see {folder / ERROR})"
+        sentence = f"{type(accident).__name__}: {str(accident).splitlines()[0] if str(accident) else ''}{where}"
+        return Outcome("accident", name, folder, error=sentence)
+
+
+def _run_locked(name: str, plan: Plan, split: Split, wait: bool, tell: Callable[[str], None]) -> Outcome:
+    folder = plan.folder
+    with locked(folder, wait, tell) as ours:
+        if not ours:
+            return Outcome("busy", name, folder)
+        done_before = (folder / ROW_FILE).is_file()
+        if done_before:
+            row = read_row(folder / ROW_FILE)
+        else:
+            for line in announcement(plan, split):
+                tell(line)
+            row = experiment.run(plan, split)
+            write_row(folder, row)
+        for leftover in (CHECKPOINT, ERROR):  # the row is there: neither is needed again
+            (folder / leftover).unlink(missing_ok=True)
+        return Outcome("skipped" if done_before else "done", name, folder, row)
+
+
+@contextmanager
+def locked(folder: Path, wait: bool, tell: Callable[[str], None]) -> Iterator[bool]:
+    """Hold the one lock of a run's folder; the system lets go of it when the process ends, however it ends.
+
+    Yields:
+        Whether the lock is ours.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                yield False
+                return
+            tell(f"{folder.name} is being run by another process; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield True
+
+
+def compose(words: Sequence[str], config_dir: str | None = None) -> tuple[DictConfig, Mapping[str, str]]:
+    """Compose a configuration without running anything.
+
+    Args:
+        words: overrides.
+        config_dir: a folder of the user's own configurations.
+
+    Returns:
+        The configuration, and the chosen file of each group.
+    """
+    GlobalHydra.instance().clear()
+    extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = hydra.compose("config", overrides=[*words, *extra], return_hydra_config=True)
+    choices = dict(cfg.hydra.runtime.choices)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg, choices
+
+
+def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Plan, Split]:
+    """From a composed configuration to a checked plan; reads the data set's list, trains nothing.
+
+    Args:
+        cfg: as composed; interpolations are resolved here.
+        choices: the chosen file of each group; its stem is the name.
+
+    Raises:
+        UserError: anything the user can mend: an unknown key, a wrong type, a fact that the files do not confirm, ...
+    """
+    for key in cfg:
+        if key not in TOP:
+            raise UserError(f"{key!s} is not known{suggest(str(key), TOP)}")
+    dataset, split = data_of(cfg, choices)
+    protocol = typed(Protocol, "protocol", {"name": choices["protocol"], **_plain(cfg, "protocol")})
+    method = method_of(cfg, choices["loss"], dataset, protocol)
+    trunk = trunk_of(cfg, choices["trunk"])
+    device = _device(cfg.device)
+    sampler, optimizer = _plain(cfg, "sampler"), _plain(cfg, "optimizer")
+    check("sampler", sampler, positional=3)
+    check("optimizer", optimizer, positional=1)
+    precision = "bf16" if device == "cuda" and protocol.mixed_precision else "fp32"
+    shared = shared_columns(cfg, choices, dataset, split, trunk, protocol, precision)
+    plan = Plan(
+        dataset=dataset,
+        trunk=trunk,
+        method=method,
+        protocol=protocol,
+        sampler=sampler,
+        optimizer=optimizer,
+        seed=_whole("seed", cfg.seed),
+        shared=shared,
+        runs=Path(cfg.paths.runs),
+        device=device,
+        precision=precision,
+        workers=-1 if cfg.workers == "auto" else _whole("workers", cfg.workers),
+    )
+    return plan, split
+
+
+def data_of(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Dataset, Split]:
+    """The data set and its split, verified against the declared facts; unknown facts are filled in, in `cfg` too."""
+    with open_dict(cfg.dataset):
+        if cfg.dataset.get("name") is None:
+            root = _plain(cfg, "dataset").get("root")
+            cfg.dataset.name = Path(root).resolve().name if root else choices["dataset"]
+        if cfg.dataset.get("label") is None:
+            cfg.dataset.label = cfg.dataset.name
+    dataset = typed(Dataset, "dataset", _plain(cfg, "dataset"))
+    split = build(f"dataset/{dataset.name}", dataset.make)
+    split = readable(split, dataset.on_unreadable, Path(cfg.paths.data) / "checked")
+    split.verify(dataset.name, {fact: getattr(dataset, fact) for fact in FACTS})
+    with open_dict(cfg.dataset):
+        cfg.dataset.update(split.facts)
+    return replace(dataset, **split.facts), split
+
+
+def method_of(cfg: DictConfig, name: str, dataset: Dataset, protocol: Protocol) -> Method:
+    """The method, its constructor's arguments checked, and its own source file digested."""
+    place = f"loss/{name}"
+    values = _plain(cfg, "loss")
+    method = typed(Method, "loss", {"label": name, **values, "name": name})
+    if method.make is None:
+        return method
+    check("loss.make", method.make)
+    if method.miner is not None:
+        check("loss.miner", method.miner)
+    facts = {
+        "num_classes": (dataset.train_classes, f"{dataset.name} has {{}} training classes", "dataset.train_classes"),
+        "embedding_size": (
+            protocol.embedding_dim,
+            "the protocol's embedding has {} dimensions",
+            "protocol.embedding_dim",
+        ),
+    }
+    for argument, (fact, sentence, source) in facts.items():
+        given = method.make.get(argument, fact)
+        if given != fact:
+            raise UserError(f"{place}: {argument} is {given} but {sentence.format(fact)}; use ${{{source}}}")
+    return replace(method, source_sha256=source_sha256("loss.make", method.make, method.miner))
+
+
+def trunk_of(cfg: DictConfig, name: str) -> Trunk:
+    """The trunk, its constructor's arguments checked, and its weights digested."""
+    trunk = typed(Trunk, "trunk", {"label": name, **_plain(cfg, "trunk"), "name": name})
+    check("trunk.make", trunk.make)
+    file = weights_file(f"trunk/{name}", trunk.weights, trunk.make.get("architecture"))
+    return replace(trunk, weights_sha256=sha256(file) if file else None)
+
+
+def shared_columns(
+    cfg: DictConfig,
+    choices: Mapping[str, str],
+    dataset: Dataset,
+    split: Split,
+    trunk: Trunk,
+    protocol: Protocol,
+    precision: str,
+) -> dict[str, Scalar]:
+    """What two compared rows must agree in; paths, labels, workers and the method are left out."""
+    columns: dict[str, Scalar] = {
+        "dataset": dataset.name,
+        "split_digest": split.digest,
+        "split_seed": dataset.split_seed,
+        "split_rule": dataset.split,
+        "trunk": trunk.name,
+        "trunk_weights_sha256": trunk.weights_sha256,
+        "trunk_source_sha256": source_sha256("trunk.make", trunk.make),
+        **dict(flatten("trunk_make", trunk.make)),
+        "trunk_mean": str(list(trunk.mean)),
+        "trunk_std": str(list(trunk.std)),
+        "trunk_channel_order": trunk.channel_order,
+        "trunk_input_range": trunk.input_range,
+        "protocol": protocol.name,
+        "precision": precision,
+    }
+    for spec in fields(protocol):
+        if spec.name != "name":
+            columns |= flatten(f"protocol_{spec.name}", getattr(protocol, spec.name))
+    columns["protocol_resize_px"] = protocol.resized_px  # given or following the crop, it is the same protocol
+    for group in ("sampler", "optimizer"):
+        columns[group] = choices[group]
+        columns[f"{group}_source_sha256"] = source_sha256(group, _plain(cfg, group))
+        columns |= flatten(group, _with_method_unresolved(cfg, group))
+    return columns
+
+
+def _with_method_unresolved(cfg: DictConfig, group: str) -> dict[str, Any]:
+    """A group's values, where an interpolation into the method keeps its text: it is the method's own business."""
+    written = OmegaConf.to_container(cfg[group], resolve=False)
+    resolved = _plain(cfg, group)
+    assert isinstance(written, dict)
+    ours = {str(k): v for k, v in written.items() if isinstance(v, str) and re.search(r"\$\{\.*loss\.", v)}
+    return {**resolved, **ours}
+
+
+def _plain(cfg: DictConfig, group: str) -> dict[str, Any]:
+    container = OmegaConf.to_container(cfg[group], resolve=True, throw_on_missing=True)
+    if not isinstance(container, dict):
+        raise UserError(f"{group} is {container!r}; it needs a mapping, as in conf/{group}/")
+    return {f"{key!s}": value for key, value in container.items()}
+
+
+def _device(device: str) -> str:
+    available = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    if device == "auto":
+        return available[-1]
+    if device not in available:
+        raise UserError(f"device is {device!r}; this machine has {' and '.join(available)}, and auto takes the best")
+    return device
+
+
+def _whole(place: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise UserError(f"{place} is {value!r}, but a whole number from 0 on is needed")
+    return value
+
+
+def announcement(plan: Plan, split: Split) -> list[str]:
+    """A few lines that say what will run."""
+    facts, protocol, method = split.facts, plan.protocol, plan.method
+    own = f", {method.samples_per_class} images a class" if "m_per_class" in plan.sampler["_target_"] else ""
+    lr = f", own learning rate {method.lr_scale * protocol.lr:g}" if method.kind == "classification" else ""
+    weights = "from scratch" if plan.trunk.weights == "none" else f"with {Path(plan.trunk.weights).name}"
+    return [
+        f"dataset   {plan.dataset.label}: train {facts['train_images']:,} images of {facts['train_classes']:,} classes; "
+        f"query {facts['query_images']:,} and gallery {facts['gallery_images']:,} images of {facts['test_classes']:,}",
+        f"trunk     {plan.trunk.label} {weights}",
+        f"protocol  {protocol.name} v{protocol.version}: {protocol.epochs} epochs, batch {protocol.batch_size}, "
+        f"{protocol.embedding_dim}-d, crop {protocol.image_px} of {protocol.resized_px} px, "
+        f"{plan.shared['optimizer']} at {protocol.lr:g}, {plan.device} {plan.precision}",
+        *(f"note      {note}" for note in (*split.notes, *_few_images(plan, split))),
+        f"method    {method.label} ({method.kind}{own}{lr})" if method.make else f"method    {method.label}: no training",
+        f"run       {plan.run_id}, seed {plan.seed}, in {plan.folder}",
+    ]
+
+
+def _few_images(plan: Plan, split: Split) -> Iterator[str]:
+    counts = split.frame.loc[split.frame["train"], "label"].value_counts()
+    few = int((counts < plan.method.samples_per_class).sum())
+    if few and "samples_per_class" in plan.sampler:
+        yield (
+            f"{few} training classes have fewer than {plan.method.samples_per_class} images; "
+            "their images repeat within a batch, each with a crop of its own"
+        )

@@ -1,0 +1,136 @@
+"""Trunk, pooling, projection and normalisation as one module: images to embeddings."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dmlbench.build import build
+from dmlbench.errors import UserError
+from dmlbench.plan import Plan, Trunk
+from dmlbench.randomness import seed_of, torch_stream
+from dmlbench.trunks.weights import load_weights, weights_file
+
+Pooling = Literal["avg", "max", "avg+max"]
+
+
+class Embedder(nn.Module):
+    """Images in, L2-normalised embeddings out.
+
+    Args:
+        trunk: float images `(B, 3, H, W)` to a feature map `(B, C, h, w)` or a vector `(B, C)`.
+        convention: the trunk's input convention; the embedder applies it, never the user.
+        pooling: of a feature map.
+        embedding_dim: D of the linear projection; None projects nothing, and D is the trunk's C.
+        freeze_batch_norm: keep the trunk's batch norm in evaluation mode, after every `train()` too.
+        image_px: side of the images, to find C by one trial.
+
+    Attributes:
+        embedding_dim: D of what comes out.
+
+    Raises:
+        UserError: the trunk returns something else than features of `B` images.
+    """
+
+    def __init__(
+        self,
+        trunk: nn.Module,
+        convention: Trunk,
+        pooling: Pooling,
+        embedding_dim: int | None,
+        freeze_batch_norm: bool,
+        image_px: int,
+    ) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.pooling = pooling
+        self.freeze_batch_norm = freeze_batch_norm
+        self.reverse_channels = convention.channel_order == "BGR"
+        scale = 255 / convention.input_range
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
+        self.register_buffer("mean", torch.tensor(convention.mean).view(3, 1, 1) * scale, persistent=False)
+        self.register_buffer("std", torch.tensor(convention.std).view(3, 1, 1) * scale, persistent=False)
+        channels = self._trunk_channels(convention.name, image_px)
+        self.embedding_dim = embedding_dim or channels
+        self.projection = nn.Linear(channels, embedding_dim) if embedding_dim else nn.Identity()
+
+    def _trunk_channels(self, name: str, image_px: int) -> int:
+        mode = self.trunk.training
+        self.trunk.eval()
+        with torch.no_grad():
+            features = self.trunk(torch.zeros(2, 3, image_px, image_px))
+        self.trunk.train(mode)
+        if not isinstance(features, torch.Tensor) or features.ndim not in (2, 4) or len(features) != 2:
+            got = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
+            raise UserError(f"trunk/{name} returned {got} for 2 images; it must return (2, C, h, w) or (2, C)")
+        return features.shape[1]
+
+    def train(self, mode: bool = True) -> Embedder:
+        """Set the training mode; frozen batch norm stays in evaluation mode."""
+        super().train(mode)
+        if self.freeze_batch_norm:
+            for module in self.trunk.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Embed a batch.
+
+        Args:
+            images: uint8 `(B, 3, H, W)`, RGB.
+
+        Returns:
+            float32 `(B, D)`, of unit length.
+        """
+        if self.reverse_channels:
+            images = images.flip(1)
+        features = self.trunk((images.float() - self.mean) / self.std)
+        return functional.normalize(self.projection(pool(features, self.pooling)).float())
+
+
+def pool(features: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """Pool a feature map over its places.
+
+    Args:
+        features: `(B, C, h, w)`, or `(B, C)`, which is left as it is.
+        pooling: `avg`, `max`, or `avg+max`: their sum, as in Proxy-Anchor's code.
+
+    Returns:
+        `(B, C)`.
+    """
+    if features.ndim == 2:
+        return features
+    average = features.mean((2, 3))
+    if pooling == "avg":
+        return average
+    return features.amax((2, 3)) + (average if pooling == "avg+max" else 0)
+
+
+def embedder_of(plan: Plan) -> Embedder:
+    """Build a plan's embedder: trunk with its weights, and a projection unless the method trains nothing.
+
+    Trunk and projection are initialised from streams of their own, so that every method starts from the same weights.
+    """
+    place = f"trunk/{plan.trunk.name}"
+    with torch_stream(seed_of(plan.seed, "initialise trunk")):
+        trunk = build(place, plan.trunk.make)
+    if not isinstance(trunk, nn.Module):
+        raise UserError(f"{place}: {plan.trunk.make['_target_']} made {type(trunk).__name__}; a trunk is a torch.nn.Module")
+    file = weights_file(place, plan.trunk.weights, plan.trunk.make.get("architecture"))
+    if file is not None:
+        load_weights(place, trunk, file)
+    protocol = plan.protocol
+    with torch_stream(seed_of(plan.seed, "initialise projection")):
+        return Embedder(
+            trunk,
+            plan.trunk,
+            protocol.pooling,
+            protocol.embedding_dim if plan.method.make is not None else None,
+            protocol.freeze_batch_norm,
+            protocol.image_px,
+        )

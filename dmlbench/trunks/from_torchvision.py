@@ -1,0 +1,39 @@
+"""torchvision's convolutional classifiers without their classifier."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torchvision.models import get_model, list_models
+
+from dmlbench.errors import UserError, suggest
+
+# Where the classifying part of torchvision's models begins, in their order of modules.
+_CLASSIFIER = ("avgpool", "classifier", "fc")
+
+
+class TorchvisionTrunk(nn.Module):
+    """A torchvision model up to its last feature map; parameter names are torchvision's.
+
+    Args:
+        architecture: torchvision's name of a model whose modules are called one after the other up to the pooling:
+            `resnet*`, `mobilenet_v2`, `squeezenet*`, `vgg*`, `densenet*`, ...
+
+    Raises:
+        UserError: torchvision has no such model.
+    """
+
+    def __init__(self, architecture: str) -> None:
+        super().__init__()
+        if architecture not in list_models():
+            raise UserError(f"torchvision has no model '{architecture}'{suggest(architecture, list_models())}")
+        for name, module in get_model(architecture, weights=None).named_children():
+            if name in _CLASSIFIER:
+                break
+            self.add_module(name, module)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images float32 `(B, 3, H, W)`, normalised, to a feature map `(B, C, h, w)`."""
+        for module in self.children():
+            images = module(images)
+        return images

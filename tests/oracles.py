@@ -1,0 +1,108 @@
+"""Retrieval metrics computed slowly and obviously: every pair, every order of a tie, one query after another.
+
+Nothing here imports what it judges. Scores are correctly rounded sums (`math.fsum`) of float64 products, which
+for float32 embeddings are exact, so two scores tie exactly where they are equal. A tie is scored by going
+through every arrangement of relevant and irrelevant items inside its group; all are equally likely, each
+standing for the same number of permutations of the items.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+MOST_ORDERS = 100_000  # per query: beyond that the oracle is the wrong tool
+
+
+def oracle_scores(
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    query_labels: np.ndarray,
+    gallery_labels: np.ndarray,
+    query_ids: np.ndarray,
+    gallery_ids: np.ndarray,
+    ks: Iterable[int],
+) -> dict[str, float]:
+    """Mean metrics over the queries with a relevant item, and the counts they were taken over.
+
+    Args:
+        queries: `(Q, D)`; gallery: `(G, D)`; labels and ids: integers `(Q,)` and `(G,)`.
+        ks: for `recall_at_<k>` and `precision_at_<k>`.
+
+    Returns:
+        Those, `r_precision`, `map_at_r`, and `n_queries`, `n_excluded`, `n_gallery`, `n_tied_queries`.
+    """
+    ks = list(ks)
+    per_query: list[dict[str, float]] = []
+    n_tied = 0
+    for q in range(len(queries)):
+        found = []
+        for g in range(len(gallery)):
+            if int(gallery_ids[g]) == int(query_ids[q]):
+                continue  # the image itself
+            score = math.fsum(queries[q].astype(np.float64) * gallery[g].astype(np.float64))
+            found.append((score, int(gallery_labels[g]) == int(query_labels[q])))
+        n_relevant = sum(relevant for _, relevant in found)
+        if n_relevant == 0:
+            continue
+        groups = tie_groups(found)
+        per_query.append(mean_of([order_scores(order, n_relevant, ks) for order in orders(groups)]))
+        n_tied += tie_matters(groups, n_relevant)
+    means = mean_of(per_query) if per_query else {}
+    return means | {
+        "n_queries": len(per_query),
+        "n_excluded": len(queries) - len(per_query),
+        "n_gallery": len(gallery),
+        "n_tied_queries": n_tied,
+    }
+
+
+def order_scores(order: Sequence[bool], n_relevant: int, ks: Iterable[int]) -> dict[str, float]:
+    """The metrics of one query and one definite order of what it found."""
+    scores: dict[str, float] = {}
+    for k in ks:
+        scores[f"recall_at_{k}"] = float(any(order[:k]))
+        scores[f"precision_at_{k}"] = sum(order[:k]) / k
+    scores["r_precision"] = sum(order[:n_relevant]) / n_relevant
+    precisions = [sum(order[:i]) / i for i in range(1, n_relevant + 1) if order[i - 1]]
+    scores["map_at_r"] = sum(precisions) / n_relevant
+    return scores
+
+
+def tie_groups(found: list[tuple[float, bool]]) -> list[list[bool]]:
+    """Relevance of the items, best score first, those of equal score together."""
+    by_score = sorted(found, key=lambda pair: -pair[0])
+    return [[relevant for _, relevant in group] for _, group in itertools.groupby(by_score, key=lambda pair: pair[0])]
+
+
+def orders(groups: list[list[bool]]) -> Iterator[list[bool]]:
+    """Every order of relevance that breaking the ties can give, each equally likely."""
+    count = math.prod(math.comb(len(group), sum(group)) for group in groups)
+    if count > MOST_ORDERS:
+        raise ValueError(f"{count} orders are too many to go through; use a smaller set")
+    for choice in itertools.product(*[arrangements(len(group), sum(group)) for group in groups]):
+        yield [relevant for group in choice for relevant in group]
+
+
+def arrangements(n: int, r: int) -> Iterator[list[bool]]:
+    """Every way to put r relevant items on n places."""
+    for places in itertools.combinations(range(n), r):
+        yield [place in places for place in range(n)]
+
+
+def tie_matters(groups: list[list[bool]], n_relevant: int) -> bool:
+    """Whether a relevant and an irrelevant item tie for a place among the first R."""
+    start = 0
+    for group in groups:
+        if start < n_relevant and any(group) and not all(group):
+            return True
+        start += len(group)
+    return False
+
+
+def mean_of(scores: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each entry."""
+    return {name: math.fsum(each[name] for each in scores) / len(scores) for name in scores[0]}

@@ -1,0 +1,86 @@
+"""Rows as a run would write them, made up for the tests of tables."""
+
+import hashlib
+from typing import Any
+
+from dmlbench.rows import SCHEMA_VERSION, Row
+
+METRICS = (
+    "recall_at_1",
+    "recall_at_2",
+    "recall_at_4",
+    "recall_at_8",
+    "precision_at_1",
+    "r_precision",
+    "map_at_r",
+)
+DEFAULTS = {
+    "schema_version": SCHEMA_VERSION,
+    "fingerprint": "f" * 16,
+    "status": "ok",
+    "reason": None,
+    "dataset": "digits",
+    "dataset_label": "Digit pairs",
+    "trunk": "convnet",
+    "trunk_label": "ConvNet",
+    "trunk_weights": "none",
+    "trunk_weights_sha256": None,
+    "trunk_width": 32,
+    "loss": "contrastive",
+    "seed": 0,
+    "protocol": "quick",
+    "protocol_version": 1,
+    "protocol_epochs": 6,
+    "protocol_batch_size": 64,
+    "protocol_embedding_dim": 64,
+    "protocol_image_px": 32,
+    "protocol_freeze_batch_norm": False,
+    "protocol_lr": 0.001,
+    "optimizer": "adamw",
+    "optimizer__target_": "torch.optim.AdamW",
+    "optimizer_weight_decay": 0.0001,
+    "sampler": "m_per_class",
+    "sampler_samples_per_class": "${loss.samples_per_class}",
+    "precision": "float32",
+    "split_digest": "0123456789abcdef",
+    "split_seed": 0,
+    "loss_kind": "pair",
+    "loss_samples_per_class": 4,
+    "loss_make_neg_margin": 0.5,
+    "selected_on": "last",
+    "n_queries": 1200,
+    "n_test_classes": 50,
+    "device": "cpu",
+}
+LABELS = {
+    "untrained": "Untrained trunk",
+    "contrastive": "Contrastive",
+    "triplet": "Triplet",
+    "proxy_nca": "Proxy-NCA",
+    "softtriple": "SoftTriple",
+    "multi_similarity": "Multi-Similarity",
+    "cosface": "CosFace",
+    "arcface": "ArcFace",
+}
+
+
+def make_row(score: float = 0.5, **columns: Any) -> Row:
+    """A valid row whose metrics equal `score` unless named; its digest and id follow from method and seed."""
+    row = {**DEFAULTS, **dict.fromkeys(METRICS, score), **columns}
+    row.setdefault("loss_label", LABELS.get(row["loss"], row["loss"]))
+    method = repr(sorted((name, value) for name, value in row.items() if name.startswith("loss")))
+    row.setdefault("method_digest", hashlib.sha256(method.encode()).hexdigest()[:16])
+    row.setdefault("run_id", f"{row['loss']}-{row['method_digest']}-{row['seed']}")
+    if row["status"] == "failed":
+        row |= dict.fromkeys(METRICS)
+    return Row(row)
+
+
+def make_study(**columns: Any) -> list[Row]:
+    """The untrained trunk and three losses, three seeds: a seed adds 0.01 to the score, a loss 0.1."""
+    losses = ("untrained", "contrastive", "triplet", "arcface")
+    return [
+        make_row(0.1 * (i + 1) + 0.01 * seed, **{"loss": loss, "seed": seed, **columns})
+        for i, loss in enumerate(losses)
+        for seed in range(3)
+    ]

@@ -1,0 +1,389 @@
+"""The command line as its user meets it: what it says, what it refuses, and with which status."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dmlbench.cli import COMMANDS, HELPS, run, sweep_words
+from dmlbench.configs import GROUPS, entries
+
+Photos = Callable[..., Path]
+TINY = ("protocol=quick", "trunk=convnet", "protocol.epochs=1", "protocol.batch_size=8", "protocol.embedding_dim=8")
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test works in an empty folder of its own, and leaves the search path as it was."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Photos:
+    """Make a tree root/<class>/<image> of tinted noise."""
+
+    def make(classes: int = 8, per_class: int = 5, root: str = "photos", mode: str = "RGB") -> Path:
+        generator = np.random.default_rng(0)
+        for label in range(classes):
+            folder = tmp_path / root / f"class{label:02}"
+            folder.mkdir(parents=True)
+            colour = generator.integers(0, 256, 3)
+            for k in range(per_class):
+                pixels = np.clip(colour + generator.integers(-50, 51, (24, 24, 3)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).convert(mode).save(folder / f"{k}.png")
+        return tmp_path / root
+
+    return make
+
+
+def folder(root: Path, *words: str) -> list[str]:
+    return ["dataset=folder", f"dataset.root={root}", *TINY, *words]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run a command that must be refused: status 2, one sentence, no traceback, nothing trained."""
+    assert run(words) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    assert "Traceback" not in error
+    assert not list(Path().rglob("row.json"))
+    return error.removeprefix("dmlbench: ").strip()
+
+
+def rows() -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(Path("runs").rglob("row.json"))]
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["help"], ["-h"]])
+def test_help_shows_every_command(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words) == 0
+    text = capsys.readouterr().out
+    assert all(f"dmlbench {command} " in text for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_of_its_own(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    assert capsys.readouterr().out == HELPS[command]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["trian"], "dmlbench has no command 'trian'; did you mean 'train'?"),
+        (["train", "loss=softripple"], "loss=softripple is not known; did you mean 'softtriple'?"),
+        (["train", "dataset=digit"], "dataset=digit is not known; did you mean 'digits'?"),
+        (["train", "losss=arcface"], "losss is not known; did you mean 'loss'?"),
+        (["train", "protocol.epoch=3"], "protocol.epoch is not known; did you mean 'epochs'?"),
+        (["train", "+protocol.epoch=3"], "protocol.epoch is not known; did you mean 'epochs'?"),
+        (["train", "+sead=3"], "sead is not known; did you mean 'seed'?"),
+        (["train", "protocol.epochs=many"], "protocol.epochs is 'many', but a whole number is needed"),
+        (["train", "seed=-1"], "seed is -1, but a whole number from 0 on is needed"),
+        (["train", "loss=triplet", "loss.make.margn=0.1"], "loss.make.margn is not known; did you mean 'margin'?"),
+        (["train", "loss=triplet", "+loss.make.margn=0.1"], "did you mean 'margin'?"),
+        (["train", "loss=triplet", "loss.make.margin=wide"], "loss.make.margin is 'wide', but"),
+        (["train", "loss.lr_scale=fast"], "loss.lr_scale is 'fast', but a number is needed"),
+        (["train", "optimizer.weight_decay=little"], "optimizer.weight_decay is 'little', but"),
+        (["train", "device=tpu"], "device is 'tpu'; this machine has cpu"),
+        (["train", "protocol.batch_size=62"], "no multiple of samples_per_class 4; use 60 or 64"),
+        (["train", "protocol.batch_size=400"], "needs 100 classes, but the training split has 50"),
+        (["train", "dataset=folder"], "dataset.root"),
+        (["train", "dataset=folder", "dataset.root=nowhere"], "nowhere"),
+        (["train", "protocol.epochs"], "'protocol.epochs' cannot be read; write KEY=VALUE"),
+        (["train", "dataset.train_images=1201"], "train_images is declared as 1,201 but the files under"),
+        (["train", "trunk=resnet18", "trunk.weights=IMAGENET1K_V9"], "neither a file nor a published name"),
+        (["table", "nowhere"], "nowhere does not exist"),
+        (["table", "--fromat", "latex"], "dmlbench table does not know '--fromat'; did you mean '--format'?"),
+        (["table"], "no rows"),
+        (["list", "loses"], "dmlbench list does not know 'loses'; did you mean 'losses'?"),
+        (["list", "losses", "--config-dir", "nowhere"], "--config-dir nowhere is no folder"),
+        (["data", "prove", "digits"], "dmlbench data does not know 'prove'"),
+        (["data", "check"], "needs the name of a data set"),
+        (["data", "check", "digit"], "dataset=digit is not known; did you mean 'digits'?"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_status_2(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sentence in refused(capsys, *words)
+
+
+def test_a_run_writes_a_row_that_stands_alone(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "loss=softtriple", *folder(photos())]) == 0
+    said = capsys.readouterr().out
+    [row] = rows()
+    assert row["status"] == "ok"
+    assert (row["dataset"], row["trunk"], row["loss"], row["protocol"]) == ("photos", "convnet", "softtriple", "quick")
+    assert row["loss_make_num_classes"] == row["n_train_classes"] == 4
+    assert row["sampler_samples_per_class"] == "${loss.samples_per_class}"
+    assert row["loss_samples_per_class"] == 4
+    assert 0 <= row["map_at_r"] <= row["recall_at_8"] <= 1
+    assert row["n_queries"] == 20
+    assert row["n_loss_parameters"] == 4 * 10 * 8
+    for part in (
+        "train 20 images of 4 classes",
+        "ConvNet from scratch",
+        "quick v1: 1 epochs",
+        "SoftTriple",
+        row["run_id"],
+    ):
+        assert part in said
+    [place] = {path.parent for path in Path("runs").rglob("row.json")}
+    left = {path.name for path in place.iterdir()}
+    assert left == {"row.json", "history.jsonl", "embeddings.safetensors", "model.pt", ".lock"}
+
+
+def test_a_finished_run_is_skipped_and_said_so(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "loss=contrastive", *folder(photos())]
+    assert run(words) == 0
+    [path] = Path("runs").rglob("row.json")
+    before = path.stat().st_mtime_ns
+    capsys.readouterr()
+    assert run(words) == 0
+    assert "already done" in capsys.readouterr().out
+    assert path.stat().st_mtime_ns == before
+
+
+def test_cfg_prints_the_composed_configuration_and_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "loss=triplet", "--cfg", "job"]) == 0
+    assert "TripletMarginLoss" in capsys.readouterr().out
+    assert not Path("runs").exists() or not rows()
+
+
+def test_a_sweep_runs_the_untrained_trunk_too_and_ends_with_its_table(
+    photos: Photos, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["sweep", "loss=contrastive,arcface", "seed=0,1", *folder(photos())]) == 0
+    said = capsys.readouterr().out
+    assert {(row["loss"], row["seed"]) for row in rows()} == {
+        (loss, seed) for loss in ("untrained", "contrastive", "arcface") for seed in (0, 1)
+    }
+    assert len({row["fingerprint"] for row in rows()}) == 1
+    assert "Untrained trunk" in said
+    written = {path.suffix: path for path in Path("runs/tables").iterdir()}
+    assert set(written) == {".md", ".tex", ".csv"}
+    assert written[".md"].read_text().strip() in said
+
+
+def test_the_same_run_alone_as_a_later_job_of_a_sweep_and_again_gives_equal_rows(photos: Photos) -> None:
+    words = folder(photos())
+    alone = ["train", "loss=softtriple", *words, "paths.runs=alone"]
+    assert subprocess.run([sys.executable, "-m", "dmlbench", *alone], check=False, capture_output=True).returncode == 0
+    assert run(["sweep", "loss=arcface,softtriple", *words]) == 0
+    from dmlbench.rows import find_rows, read_row
+
+    [first] = [read_row(path) for path in find_rows(Path("alone"))]
+    [second] = [row for path in find_rows(Path("runs")) if (row := read_row(path))["loss"] == "softtriple"]
+    assert first.outcome == second.outcome
+
+
+def test_a_job_that_fails_stops_no_other(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+    words = folder(photos(), "protocol.clip_grad_norm=null")
+    Path("bad.py").write_text(
+        "import torch\n\n\nclass Nan(torch.nn.Module):\n"
+        "    def forward(self, embeddings, labels):\n        return embeddings.sum() * float('nan')\n\n\n"
+        "class Crash(torch.nn.Module):\n"
+        "    def forward(self, embeddings, labels):\n        raise RuntimeError('out of luck')\n"
+    )
+    Path("mine/loss").mkdir(parents=True)
+    for name in ("Nan", "Crash"):
+        Path(f"mine/loss/{name.lower()}.yaml").write_text(f"label: {name}\nkind: pair\nmake: {{_target_: bad.{name}}}\n")
+    assert run(["sweep", "loss=nan,crash,contrastive", *words, "--config-dir", "mine"]) == 1
+    output = capsys.readouterr()
+    by_loss = {row["loss"]: row for row in rows()}
+    assert set(by_loss) == {"untrained", "nan", "contrastive"}
+    assert by_loss["nan"]["status"] == "failed"
+    assert by_loss["nan"]["reason"] == "the loss is nan at epoch 1, step 1"
+    assert by_loss["nan"].get("map_at_r") is None
+    assert "--" in output.out
+    assert "out of luck" in output.err
+    [error] = Path("runs").rglob("error.txt")
+    assert error.parent.parent.name == "crash"
+    assert "RuntimeError: out of luck" in error.read_text()
+
+
+def test_a_collapsed_embedding_is_a_failed_row(photos: Photos) -> None:
+    Path("flat.py").write_text(
+        "import torch\n\n\nclass Flat(torch.nn.Module):\n    def forward(self, images):\n"
+        "        return images.mean() * 0 + torch.ones(len(images), 4, requires_grad=True)\n"
+    )
+    Path("mine/trunk").mkdir(parents=True)
+    Path("mine/trunk/flat.yaml").write_text("label: Flat\nmake: {_target_: flat.Flat}\n")
+    words = [word for word in folder(photos()) if word != "trunk=convnet"]
+    assert run(["train", "loss=contrastive", "trunk=flat", *words, "--config-dir", "mine"]) == 1
+    [row] = rows()
+    assert row["status"] == "failed"
+    assert "the embedding collapsed" in row["reason"]
+
+
+def test_editing_the_file_of_ones_own_loss_is_a_new_run(photos: Photos) -> None:
+    source = (
+        "import torch\n\n\nclass Pull(torch.nn.Module):\n    def __init__(self, weight=1.0):\n        super().__init__()\n"
+        "        self.weight = weight\n\n    def forward(self, embeddings, labels):\n"
+        "        same = labels[:, None] == labels[None]\n"
+        "        return self.weight * (embeddings @ embeddings.T)[~same].mean()\n"
+    )
+    Path("mine.py").write_text(source)
+    Path("mine/loss").mkdir(parents=True)
+    Path("mine/loss/pull.yaml").write_text("label: Pull\nkind: pair\nmake: {_target_: mine.Pull, weight: 1.0}\n")
+    words = [sys.executable, "-m", "dmlbench", "train", "loss=pull", "--config-dir", "mine", *folder(photos())]
+    assert subprocess.run(words, check=False, capture_output=True).returncode == 0
+    assert len(rows()) == 1
+    assert subprocess.run(words, check=False, capture_output=True).returncode == 0
+    assert len(rows()) == 1
+    Path("mine.py").write_text(source.replace("~same", "~same & True"))
+    assert subprocess.run(words, check=False, capture_output=True).returncode == 0
+    first, second = rows()
+    assert first["fingerprint"] == second["fingerprint"]
+    assert first["method_digest"] != second["method_digest"]
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "I;16", "1", "P"])
+def test_grey_transparent_16_bit_and_palette_images_are_converted(photos: Photos, mode: str) -> None:
+    root = photos()
+    for path in root.rglob("*.png"):
+        image = Image.open(path)
+        if mode == "I;16":
+            converted = Image.fromarray(np.asarray(image.convert("L"), dtype=np.uint16) * 257)
+        else:
+            converted = image.convert(mode)
+        converted.save(path)
+    assert run(["train", "loss=contrastive", *folder(root)]) == 0
+
+
+def truncated(root: Path) -> Path:
+    path = root / "class01" / "broken.jpg"
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:600])
+    return path
+
+
+def test_a_truncated_image_is_refused_by_name(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+    path = truncated(photos())
+    sentence = refused(capsys, "train", "loss=contrastive", *folder(path.parents[1]))
+    assert "broken.jpg" in sentence
+    assert "dataset.on_unreadable=skip" in sentence
+
+
+def test_a_truncated_image_is_skipped_and_counted_on_request(photos: Photos) -> None:
+    path = truncated(photos())
+    assert run(["train", "loss=contrastive", *folder(path.parents[1], "dataset.on_unreadable=skip")]) == 0
+    [row] = rows()
+    assert (row["n_images_skipped"], row["n_train_images"]) == (1, 20)
+
+
+def test_an_empty_class_folder_is_refused_by_name(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+    root = photos()
+    (root / "empty").mkdir()
+    assert "empty" in refused(capsys, "train", *folder(root))
+
+
+def test_fewer_classes_than_the_batch_needs_are_refused(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+    sentence = refused(capsys, "train", *folder(photos(), "protocol.batch_size=32"))
+    assert "needs 8 classes, but the training split has 4" in sentence
+
+
+def test_a_class_with_too_few_images_is_said_and_handled(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+    root = photos()
+    for k in range(3):
+        (root / "class00" / f"{k}.png").unlink()
+    assert run(["train", "loss=contrastive", *folder(root)]) == 0
+    assert "1 training classes have fewer than 4 images" in capsys.readouterr().out
+
+
+def test_weights_of_another_architecture_are_refused(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    torch.save({"features.0.weight": torch.zeros(1)}, "weights.pth")
+    words = [*folder(photos()), "trunk=squeezenet1_0", "trunk.weights=weights.pth"]
+    words.remove("trunk=convnet")
+    assert "holds the weights of another architecture" in refused(capsys, "train", *words)
+
+
+def test_a_label_column_with_gaps_is_accepted_and_relabelled(photos: Photos) -> None:
+    root = photos()
+    lines = ["file,class_id"]
+    lines += [f"{p.relative_to(root)},{int(p.parent.name[5:]) * 1000 + 7}" for p in sorted(root.rglob("*.png"))]
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    assert run(["train", "loss=arcface", *folder(root, "dataset.manifest=labels.csv")]) == 0
+    assert rows()[0]["loss_make_num_classes"] == 4
+
+
+def test_paths_workers_and_cache_do_not_change_a_run(photos: Photos, tmp_path: Path) -> None:
+    root = photos()
+    assert run(["train", "loss=contrastive", *folder(root)]) == 0
+    moved = tmp_path / "elsewhere" / "photos"
+    moved.parent.mkdir()
+    root.rename(moved)
+    words = ["train", "loss=contrastive", *folder(moved), "workers=1", "paths.data=other", "paths.runs=runs/more"]
+    assert run(words) == 0
+    first, second = rows()
+    assert first["run_id"] == second["run_id"]
+    assert first["map_at_r"] == second["map_at_r"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "handed"),
+    [
+        ([], ["--multirun", "sweep=seven"]),
+        (["dataset=cub", "seed=0,1"], ["--multirun", "sweep=seven", "dataset=cub", "seed=0,1"]),
+        (["loss=mine"], ["--multirun", "loss=untrained,mine"]),
+        (["loss=untrained,mine", "-m"], ["--multirun", "loss=untrained,mine"]),
+        (["+sweep=own"], ["--multirun", "+sweep=own"]),
+    ],
+)
+def test_a_sweep_is_hydras_multirun_over_the_seven_losses_unless_others_are_named(typed: list[str], handed: list[str]) -> None:
+    assert sweep_words(typed) == handed
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_list_shows_every_file_of_a_group_with_its_opening(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["list", group]) == 0
+    said = capsys.readouterr().out
+    for name, opening in entries(GROUPS[group]):
+        assert opening, f"{group}/{name} opens without a comment"
+        assert name in said
+
+
+def test_list_shows_ones_own_files_beside_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine/loss").mkdir(parents=True)
+    Path("mine/loss/pull.yaml").write_text("# Pull. Nobody, 2026.\nlabel: Pull\n")
+    assert run(["list", "loss", "--config-dir", "mine"]) == 0
+    said = capsys.readouterr().out
+    assert "Pull. Nobody, 2026." in said
+    assert "SoftTriple. Qian et al." in said
+
+
+def test_data_check_says_counts_duplicates_and_small_classes(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+    root = photos()
+    (root / "class07" / "copy.png").write_bytes((root / "class06" / "0.png").read_bytes())
+    assert run(["data", "check", "folder", f"dataset.root={root}"]) == 0
+    said = capsys.readouterr().out
+    assert "20 images of 4 classes" in said
+    assert "byte-identical" in said
+
+
+@pytest.mark.parametrize("words", [["--help"], ["list", "losses"], ["table", "--help"]])
+def test_help_and_list_load_neither_torch_nor_hydra_nor_pandas(words: list[str]) -> None:
+    code = (
+        "import sys; from dmlbench.cli import run; run(sys.argv[1:]); "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'hydra', 'pandas', 'numpy')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, *words], check=False, capture_output=True).returncode == 0
+
+
+def test_python_m_dmlbench_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "dmlbench", "trian"], check=False, capture_output=True, text=True, env=os.environ
+    )
+    assert done.returncode == 2
+    assert done.stderr == "dmlbench: dmlbench has no command 'trian'; did you mean 'train'?\n"
+    assert done.stdout == ""
