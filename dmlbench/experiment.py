@@ -64,7 +64,8 @@ def compute_alike(plan: Plan) -> None:
     """Fix what torch may otherwise choose by the machine: threads, algorithms, TF32."""
     torch.set_num_threads(plan.protocol.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a check for bugs of others, at a tenth of the speed
+    # the mode above would also fill every new tensor with NaN, which decides no number and costs time
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False

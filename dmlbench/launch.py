@@ -222,7 +222,7 @@ def data_of(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Dataset, Split
     split.verify(dataset.name, {fact: getattr(dataset, fact) for fact in FACTS})
     with open_dict(cfg.dataset):
         cfg.dataset.update(split.facts)
-    return replace(dataset, **split.facts), split
+    return typed(Dataset, "dataset", _plain(cfg, "dataset")), split
 
 
 def method_of(cfg: DictConfig, name: str, dataset: Dataset, protocol: Protocol) -> Method:

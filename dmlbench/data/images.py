@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from dmlbench.errors import UserError
 
@@ -75,7 +75,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         return "its content is no image of a known format"
     # an OSError's text repeats the path that the sentence already names
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
