@@ -182,9 +182,15 @@ def _launched(words: list[str], wait: bool, each: Callable[[Outcome], None]) -> 
     from dmlbench.mistakes import reword
 
     try:
-        return launch(words, wait, tell=_say_once(), each=each)
-    except (HydraException, OmegaConfBaseException) as error:
+        return launch(_flags_last(words), wait, tell=_say_once(), each=each)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra raises ValueError for `loss=3`
         raise reword(error, words) from error
+
+
+def _flags_last(words: list[str]) -> list[str]:
+    """Overrides first, then flags with their values: Hydra's parser takes no override after a flag's value."""
+    overrides = [word for word in words if word.startswith("~") or ("=" in word and not word.startswith("-"))]
+    return overrides + [word for word in words if word not in overrides]
 
 
 def _say_once() -> Callable[[str], None]:
@@ -286,7 +292,7 @@ def data(words: list[str]) -> int:
     overrides = [f"dataset={words[1]}", *words[2:]]
     try:
         dataset, split = data_of(*compose(overrides, config_dir))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise reword(error, overrides) from error
     for line in report(dataset.label, split):
         print(line)

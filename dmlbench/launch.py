@@ -273,6 +273,7 @@ def shared_columns(
         "split_digest": split.digest,
         "split_seed": dataset.split_seed,
         "split_rule": dataset.split,
+        "split_recall_at": str(list(dataset.recall_at)),
         "trunk": trunk.name,
         "trunk_weights_sha256": trunk.weights_sha256,
         "trunk_source_sha256": source_sha256("trunk.make", trunk.make),

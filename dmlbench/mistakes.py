@@ -14,7 +14,7 @@ from dmlbench.errors import UserError, suggest
 from dmlbench.launch import TOP, compose
 
 
-def reword(error: HydraException | OmegaConfBaseException, words: Sequence[str]) -> UserError:
+def reword(error: HydraException | OmegaConfBaseException | ValueError, words: Sequence[str]) -> UserError:
     """Word a composition error anew.
 
     Args:

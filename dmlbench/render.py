@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from csv import DictWriter
 from dataclasses import dataclass
 
+from tabulate import tabulate
+
 from dmlbench.errors import UserError, suggest
 from dmlbench.rows import Scalar
 from dmlbench.table import UNTRAINED, Cell, Line, Table, differences, metric_label, shown, unsaid_differences
@@ -166,16 +168,15 @@ def _notes(table: Table, style: Style) -> list[str]:
 def _pipe_table(body: Sequence[Sequence[str]]) -> str:
     """Lay out a markdown table: methods to the left, numbers to the right, digits above digits.
 
-    To that end a number that is not bold is padded by the width of the asterisks; tabulate would strip it.
+    To that end a number that is not bold is padded by the width of the asterisks.
     """
     columns = []
-    for i, column in enumerate(zip(*body, strict=True)):
+    for column in zip(*body, strict=True):
         bold = any(cell.endswith("**") for cell in column)
-        cells = [f"{cell}  " if bold and not cell.endswith("**") else cell for cell in column]
-        width = max(3, *map(len, cells))
-        rule = "-" * (width - 1) + ":" if i else "-" * width
-        columns.append([cell.rjust(width) if i else cell.ljust(width) for cell in (cells[0], rule, *cells[1:])])
-    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*columns, strict=True))
+        columns.append([f"{cell}  " if bold and not cell.endswith("**") else cell for cell in column])
+    head, *lines = zip(*columns, strict=True)
+    sides = ["left", *["right"] * (len(head) - 1)]
+    return tabulate(lines, head, tablefmt="pipe", colalign=sides, disable_numparse=True, preserve_whitespace=True)
 
 
 def _latex_float(table: Table, caption: str, label: str) -> str:

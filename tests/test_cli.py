@@ -99,12 +99,13 @@ def test_every_command_has_a_help_of_its_own(command: str, capsys: pytest.Captur
         (["train", "protocol.batch_size=400"], "needs 100 classes, but the training split has 50"),
         (["train", "dataset=folder"], "dataset.root"),
         (["train", "dataset=folder", "dataset.root=nowhere"], "nowhere"),
+        (["train", "loss=3"], "must be a string"),
         (["train", "protocol.epochs"], "'protocol.epochs' cannot be read; write KEY=VALUE"),
         (["train", "dataset.train_images=1201"], "train_images is declared as 1,201 but the files under"),
         (["train", "trunk=resnet18", "trunk.weights=IMAGENET1K_V9"], "neither a file nor a published name"),
         (["table", "nowhere"], "nowhere does not exist"),
         (["table", "--fromat", "latex"], "dmlbench table does not know '--fromat'; did you mean '--format'?"),
-        (["table"], "no rows"),
+        (["table"], "there is no finished run to make a table of"),
         (["list", "loses"], "dmlbench list does not know 'loses'; did you mean 'losses'?"),
         (["list", "losses", "--config-dir", "nowhere"], "--config-dir nowhere is no folder"),
         (["data", "prove", "digits"], "dmlbench data does not know 'prove'"),
@@ -194,15 +195,15 @@ def test_a_job_that_fails_stops_no_other(photos: Photos, capsys: pytest.CaptureF
         "    def forward(self, embeddings, labels):\n        raise RuntimeError('out of luck')\n"
     )
     Path("mine/loss").mkdir(parents=True)
-    for name in ("Nan", "Crash"):
-        Path(f"mine/loss/{name.lower()}.yaml").write_text(f"label: {name}\nkind: pair\nmake: {{_target_: bad.{name}}}\n")
-    assert run(["sweep", "loss=nan,crash,contrastive", *words, "--config-dir", "mine"]) == 1
+    for name, word in (("Nan", "nans"), ("Crash", "crash")):
+        Path(f"mine/loss/{word}.yaml").write_text(f"label: {name}\nkind: pair\nmake: {{_target_: bad.{name}}}\n")
+    assert run(["sweep", "loss=nans,crash,contrastive", *words, "--config-dir", "mine"]) == 1
     output = capsys.readouterr()
     by_loss = {row["loss"]: row for row in rows()}
-    assert set(by_loss) == {"untrained", "nan", "contrastive"}
-    assert by_loss["nan"]["status"] == "failed"
-    assert by_loss["nan"]["reason"] == "the loss is nan at epoch 1, step 1"
-    assert by_loss["nan"].get("map_at_r") is None
+    assert set(by_loss) == {"untrained", "nans", "contrastive"}
+    assert by_loss["nans"]["status"] == "failed"
+    assert by_loss["nans"]["reason"] == "the loss is nan at epoch 1, step 1"
+    assert by_loss["nans"].get("map_at_r") is None
     assert "--" in output.out
     assert "out of luck" in output.err
     [error] = Path("runs").rglob("error.txt")

@@ -72,7 +72,7 @@ def report(label: str, split: Split) -> Iterator[str]:
     for role in ROLES:
         if split.frame[role].any():
             yield f"{role:9} {_counted(split.frame.loc[split.frame[role], 'label'])}"
-    alone = _without_match(split)
+    alone = split.n_without_match
     if alone:
         yield f"single    {alone:,} queries have no other image of their class in the gallery; they are excluded, and counted"
     if split.n_skipped:
@@ -86,14 +86,6 @@ def _counted(labels: pd.Series) -> str:
     sizes = labels.value_counts()
     spread = f"{sizes.min():,} to {sizes.max():,} a class, median {sizes.median():g}"
     return f"{len(labels):,} images of {len(sizes):,} classes ({spread})"
-
-
-def _without_match(split: Split) -> int:
-    """How many queries have no relevant image: none of their class in the gallery but themselves."""
-    gallery = split.frame.loc[split.frame["gallery"], "label"].value_counts()
-    queries = split.frame[split.frame["query"]]
-    others = queries["label"].map(gallery).fillna(0) - queries["gallery"].astype(int)
-    return int((others <= 0).sum())
 
 
 def duplicates(split: Split) -> list[list[int]]:

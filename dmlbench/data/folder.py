@@ -1,4 +1,4 @@
-"""The user's own images: a folder a class, or any tree with a manifest."""
+"""What most users bring: a tree of images, with or without a manifest."""
 
 from __future__ import annotations
 
@@ -10,160 +10,226 @@ import numpy as np
 import pandas as pd
 
 from dmlbench.data.images import IMAGE_SUFFIXES
-from dmlbench.data.manifest import Manifest, read_manifest
 from dmlbench.data.split import BOX, ROLES, Split
 from dmlbench.errors import UserError, suggest
 from dmlbench.randomness import numpy_generator
 
-_NUMBER = r"[+-]?\d+(?:\.\d*)?"
+# The names under which a manifest's columns are understood, ours first.
+COLUMNS = {
+    "path": ("path", "file", "filename", "file_name", "image", "image_path", "img", "img_path"),
+    "label": ("label", "class_id", "class", "target", "category", "category_id", "id"),
+    "class_name": ("class_name", "label_name", "category_name", "name"),
+    "role": ("role", "split", "subset", "set"),
+    "box": ("box", "bbox", "bounding_box"),
+}
+# A manifest's role, and what an image with it is.
+MEANINGS = {
+    "train": ("train",),
+    "training": ("train",),
+    "val": ("val",),
+    "valid": ("val",),
+    "validation": ("val",),
+    "query": ("query",),
+    "gallery": ("gallery",),
+    "test": ("query", "gallery"),
+    "testing": ("query", "gallery"),
+}
 
 
-def folder(root: str, manifest: str | None = None, split: str = "zero_shot", split_seed: int = 0) -> Split:
-    """A tree `root/<class>/<image>`, however deep below the class, or any tree with a CSV manifest.
-
-    Hidden files and files that are no images are ignored. Labels may be any text or numbers, with gaps: they are
-    numbered anew, in their numeric order where all are numbers, else in C order.
+def folder(root: str | None, manifest: str | None = None, split: str = "zero_shot", split_seed: int = 0) -> Split:
+    """A tree `root/<class>/<image>`, or any tree with a CSV that lists its images.
 
     Args:
-        root: the folder with the images.
-        manifest: a CSV with the columns path (relative to `root`) and label, and optionally class_name, role, box (x,
-            y, width, height) and attributes, or the usual other names of these; itself a path as it stands or relative
-            to `root`.
-        split: `zero_shot`: the first half of the classes trains (of an odd number, the smaller), the rest is query and
-            gallery; `half_per_class`: half of each class's images trains (of an odd number, the smaller), the rest is
-            query and gallery; `manifest`: as the manifest's role column says.
-        split_seed: of the halves of `half_per_class`, each class's from a generator of its own.
+        root: the tree. Hidden files, macOS's `._*` among them, and files that are no images are ignored.
+        manifest: a CSV, as a path or relative to `root`: path (relative to `root`) and label, optionally class name, role,
+            box (x, y, width, height, or one column of four numbers) and attributes, which is every other column.
+        split: `zero_shot`: the first half of the classes trains, the rest is query and gallery; classes are ordered by label
+            where labels are numbers, else by name, byte by byte. `half_per_class`: half of each class's images trains.
+            `manifest`: the manifest's roles; its `test` is query and gallery.
+        split_seed: of `half_per_class`; each class draws from a stream of its own.
 
     Returns:
-        The split, with `size_bytes`; its notes tell the order of the classes and what was left out.
+        The split, with the files' sizes.
 
     Raises:
-        UserError: the root, the manifest or the split cannot be used as asked.
+        UserError: anything in the tree or the manifest that the user can mend; the sentence names it.
     """
-    place = Path(root).expanduser()
-    _check(place, manifest, split)
-    source = _scan(place) if manifest is None else read_manifest(place, manifest)
-    notes = list(source.notes)
-    if split != "manifest" and source.role_column:
-        notes.append(
-            f"the manifest's role column '{source.role_column}' is not used, for split is {split};"
-            " dataset.split=manifest follows it"
-        )
-    frame, order = _numbered(source.frame)
-    names = frame.groupby("label")["class_name"].first()
-    if len(names) < 2:
-        raise UserError(f"{place} has one class ('{names[0]}'); retrieval needs two at least")
-    if split == "manifest" and not source.role_column:
-        raise UserError(
-            f"dataset.split=manifest needs a role column (role, split, subset) in the manifest {manifest}, which has none;"
-            " dataset.split=zero_shot and dataset.split=half_per_class need none"
-        )
-    notes += _SPLITS[split](frame, order, split_seed)
-    attributes = [name for name in frame.columns if name.startswith("attribute_")]
-    columns = ["path", "label", "class_name", *ROLES, *(c for c in BOX if c in frame.columns), "size_bytes", *attributes]
-    return Split(frame[columns], place, notes=tuple(notes))
-
-
-def _check(root: Path, manifest: str | None, split: str) -> None:
-    if split not in _SPLITS:
-        raise UserError(f"dataset.split is '{split}', which is no split of a folder{suggest(split, _SPLITS)}")
-    if not root.exists():
-        raise UserError(f"the folder '{root}' does not exist; dataset.root= names the folder with the images")
-    if not root.is_dir():
-        raise UserError(f"'{root}' is a file, not a folder; dataset.root= names the folder with the images")
+    if split not in RULES:
+        raise UserError(f"dataset.split is '{split}'{suggest(split, RULES)}")
     if split == "manifest" and manifest is None:
-        raise UserError("dataset.split=manifest needs dataset.manifest= with the path of a CSV (path, label, role)")
+        raise UserError("dataset.split=manifest needs dataset.manifest=FILE, a CSV with a role for each image")
+    if root is None:
+        raise UserError("dataset.root is missing; name the folder that holds the images: dataset.root=FOLDER")
+    tree = Path(root)
+    if not tree.is_dir():
+        what = "is no folder" if tree.exists() else "does not exist"
+        raise UserError(f"dataset.root is '{root}', which {what}; name the folder that holds the images")
+    listed = _tree(tree) if manifest is None else _manifest(tree, _manifest_file(tree, manifest))
+    frame, order = _labelled(listed)
+    if frame["label"].nunique() < 2:
+        raise UserError(f"dataset.root '{root}' has one class; retrieval needs at least two, better many")
+    roles, notes = RULES[split](frame, split_seed), [NOTES[split].format(order=order)]
+    if "role" in frame and split != "manifest":
+        notes.append(f"the manifest's roles are not used: dataset.split is {split}; dataset.split=manifest takes them")
+    frame = frame.drop(columns="role", errors="ignore").assign(**roles)
+    leading = ["path", "label", "class_name", *ROLES]
+    return Split(frame[leading + [name for name in frame.columns if name not in leading]], tree, tuple(notes))
 
 
-def _scan(root: Path) -> Manifest:
-    """List a tree in which the first-level folder is the class."""
-    classes, loose = [], 0
-    with os.scandir(root) as entries:
-        for entry in entries:
-            if not entry.name.startswith("."):
-                classes += [entry] if entry.is_dir() else []
-                loose += entry.is_file() and _is_image(entry.name)
-    lines: list[tuple[str, str, int]] = []
-    empty = []
-    for entry in sorted(classes, key=lambda entry: entry.name):
-        found = sorted(_images(entry.path, f"{entry.name}/"))
-        lines += [(path, entry.name, size) for path, size in found]
-        empty += [] if found else [entry.name]
-    _check_tree(root, n_images=len(lines), loose=loose, empty=empty)
-    frame = pd.DataFrame(lines, columns=["path", "label", "size_bytes"]).assign(class_name=lambda f: f["label"])
-    notes = (f"{loose:,} images directly in {root} belong to no class and are left out",) if loose else ()
-    return Manifest(frame, role_column=None, notes=notes)
+def _tree(root: Path) -> pd.DataFrame:
+    """Path, label (the class folder's name) and size of every image, in the order of their paths."""
+    lines = []
+    for entry in sorted(os.scandir(root), key=lambda entry: os.fsencode(entry.name)):
+        if entry.name.startswith(".") or not entry.is_dir():
+            continue
+        images = sorted(_images(Path(entry.path)), key=lambda image: os.fsencode(image[0]))
+        if not images:
+            raise UserError(f"the class folder {entry.path} holds no image; fill it or remove it")
+        lines += [(Path(path).relative_to(root).as_posix(), entry.name, size) for path, size in images]
+    if not lines:
+        raise UserError(f"dataset.root '{root}' holds no images; it needs root/<class>/<image>, or a dataset.manifest")
+    return pd.DataFrame(lines, columns=["path", "label", "size_bytes"])
 
 
-def _check_tree(root: Path, n_images: int, loose: int, empty: list[str]) -> None:
-    if not n_images:
-        where = f"its {loose:,} images lie in no class folder" if loose else "nothing there ends as an image file does"
-        raise UserError(
-            f"'{root}' has no images of the form <class>/<image> ({where});"
-            " dataset.root= names the folder that holds a folder for each class, dataset.manifest= a CSV for any other tree"
-        )
-    if empty:
-        others = f", like {len(empty) - 1:,} others" if len(empty) > 1 else ""
-        raise UserError(f"the class folder '{root / empty[0]}' has no images{others}; fill it or remove it")
-
-
-def _images(place: str, prefix: str) -> Iterator[tuple[str, int]]:
-    """The images at or below a folder: path relative to the root, bytes."""
+def _images(place: Path) -> Iterator[tuple[str, int]]:
     with os.scandir(place) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _images(entry.path, f"{prefix}{entry.name}/")
-            elif _is_image(entry.name):
-                yield prefix + entry.name, entry.stat().st_size
+                yield from _images(Path(entry.path))
+            elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+                yield entry.path, entry.stat().st_size
 
 
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+def _manifest_file(root: Path, manifest: str) -> Path:
+    for file in (Path(manifest), root / manifest):
+        if file.is_file():
+            return file
+    raise UserError(f"dataset.manifest '{manifest}' is neither a file nor one under {root}")
 
 
-def _numbered(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Number the labels 0-based and without gaps, and say in which order."""
-    given = frame["label"]
-    labels = sorted(given.unique())  # code points, which is the C order of UTF-8 bytes
-    order = "C order of their names"
-    if all(given.drop_duplicates().str.fullmatch(_NUMBER)):
-        labels.sort(key=float)
-        order = "numeric order of their labels"
-    number = {label: index for index, label in enumerate(labels)}
-    return frame.assign(label=given.map(number).astype(np.int64), given_label=given), order
+def _manifest(root: Path, file: Path) -> pd.DataFrame:
+    """The manifest's lines under our names of columns, every image's size beside it."""
+    try:
+        raw = pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True)
+    except (ValueError, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"dataset.manifest {file} cannot be read as CSV: {str(error).splitlines()[0]}") from None
+    names = {str(column).strip().lower(): str(column) for column in raw.columns}
+    frame, known = pd.DataFrame(index=raw.index), set()
+    for ours, aliases in COLUMNS.items():
+        found = next((names[alias] for alias in aliases if alias in names), None)
+        if found is not None:
+            frame[ours] = raw[found].str.strip()
+            known.add(found)
+        elif ours in ("path", "label"):
+            raise UserError(
+                f"dataset.manifest {file} has no column for the {ours}: it has {', '.join(map(str, raw.columns))}; "
+                f"name one {' or '.join(aliases)}"
+            )
+    if frame.empty:
+        raise UserError(f"dataset.manifest {file} lists no image")
+    frame, known = _with_boxes(frame, raw, names, known, file)
+    for column in raw.columns:
+        if column not in known:
+            frame[f"attribute_{column}"] = raw[column]
+    frame["path"] = frame["path"].map(os.path.normpath)
+    frame["size_bytes"] = _sizes(root, frame["path"], file)
+    return frame
 
 
-def _set_roles(frame: pd.DataFrame, train: pd.Series) -> None:
-    frame["train"], frame["val"], frame["query"], frame["gallery"] = train, False, ~train, ~train
+def _with_boxes(
+    frame: pd.DataFrame, raw: pd.DataFrame, names: dict[str, str], known: set[str], file: Path
+) -> tuple[pd.DataFrame, set[str]]:
+    """Boxes as four columns of floats, from four columns or from one."""
+    if "box" in frame:
+        parts = frame.pop("box").str.strip("[]() ").str.split(r"[,; ]+", expand=True, regex=True)
+    elif all(side in names for side in BOX):
+        parts = raw[[names[side] for side in BOX]]
+        known |= {names[side] for side in BOX}
+    else:
+        return frame, known
+    if parts.shape[1] != len(BOX):
+        raise UserError(f"dataset.manifest {file}: a box needs four numbers, {', '.join(BOX)}")
+    for side, column in zip(BOX, parts.columns, strict=True):
+        frame[side] = pd.to_numeric(parts[column], errors="coerce")
+        if frame[side].isna().any():
+            line = int(frame[side].isna().to_numpy().argmax())
+            raise UserError(f"dataset.manifest {file}, line {line + 2}: the box's {side} is no number")
+    return frame, known
 
 
-def _zero_shot(frame: pd.DataFrame, order: str, split_seed: int) -> list[str]:
-    n_classes = int(frame["label"].max()) + 1
-    _set_roles(frame, frame["label"] < n_classes // 2)
-    return [f"zero_shot: the first {n_classes // 2:,} of {n_classes:,} classes train, in {order}; the rest is unseen"]
+def _sizes(root: Path, paths: pd.Series, file: Path) -> list[int]:
+    repeated = paths[paths.duplicated()]
+    if len(repeated):
+        raise UserError(f"dataset.manifest {file} lists {len(repeated):,} images twice, such as {repeated.iloc[0]}")
+    outside = [path for path in paths if path.startswith("..") or os.path.isabs(path)]
+    if outside:
+        raise UserError(f"dataset.manifest {file}: {outside[0]} lies outside {root}; paths are relative to dataset.root")
+    sizes = [_size(root / path) for path in paths]
+    missing = [path for path, size in zip(paths, sizes, strict=True) if size is None]
+    if missing:
+        raise UserError(
+            f"dataset.manifest {file}: {len(missing):,} of {len(paths):,} images are not under {root}, such as {missing[0]}"
+        )
+    return [size for size in sizes if size is not None]
 
 
-def _half_per_class(frame: pd.DataFrame, order: str, split_seed: int) -> list[str]:
-    train = np.zeros(len(frame), bool)
-    # Neither another class nor the order of the lines may move a class's images: own generator, sorted paths.
-    for label, lines in frame.sort_values("path").groupby("given_label", sort=False).indices.items():
-        ids = frame.sort_values("path").index.to_numpy()[lines]
-        generator = numpy_generator(split_seed, f"half_per_class:{label}")
-        train[generator.permutation(ids)[: len(ids) // 2]] = True
-    _set_roles(frame, pd.Series(train, index=frame.index))
-    return [f"half_per_class: half of each class's images trains, chosen by split_seed {split_seed}; the rest is unseen"]
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
-def _manifest(frame: pd.DataFrame, order: str, split_seed: int) -> list[str]:
-    for role in ROLES:
-        frame[role] = frame["role"].map(lambda value, role=role: role in ROLE_VALUES[value])
-    return ["manifest: the roles are the manifest's; its test is query and gallery"]
+def _labelled(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Labels 0-based and without gaps, in numeric order where all are whole numbers, else in the order of their bytes."""
+    texts = frame["label"]
+    numbers = bool(texts.str.fullmatch(r"[+-]?\d+").all())
+    keys = sorted(texts.unique(), key=int if numbers else os.fsencode)
+    place = {
+        int(key) if numbers else key: position
+        for position, key in enumerate(dict.fromkeys(map(int, keys) if numbers else keys))
+    }
+    labels = texts.map(int).map(place) if numbers else texts.map(place)
+    named = frame.get("class_name", texts)
+    return frame.assign(label=labels.astype(np.int64), class_name=named), "labels" if numbers else "names"
 
 
-_SPLITS: dict[str, Callable[[pd.DataFrame, str, int], list[str]]] = {
+def _zero_shot(frame: pd.DataFrame, split_seed: int) -> dict[str, pd.Series]:
+    return _two_sided(frame["label"] < frame["label"].nunique() // 2)
+
+
+def _half_per_class(frame: pd.DataFrame, split_seed: int) -> dict[str, pd.Series]:
+    train = pd.Series(False, index=frame.index)
+    for lines in frame.groupby("label").groups.values():
+        # the stream bears the class's name, so that a further class changes no other's half
+        order = numpy_generator(split_seed, f"half of {frame.at[lines[0], 'class_name']!s}").permutation(lines)
+        train[order[: (len(order) + 1) // 2]] = True
+    return _two_sided(train)
+
+
+def _two_sided(train: pd.Series) -> dict[str, pd.Series]:
+    return {"train": train, "val": train & False, "query": ~train, "gallery": ~train}
+
+
+def _by_manifest(frame: pd.DataFrame, split_seed: int) -> dict[str, pd.Series]:
+    if "role" not in frame:
+        raise UserError(f"dataset.split=manifest needs a column {' or '.join(COLUMNS['role'])} in the manifest")
+    said = frame["role"].str.lower()
+    for role in said.unique():
+        if role not in MEANINGS:
+            raise UserError(f"the manifest's role '{role}' is not known{suggest(role, MEANINGS)}")
+    return {role: said.map(lambda word, role=role: role in MEANINGS[word]).astype(bool) for role in ROLES}
+
+
+RULES: dict[str, Callable[[pd.DataFrame, int], dict[str, pd.Series]]] = {
     "zero_shot": _zero_shot,
     "half_per_class": _half_per_class,
-    "manifest": _manifest,
+    "manifest": _by_manifest,
+}
+NOTES = {
+    "zero_shot": "the first half of the classes, in the order of their {order}, trains; the rest is unseen",
+    "half_per_class": "half of each class's images trains, chosen by split_seed; the rest is query and gallery",
+    "manifest": "roles are the manifest's; classes are numbered in the order of their {order}",
 }

@@ -100,7 +100,7 @@ class Split:
             declared: a subset of `FACTS`; None is a fact nobody declared.
 
         Raises:
-            UserError: a fact differs (both numbers are said), or a role that training needs is empty.
+            UserError: a fact differs (both numbers are said), a role is empty, or no query can find anything.
         """
         for fact, expected in declared.items():
             found = self.facts[fact]
@@ -111,3 +111,16 @@ class Split:
         for fact, found in self.facts.items():
             if found == 0:
                 raise UserError(f"dataset/{name}: the split has no {fact.replace('_', ' ')} (files under {self.root})")
+        if self.n_without_match == self.facts["query_images"]:
+            raise UserError(
+                f"dataset/{name}: no query has another image of its class in the gallery, so there is nothing to retrieve; "
+                "the unseen classes need two images or more"
+            )
+
+    @property
+    def n_without_match(self) -> int:
+        """How many queries have no relevant image: none of their class in the gallery but themselves."""
+        gallery = self.frame.loc[self.frame["gallery"], "label"].value_counts()
+        queries = self.frame[self.frame["query"]]
+        others = queries["label"].map(gallery).fillna(0) - queries["gallery"].astype(int)
+        return int((others <= 0).sum())

@@ -16,8 +16,8 @@ from dmlbench.data.generated import generated, require_whole
 from dmlbench.data.split import BOX, Split
 from dmlbench.randomness import numpy_generator
 
-VERSION = 1  # of what the images show; raised with every change to their pixels or their choice
-OVERSAMPLED = 3  # drawn this much larger, then reduced: smooth edges
+VERSION = 2  # of what the images show; raised with every change to their pixels or their choice
+OVERSAMPLED = 2  # drawn this much larger, then reduced: smooth edges
 
 SHAPES = {"triangle": 3, "square": 4, "pentagon": 5, "hexagon": 6, "star": -5, "cross": -4}  # corners; negative: notched
 COLOURS = {"red": 0.0, "orange": 0.09, "green": 0.33, "cyan": 0.5, "blue": 0.64, "magenta": 0.86}  # hues
@@ -35,7 +35,7 @@ def synthetic(root: str, classes: int = 48, images_per_class: int = 24, image_px
 
     Args:
         root: where generated data sets are kept; the images are written below it at the first call.
-        classes: from 4 to 72.
+        classes: from 4 to 48, which is as many as can differ so.
         images_per_class: from 2 to 1000.
         image_px: side of the square images, from 16 to 512.
         split_seed: of the choice of combinations and of every image.
@@ -51,7 +51,8 @@ def synthetic(root: str, classes: int = 48, images_per_class: int = 24, image_px
     require_whole("synthetic", "image_px", image_px, 16, 512)
     require_whole("synthetic", "split_seed", split_seed, 0, 2**63 - 1)
     sizes = {"classes": classes, "images_per_class": images_per_class, "image_px": image_px, "split_seed": split_seed}
-    folder, listing = generated(Path(root), "synthetic", {"version": VERSION, **sizes}, partial(_generate, **sizes))
+    generate = partial(_generate, sizes=sizes)
+    folder, listing = generated(Path(root), "synthetic", {"version": VERSION, **sizes}, generate)
     label = listing["label"].astype(np.int64)
     train = label < classes // 2
     frame = pd.DataFrame(
@@ -71,27 +72,25 @@ def synthetic(root: str, classes: int = 48, images_per_class: int = 24, image_px
 
 
 def _combinations() -> list[tuple[str, str, str, str]]:
-    """Combinations of which any two differ in at least two attributes: shape, colour and pattern give the size."""
-    pairs = [
-        (shape, colour, pattern, size)
-        for (s, shape), (c, colour), (p, pattern), (z, size) in product(
-            enumerate(SHAPES), enumerate(COLOURS), enumerate(PATTERNS), enumerate(SIZES)
-        )
-        if (s + c + p) % 2 == z
+    """The 48 combinations: shape, pattern and size are free and give the colour, so any two differ in at least two of four."""
+    shapes, colours, sizes = list(SHAPES), list(COLOURS), list(SIZES)
+    return [
+        (shapes[s], colours[(s + p + 3 * z) % len(colours)], PATTERNS[p], sizes[z])
+        for s, p, z in product(range(len(shapes)), range(len(PATTERNS)), range(len(sizes)))
     ]
-    return pairs[::2] if len(pairs) > 72 else pairs
 
 
-def _generate(folder: Path, classes: int, images_per_class: int, image_px: int, split_seed: int) -> pd.DataFrame:
-    chosen = numpy_generator(split_seed, "synthetic classes").permutation(len(_combinations()))[:classes]
+def _generate(folder: Path, sizes: dict[str, int]) -> pd.DataFrame:
+    split_seed = sizes["split_seed"]
+    chosen = numpy_generator(split_seed, "synthetic classes").permutation(len(_combinations()))[: sizes["classes"]]
     lines = []
     for label, index in enumerate(chosen):
         combination = _combinations()[index]
         (folder / f"{label:03d}").mkdir()
-        for number in range(images_per_class):
+        for number in range(sizes["images_per_class"]):
             path = f"{label:03d}/{number:03d}.png"
             generator = numpy_generator(split_seed, "synthetic image", label, number)
-            image, box = _draw(combination, image_px, generator)
+            image, box = _draw(combination, sizes["image_px"], generator)
             image.save(folder / path)
             lines.append((path, label, *combination, *box))
     return pd.DataFrame(lines, columns=["path", "label", *ATTRIBUTES, *BOX])
@@ -140,11 +139,11 @@ def _surface(pattern: str, hue: float, side: int, scale: float, centre: np.ndarr
     u = ((x - centre[0]) * math.cos(turn) + (y - centre[1]) * math.sin(turn)) / scale * 3
     v = ((y - centre[1]) * math.cos(turn) - (x - centre[0]) * math.sin(turn)) / scale * 3
     dark = {
-        "plain": np.zeros_like(u, dtype=bool),
-        "stripes": np.floor(u) % 2 == 1,
-        "checks": (np.floor(u) + np.floor(v)) % 2 == 1,
-        "dots": (u - np.round(u)) ** 2 + (v - np.round(v)) ** 2 < 0.09,
-    }[pattern]
+        "plain": lambda: np.zeros_like(u, dtype=bool),
+        "stripes": lambda: np.floor(u) % 2 == 1,
+        "checks": lambda: (np.floor(u) + np.floor(v)) % 2 == 1,
+        "dots": lambda: (u - np.round(u)) ** 2 + (v - np.round(v)) ** 2 < 0.09,
+    }[pattern]()
     shades = [colorsys.hsv_to_rgb(hue % 1, saturation, value) for saturation, value in ((0.75, 0.95), (0.9, 0.4))]
     light, deep = (np.round(np.array(shade) * 255).astype(np.uint8) for shade in shades)
     return Image.fromarray(np.where(dark[..., None], deep, light))
@@ -154,7 +153,7 @@ def _background(side: int, generator: np.random.Generator) -> Image.Image:
     """A gradient between two random colours, with random polygons and lines over it."""
     start, end = generator.uniform(30, 225, (2, 3))
     angle = generator.uniform(0, 2 * math.pi)
-    y, x = np.mgrid[0:side, 0:side] / side - 0.5
+    y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side - 0.5
     share = np.clip(x * math.cos(angle) + y * math.sin(angle) + 0.5, 0, 1)[..., None]
     image = Image.fromarray(np.round(start * (1 - share) + end * share).astype(np.uint8))
     draw = ImageDraw.Draw(image)
@@ -169,7 +168,6 @@ def _background(side: int, generator: np.random.Generator) -> Image.Image:
 
 def _lit(image: Image.Image, generator: np.random.Generator) -> Image.Image:
     """Change brightness, contrast and cast, and add noise."""
-    pixels = np.asarray(image, dtype=np.float32)
-    pixels = (pixels - 128) * generator.uniform(0.7, 1.2) + 128 + generator.uniform(-25, 25)
+    pixels = (np.asarray(image, dtype=np.float64) - 128) * generator.uniform(0.7, 1.2) + 128 + generator.uniform(-25, 25)
     pixels = pixels * generator.uniform(0.94, 1.06, 3) + generator.normal(0, 5, pixels.shape)
     return Image.fromarray(np.clip(np.round(pixels), 0, 255).astype(np.uint8))

@@ -1,0 +1,99 @@
+"""Procedural images: classes differ in two attributes or more, boxes hold their shapes, bytes repeat."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dmlbench.data.images import read_image
+from dmlbench.data.split import Split
+from dmlbench.data.synthetic import COLOURS, PATTERNS, SHAPES, SIZES, synthetic
+from dmlbench.errors import UserError
+
+ATTRIBUTES = {"shape": SHAPES, "colour": COLOURS, "pattern": PATTERNS, "size": SIZES}
+COLUMNS = [f"attribute_{name}" for name in ATTRIBUTES]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    return synthetic(str(tmp_path_factory.mktemp("synthetic")), images_per_class=4)
+
+
+def test_half_of_the_classes_train_and_the_other_half_is_unseen(made: Split) -> None:
+    assert made.facts == {
+        "train_classes": 24,
+        "train_images": 96,
+        "test_classes": 24,
+        "query_images": 96,
+        "gallery_images": 96,
+    }
+    assert not set(made.labels("train")) & set(made.labels("query"))
+
+
+def test_any_two_classes_differ_in_two_attributes_or_more(made: Split) -> None:
+    classes = made.frame.groupby("label")[COLUMNS].first().to_numpy()
+    assert min((one != other).sum() for one, other in combinations(classes, 2)) >= 2
+    assert (made.frame.groupby("label")[COLUMNS].nunique() == 1).all(axis=None)
+
+
+@pytest.mark.parametrize(("name", "values"), ATTRIBUTES.items(), ids=list(ATTRIBUTES))
+def test_every_value_of_an_attribute_is_seen_in_training_and_in_the_unseen_classes(
+    made: Split, name: str, values: dict[str, float]
+) -> None:
+    column = made.frame[f"attribute_{name}"]
+    assert set(column[made.frame["train"]]) == set(column[made.frame["query"]]) == set(values)
+
+
+def test_a_box_lies_within_its_image_and_is_as_large_as_its_size_says(made: Split) -> None:
+    frame = made.frame
+    assert (frame[["x", "y"]] >= 0).all(axis=None)
+    assert (frame["x"] + frame["width"] <= 64).all()
+    assert (frame["y"] + frame["height"] <= 64).all()
+    sides = frame[["width", "height"]].max(axis=1).groupby(frame["attribute_size"]).mean()
+    assert sides["large"] > 1.2 * sides["small"]
+
+
+def test_the_box_holds_the_classs_colour_and_the_rest_does_not(made: Split) -> None:
+    """Red shapes: by their share of strongly red pixels, inside the box and outside."""
+    shares = {}
+    for red in (True, False):
+        chosen = made.frame[(made.frame["attribute_colour"] == "red") == red]
+        inside = []
+        for image_id, line in chosen.iterrows():
+            r, g, b = read_image(made.paths()[image_id]).numpy().astype(float)
+            box = np.s_[int(line.y) : int(line.y + line.height), int(line.x) : int(line.x + line.width)]
+            inside.append(((r > 1.5 * g) & (r > 1.5 * b))[box].mean())
+        shares[red] = np.mean(inside)
+    assert shares[True] > 4 * shares[False]
+
+
+def test_the_same_arguments_give_the_same_pixels_and_another_seed_others(made: Split, tmp_path: Path) -> None:
+    again = synthetic(str(tmp_path), images_per_class=4)
+    assert again.digest == made.digest
+    assert [p.read_bytes() for p in again.paths()] == [p.read_bytes() for p in made.paths()]
+    other = synthetic(str(tmp_path), images_per_class=4, split_seed=1)
+    assert other.digest != made.digest
+
+
+def test_no_image_repeats(made: Split) -> None:
+    assert len({path.read_bytes() for path in made.paths()}) == len(made.frame)
+
+
+def test_sizes_and_numbers_are_as_asked(tmp_path: Path) -> None:
+    split = synthetic(str(tmp_path), classes=5, images_per_class=2, image_px=24)
+    assert (split.facts["train_classes"], split.facts["test_classes"]) == (2, 3)
+    assert read_image(split.paths()[0]).shape == (3, 24, 24)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "least", "most"),
+    [("classes", 49, 4, 48), ("images_per_class", 1, 2, 1000), ("image_px", 8, 16, 512), ("classes", "many", 4, 48)],
+)
+def test_an_argument_out_of_range_is_refused_with_the_range(
+    tmp_path: Path, argument: str, value: int, least: int, most: int
+) -> None:
+    with pytest.raises(UserError, match=f"dataset/synthetic: {argument} is .*{value}.*whole number from {least} to {most}"):
+        synthetic(str(tmp_path), **{argument: value})
