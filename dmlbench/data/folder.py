@@ -152,7 +152,7 @@ def _with_boxes(
     if parts.shape[1] != len(BOX):
         raise UserError(f"dataset.manifest {file}: a box needs four numbers, {', '.join(BOX)}")
     for side, column in zip(BOX, parts.columns, strict=True):
-        frame[side] = pd.to_numeric(parts[column], errors="coerce")
+        frame[side] = pd.to_numeric(parts[column], errors="coerce").astype(float)
         if frame[side].isna().any():
             line = int(frame[side].isna().to_numpy().argmax())
             raise UserError(f"dataset.manifest {file}, line {line + 2}: the box's {side} is no number")
