@@ -218,8 +218,9 @@ def data_of(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Dataset, Split
             cfg.dataset.label = cfg.dataset.name
     dataset = typed(Dataset, "dataset", _plain(cfg, "dataset"))
     split = build(f"dataset/{dataset.name}", dataset.make)
-    split = readable(split, dataset.on_unreadable, Path(cfg.paths.data) / "checked")
     split.verify(dataset.name, {fact: getattr(dataset, fact) for fact in FACTS})
+    split = readable(split, dataset.on_unreadable, Path(cfg.paths.data) / "checked")
+    split.verify(dataset.name, {})  # what is left must still do
     with open_dict(cfg.dataset):
         cfg.dataset.update(split.facts)
     return typed(Dataset, "dataset", _plain(cfg, "dataset")), split

@@ -204,7 +204,7 @@ def test_a_box_is_four_columns_or_one(tmp_path: Path, text: str) -> None:
 
 
 def test_a_box_that_is_no_number_or_lacks_one_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"line 3: the box's width is no number"):
+    with pytest.raises(UserError, match=r"line 3: the box's width is no number from 0 on"):
         listed(tmp_path, "path,label,x,y,width,height\n0.png,1,1,2,3,4\n1.png,2,1,2,wide,4\n")
     with pytest.raises(UserError, match=r"a box needs four numbers, x, y, width, height"):
         listed(tmp_path, "path,label,box\n0.png,1,1 2 3\n1.png,2,1 2 3\n")
@@ -305,3 +305,37 @@ def test_the_kits_manifests_give_the_counts_that_their_readme_says(
         "query_images": test_images,
         "gallery_images": test_images,
     }
+
+
+def test_images_in_no_classs_folder_are_left_out_and_said(tmp_path: Path) -> None:
+    root = touch(tmp_path, "a/1.png", "b/1.png", "stray.png", "notes.txt")
+    split = folder(str(root))
+    assert list(split.frame["path"]) == ["a/1.png", "b/1.png"]
+    assert any(note.startswith("1 images lie directly in") for note in split.notes)
+
+
+def test_the_half_of_a_class_does_not_depend_on_the_order_of_the_manifests_lines(tmp_path: Path) -> None:
+    names = [f"{label}/{k}.png" for label in "ab" for k in range(8)]
+    root = touch(tmp_path, *names)
+    halves = []
+    for order in (names, names[::-1]):
+        (root / "list.csv").write_text("path,label\n" + "".join(f"{name},{name[0]}\n" for name in order))
+        frame = folder(str(root), "list.csv", "half_per_class").frame
+        halves.append(set(frame.loc[frame["train"], "path"]))
+    assert halves[0] == halves[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"), [(",0\n", "line 3: the path is empty"), ("b/1.png,\n", "line 3: the label is empty")]
+)
+def test_an_empty_path_or_label_is_refused_with_its_line(tmp_path: Path, text: str, sentence: str) -> None:
+    root = touch(tmp_path, "a/1.png", "b/1.png")
+    (root / "list.csv").write_text(f"path,label\na/1.png,0\n{text}")
+    with pytest.raises(UserError, match=sentence):
+        folder(str(root), "list.csv")
+
+
+def test_a_file_whose_name_opens_with_two_dots_lies_inside(tmp_path: Path) -> None:
+    root = touch(tmp_path, "..x.png", "b/1.png")
+    (root / "list.csv").write_text("path,label\n..x.png,0\nb/1.png,1\n")
+    assert len(folder(str(root), "list.csv").frame) == 2

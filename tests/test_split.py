@@ -1,4 +1,4 @@
-"""Splits: what they refuse, and what `data check` says of them."""
+"""Splits: what they refuse, and what their digest sees."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from dmlbench.data.check import duplicates, readable, report
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError
 
@@ -75,47 +74,3 @@ def test_leaving_images_out_numbers_ids_and_labels_anew_and_counts(tmp_path: Pat
     assert made.frame["label"].tolist() == [0, 0, 1, 1]
     assert made.ids("query").tolist() == [2, 3]
     assert made.n_skipped == 2
-
-
-def broken(tmp_path: Path) -> Split:
-    made = split(tmp_path)
-    (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:60])
-    (tmp_path / "5.png").write_bytes(b"")
-    return made
-
-
-def test_images_that_cannot_be_read_are_refused_and_the_first_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"3\.png cannot be read.*on_unreadable=skip.*\(1 more like it\)"):
-        readable(broken(tmp_path), "refuse", tmp_path / "stamps")
-    assert not list((tmp_path / "stamps").glob("*"))
-
-
-def test_images_that_cannot_be_read_are_left_out_on_request(tmp_path: Path) -> None:
-    made = readable(broken(tmp_path), "skip", tmp_path / "stamps")
-    assert made.n_skipped == 2
-    assert made.frame["path"].tolist() == ["0.png", "1.png", "2.png", "4.png"]
-    assert made.notes == ("2 images that cannot be read are left out",)
-
-
-def test_a_check_that_found_nothing_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = split(tmp_path)
-    assert readable(made, "refuse", tmp_path / "stamps") is made
-    monkeypatch.setattr("dmlbench.data.check.unreadable", lambda split: pytest.fail("read again"))
-    assert readable(made, "refuse", tmp_path / "stamps") is made
-
-
-def test_byte_identical_images_are_found_across_classes_and_sides(tmp_path: Path) -> None:
-    made = split(tmp_path)
-    for source, copy in (("0", "4"), ("2", "3")):
-        (tmp_path / f"{copy}.png").write_bytes((tmp_path / f"{source}.png").read_bytes())
-    assert sorted(duplicates(made)) == [[0, 4], [2, 3]]
-    said = "\n".join(report("Pets", made))
-    assert "4 images in 2 groups are byte-identical, 1 across classes and 1 across training and test" in said
-
-
-def test_the_report_counts_each_role_and_queries_without_a_match(tmp_path: Path) -> None:
-    said = "\n".join(report("Pets", split(tmp_path, (0, 0, 1, 1, 1, 2))))
-    assert "train     2 images of 1 classes (2 to 2 a class, median 2)" in said
-    assert "query     4 images of 2 classes (1 to 3 a class, median 2)" in said
-    assert "1 queries have no other image of their class in the gallery" in said
-    assert "no two images are byte-identical" in said

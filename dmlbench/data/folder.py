@@ -18,7 +18,7 @@ from dmlbench.randomness import numpy_generator
 COLUMNS = {
     "path": ("path", "file", "filename", "file_name", "image", "image_path", "img", "img_path"),
     "label": ("label", "class_id", "class", "target", "category", "category_id", "id"),
-    "class_name": ("class_name", "label_name", "category_name", "name"),
+    "class_name": ("class_name", "label_name", "category_name"),
     "role": ("role", "split", "subset", "set"),
     "box": ("box", "bbox", "bounding_box"),
 }
@@ -69,6 +69,9 @@ def folder(root: str | None, manifest: str | None = None, split: str = "zero_sho
     if frame["label"].nunique() < 2:
         raise UserError(f"dataset.root '{root}' has one class; retrieval needs at least two, better many")
     roles, notes = RULES[split](frame, split_seed), [NOTES[split].format(order=order)]
+    stray = sum(_is_image(name) for name in os.listdir(tree)) if manifest is None else 0
+    if stray:
+        notes.append(f"{stray:,} images lie directly in {tree}, in no class's folder, and are left out")
     if "role" in frame and split != "manifest":
         notes.append(f"the manifest's roles are not used: dataset.split is {split}; dataset.split=manifest takes them")
     frame = frame.drop(columns="role", errors="ignore").assign(**roles)
@@ -77,7 +80,7 @@ def folder(root: str | None, manifest: str | None = None, split: str = "zero_sho
 
 
 def _tree(root: Path) -> pd.DataFrame:
-    """Path, label (the class folder's name) and size of every image, in the order of their paths."""
+    """Path, label (the class folder's name) and size of every image, class by class, in the order of their paths."""
     lines = []
     for entry in sorted(os.scandir(root), key=lambda entry: os.fsencode(entry.name)):
         if entry.name.startswith(".") or not entry.is_dir():
@@ -98,8 +101,12 @@ def _images(place: Path) -> Iterator[tuple[str, int]]:
                 continue
             if entry.is_dir():
                 yield from _images(Path(entry.path))
-            elif os.path.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
+            elif _is_image(entry.name):
                 yield entry.path, entry.stat().st_size
+
+
+def _is_image(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def _manifest_file(root: Path, manifest: str) -> Path:
@@ -129,6 +136,10 @@ def _manifest(root: Path, file: Path) -> pd.DataFrame:
             )
     if frame.empty:
         raise UserError(f"dataset.manifest {file} lists no image")
+    for column in ("path", "label"):
+        if (frame[column] == "").any():
+            line = int((frame[column] == "").to_numpy().argmax())
+            raise UserError(f"dataset.manifest {file}, line {line + 2}: the {column} is empty")
     frame, known = _with_boxes(frame, raw, names, known, file)
     for column in raw.columns:
         if column not in known:
@@ -153,9 +164,10 @@ def _with_boxes(
         raise UserError(f"dataset.manifest {file}: a box needs four numbers, {', '.join(BOX)}")
     for side, column in zip(BOX, parts.columns, strict=True):
         frame[side] = pd.to_numeric(parts[column], errors="coerce").astype(float)
-        if frame[side].isna().any():
-            line = int(frame[side].isna().to_numpy().argmax())
-            raise UserError(f"dataset.manifest {file}, line {line + 2}: the box's {side} is no number")
+        wrong = ~(np.isfinite(frame[side]) & (frame[side] >= 0))
+        if wrong.any():
+            line = int(wrong.to_numpy().argmax())
+            raise UserError(f"dataset.manifest {file}, line {line + 2}: the box's {side} is no number from 0 on")
     return frame, known
 
 
@@ -163,7 +175,7 @@ def _sizes(root: Path, paths: pd.Series, file: Path) -> list[int]:
     repeated = paths[paths.duplicated()]
     if len(repeated):
         raise UserError(f"dataset.manifest {file} lists {len(repeated):,} images twice, such as {repeated.iloc[0]}")
-    outside = [path for path in paths if path.startswith("..") or os.path.isabs(path)]
+    outside = [path for path in paths if path.split("/")[0] == ".." or os.path.isabs(path)]
     if outside:
         raise UserError(f"dataset.manifest {file}: {outside[0]} lies outside {root}; paths are relative to dataset.root")
     sizes = [_size(root / path) for path in paths]
@@ -186,14 +198,10 @@ def _labelled(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Labels 0-based and without gaps, in numeric order where all are whole numbers, else in the order of their bytes."""
     texts = frame["label"]
     numbers = bool(texts.str.fullmatch(r"[+-]?\d+").all())
-    keys = sorted(texts.unique(), key=int if numbers else os.fsencode)
-    place = {
-        int(key) if numbers else key: position
-        for position, key in enumerate(dict.fromkeys(map(int, keys) if numbers else keys))
-    }
-    labels = texts.map(int).map(place) if numbers else texts.map(place)
-    named = frame.get("class_name", texts)
-    return frame.assign(label=labels.astype(np.int64), class_name=named), "labels" if numbers else "names"
+    keys = texts.map(int) if numbers else texts
+    order = sorted(keys.unique(), key=None if numbers else os.fsencode)
+    labels = keys.map({key: place for place, key in enumerate(order)}).astype(np.int64)
+    return frame.assign(label=labels, class_name=frame.get("class_name", texts)), "labels" if numbers else "names"
 
 
 def _zero_shot(frame: pd.DataFrame, split_seed: int) -> dict[str, pd.Series]:
@@ -202,9 +210,9 @@ def _zero_shot(frame: pd.DataFrame, split_seed: int) -> dict[str, pd.Series]:
 
 def _half_per_class(frame: pd.DataFrame, split_seed: int) -> dict[str, pd.Series]:
     train = pd.Series(False, index=frame.index)
-    for lines in frame.groupby("label").groups.values():
-        # the stream bears the class's name, so that a further class changes no other's half
-        order = numpy_generator(split_seed, f"half of {frame.at[lines[0], 'class_name']!s}").permutation(lines)
+    # ordered by path, whatever the manifest's order; a stream of its own, so that a further class changes no other's half
+    for _, images in frame.sort_values("path").groupby("label"):
+        order = numpy_generator(split_seed, f"half of {images['class_name'].iloc[0]}").permutation(images.index)
         train[order[: (len(order) + 1) // 2]] = True
     return _two_sided(train)
 
