@@ -86,7 +86,7 @@ def locate(place: str, spec: Mapping[str, Any]) -> Callable[..., Any]:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(
             f"{place}._target_ '{spec['_target_']}' cannot be imported: {reason}; "
-            "it must be importable from the current folder or an installed package"
+            "it must lie in the current folder, in the --config-dir folder or in an installed package"
         ) from error
     if not callable(target):
         raise UserError(f"{place}._target_ '{spec['_target_']}' is no class or function")

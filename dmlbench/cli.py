@@ -174,7 +174,7 @@ def _launched(words: list[str], wait: bool, each: Callable[[Outcome], None]) -> 
         An outcome a job; none where Hydra only printed something, as for `--cfg job`.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints a traceback and leaves with status 1
-    sys.path.insert(0, os.getcwd())  # a console script would not find the user's own mine.py
+    _find_own_code(_config_dir(words)[0])
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -281,7 +281,7 @@ def data(words: list[str]) -> int:
         raise UserError(f"dmlbench data does not know '{word}'; use `dmlbench data check NAME`")
     if len(words) < 2 or "=" in words[1]:
         raise UserError("dmlbench data check needs the name of a data set; `dmlbench list datasets` shows them")
-    sys.path.insert(0, os.getcwd())
+    _find_own_code(config_dir)
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -315,6 +315,11 @@ def list_(words: list[str]) -> int:
     for name, opening in found:
         print(textwrap.fill(opening, 110, initial_indent=name.ljust(width), subsequent_indent=" " * width))
     return 0
+
+
+def _find_own_code(config_dir: str | None) -> None:
+    """Let the user's own mine.py be imported from the current folder, or from where the user's YAML lies."""
+    sys.path[:0] = [os.getcwd(), *([os.path.abspath(config_dir)] if config_dir else [])]
 
 
 def _config_dir(words: list[str]) -> tuple[str | None, list[str]]:

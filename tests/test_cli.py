@@ -247,6 +247,18 @@ def test_editing_the_file_of_ones_own_loss_is_a_new_run(photos: Photos) -> None:
     assert first["method_digest"] != second["method_digest"]
 
 
+def test_ones_own_loss_is_found_beside_its_yaml_in_another_folder(photos: Photos, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "else where"
+    (elsewhere / "loss").mkdir(parents=True)
+    (elsewhere / "beside.py").write_text(
+        "import torch\n\n\nclass Spread(torch.nn.Module):\n"
+        "    def forward(self, embeddings, labels):\n        return (embeddings @ embeddings.T).mean()\n"
+    )
+    (elsewhere / "loss" / "spread.yaml").write_text("label: Spread\nkind: pair\nmake: {_target_: beside.Spread}\n")
+    assert run(["train", "loss=spread", *folder(photos()), "--config-dir", str(elsewhere)]) == 0
+    assert rows()[0]["loss"] == "spread"
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "I;16", "1", "P"])
 def test_grey_transparent_16_bit_and_palette_images_are_converted(photos: Photos, mode: str) -> None:
     root = photos()
