@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 
 from dmlbench.errors import UserError, suggest
+
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it would log what `locate` words and raises
 
 
 def build(place: str, spec: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:

@@ -175,15 +175,12 @@ def _launched(words: list[str], wait: bool, each: Callable[[Outcome], None]) -> 
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints a traceback and leaves with status 1
     _find_own_code(_config_dir(words)[0])
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     from dmlbench.launch import launch
-    from dmlbench.mistakes import reword
+    from dmlbench.mistakes import COMPOSING, reword
 
     try:
         return launch(_flags_last(words), wait, tell=_say_once(), each=each)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:  # Hydra raises ValueError for `loss=3`
+    except COMPOSING as error:
         raise reword(error, words) from error
 
 
@@ -282,17 +279,14 @@ def data(words: list[str]) -> int:
     if len(words) < 2 or "=" in words[1]:
         raise UserError("dmlbench data check needs the name of a data set; `dmlbench list datasets` shows them")
     _find_own_code(config_dir)
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     from dmlbench.data.check import report
     from dmlbench.launch import compose, data_of
-    from dmlbench.mistakes import reword
+    from dmlbench.mistakes import COMPOSING, reword
 
     overrides = [f"dataset={words[1]}", *words[2:]]
     try:
         dataset, split = data_of(*compose(overrides, config_dir))
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except COMPOSING as error:
         raise reword(error, overrides) from error
     for line in report(dataset.label, split):
         print(line)

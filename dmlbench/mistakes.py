@@ -9,20 +9,24 @@ from typing import Any
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError
 
 from dmlbench.errors import UserError, suggest
 from dmlbench.launch import TOP, compose
 
+# What comes out of composing a configuration: ValueError for `loss=3`, OSError where Hydra cannot make the folder of runs.
+COMPOSING = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError)
 
-def reword(error: HydraException | OmegaConfBaseException | ValueError, words: Sequence[str]) -> UserError:
+
+def reword(error: Exception, words: Sequence[str]) -> UserError:
     """Word a composition error anew.
 
     Args:
-        error: as Hydra or OmegaConf raised it.
+        error: one of `COMPOSING`, as it was raised.
         words: what the user typed.
     """
     text = str(error)
-    for wording in (_no_such_file, _no_such_key, _missing_value, _not_parsed):
+    for wording in WORDINGS:
         sentence = wording(error, text, words)
         if sentence:
             return UserError(sentence)
@@ -70,8 +74,39 @@ def _missing_value(error: Exception, text: str, words: Sequence[str]) -> str | N
     return f"{found[1]} is missing; give it with {found[1]}=..."
 
 
+def _several_values(error: Exception, text: str, words: Sequence[str]) -> str | None:
+    found = re.search(r"Ambiguous value for argument '([^']*)'", text)
+    if not found:
+        return None
+    return f"'{found[1]}' names several values; use `dmlbench sweep`, or `dmlbench train -m`, to run them all"
+
+
 def _not_parsed(error: Exception, text: str, words: Sequence[str]) -> str | None:
     if type(error).__name__ != "OverrideParseException":
         return None
     override = getattr(error, "override", None) or next((word for word in words if word in text), "")
     return f"'{override}' cannot be read; write KEY=VALUE, and quote a value with spaces or brackets: 'KEY=\"VALUE\"'"
+
+
+def _no_yaml(error: Exception, text: str, words: Sequence[str]) -> str | None:
+    if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
+        return None
+    mark = error.problem_mark
+    return f"{mark.name}, line {mark.line + 1}, column {mark.column + 1} is no YAML: {error.problem}"
+
+
+def _not_written(error: Exception, text: str, words: Sequence[str]) -> str | None:
+    if not isinstance(error, OSError) or not error.filename:
+        return None
+    return f"{error.filename} cannot be used: {error.strerror}; name a folder that can be written with paths.runs=..."
+
+
+WORDINGS = (
+    _no_such_file,
+    _no_such_key,
+    _missing_value,
+    _several_values,
+    _not_parsed,
+    _no_yaml,
+    _not_written,
+)

@@ -99,6 +99,8 @@ def test_every_command_has_a_help_of_its_own(command: str, capsys: pytest.Captur
         (["train", "protocol.batch_size=400"], "needs 100 classes, but the training split has 50"),
         (["train", "dataset=folder"], "dataset.root"),
         (["train", "dataset=folder", "dataset.root=nowhere"], "nowhere"),
+        (["train", "seed=0,1"], "'seed=0,1' names several values; use `dmlbench sweep`, or `dmlbench train -m`"),
+        (["data", "check", "folder", "dataset.root=a,b"], "'dataset.root=a,b' names several values"),
         (["train", "loss=3"], "must be a string"),
         (["train", "protocol.epochs"], "'protocol.epochs' cannot be read; write KEY=VALUE"),
         (["train", "dataset.train_images=1201"], "train_images is declared as 1,201 but the files under"),
@@ -245,6 +247,30 @@ def test_editing_the_file_of_ones_own_loss_is_a_new_run(photos: Photos) -> None:
     first, second = rows()
     assert first["fingerprint"] == second["fingerprint"]
     assert first["method_digest"] != second["method_digest"]
+
+
+@pytest.mark.parametrize(
+    ("yaml", "sentence"),
+    [
+        ("label: [x\nkind: pair\n", "line 2, column 5 is no YAML"),
+        ("", "loss.kind is missing"),
+        ("kind: pairs\n", "loss.kind is 'pairs', but 'pair' or"),
+        ("kind: pair\nmake: {_target_: nope.Loss}\n", "loss.make._target_ 'nope.Loss' cannot be imported: No module named"),
+        ("kind: pair\nmake: {_target_: torn.Loss}\n", "loss.make._target_ 'torn.Loss' cannot be imported: invalid syntax"),
+    ],
+)
+def test_a_broken_file_of_ones_own_is_one_sentence(
+    yaml: str, sentence: str, photos: Photos, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("mine/loss").mkdir(parents=True)
+    Path("mine/loss/broken.yaml").write_text(yaml)
+    Path("torn.py").write_text("impor torch\n")
+    assert sentence in refused(capfd, "train", "loss=broken", *folder(photos()), "--config-dir", "mine")
+
+
+def test_a_place_for_runs_that_cannot_be_made_is_one_sentence(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs").write_text("a file, not a folder")
+    assert "runs" in refused(capsys, "train", "loss=contrastive", *folder(photos()))
 
 
 def test_ones_own_loss_is_found_beside_its_yaml_in_another_folder(photos: Photos, tmp_path: Path) -> None:
