@@ -17,6 +17,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from dmlbench import experiment
 from dmlbench.build import build, check, source_sha256
@@ -101,6 +102,9 @@ def run_job(cfg: DictConfig, choices: Mapping[str, str], wait: bool, tell: Calla
         return _run_locked(name, plan, split, wait, tell)
     except UserError as mistake:
         return Outcome("mistake", name, folder, error=str(mistake))
+    except OmegaConfBaseException as mistake:  # an interpolation that leads nowhere shows only when it is resolved
+        place = f"{mistake.full_key}: " if mistake.full_key else ""
+        return Outcome("mistake", name, folder, error=place + str(mistake).splitlines()[0])
     except Exception as accident:
         where = ""
         if folder is not None and folder.is_dir():

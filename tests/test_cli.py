@@ -255,6 +255,10 @@ def test_editing_the_file_of_ones_own_loss_is_a_new_run(photos: Photos) -> None:
         ("label: [x\nkind: pair\n", "line 2, column 5 is no YAML"),
         ("", "loss.kind is missing"),
         ("kind: pairs\n", "loss.kind is 'pairs', but 'pair' or"),
+        (
+            "kind: pair\nmake: {_target_: torch.nn.Softplus, beta: '${dataset.betta}'}\n",
+            "loss.make.beta: Interpolation key 'dataset.betta' not found",
+        ),
         ("kind: pair\nmake: {_target_: nope.Loss}\n", "loss.make._target_ 'nope.Loss' cannot be imported: No module named"),
         ("kind: pair\nmake: {_target_: torn.Loss}\n", "loss.make._target_ 'torn.Loss' cannot be imported: invalid syntax"),
     ],
