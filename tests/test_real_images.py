@@ -71,7 +71,7 @@ def omniglot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("omniglot242")
     with zipfile.ZipFile(archive) as file:
         file.extractall(place)
-    return place
+    return place / "omniglot242"
 
 
 @pytest.mark.slow
