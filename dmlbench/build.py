@@ -65,9 +65,9 @@ def check(place: str, spec: Mapping[str, Any], positional: int = 0, given: set[s
     for name, value in arguments.items():
         if known is not None and name not in known:
             raise UserError(f"{place}.{name} is no argument of {spec['_target_']}{suggest(name, known)}")
-        if isinstance(value, Mapping) and "_target_" in value:
-            check(f"{place}.{name}", value)
-        elif known is not None and isinstance(value, str) and _wants_number(known[name]):
+        for inner, spec_within in _specs(f"{place}.{name}", value):
+            check(inner, spec_within)
+        if known is not None and isinstance(value, str) and _wants_number(known[name]):
             raise UserError(f"{place}.{name} is {value!r}, but {spec['_target_']} takes a number there")
     for position, (name, parameter) in enumerate(_own_parameters(target).items()):
         supplied = name in arguments or name in (given or ()) or position < positional
@@ -150,19 +150,33 @@ def source_sha256(place: str, *specs: Mapping[str, Any] | None) -> str | None:
     Returns:
         Hex digits, or None where every target lies in dmlbench, an installed package or the standard library.
     """
-    files = {file for spec in specs if spec for file in _own_sources(place, spec)}
-    if not files:
+    found = {file: digest for spec in specs if spec for file, digest in _own_sources(place, spec)}
+    if not found:
         return None
-    return hashlib.sha256(b"\0".join(file.read_bytes() for file in sorted(files))).hexdigest()
+    return hashlib.sha256("".join(found[file] for file in sorted(found)).encode()).hexdigest()
 
 
-def _own_sources(place: str, spec: Mapping[str, Any]) -> Iterator[Path]:
+def _own_sources(place: str, spec: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     module = inspect.getmodule(locate(place, spec))
     file = Path(getattr(module, "__file__", None) or "")
-    installed = [Path(path).resolve() for path in sysconfig.get_paths().values()]
+    installed = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     installed.append(Path(__file__).resolve().parent)
     if file.suffix == ".py" and not any(file.resolve().is_relative_to(path) for path in installed):
-        yield file.resolve()
+        # Kept with the module: an edit while the process runs changes the file, but not the code that is run.
+        digest = vars(module).setdefault("__dmlbench_sha256__", hashlib.sha256(file.read_bytes()).hexdigest())
+        yield file.resolve(), digest
     for name, value in spec.items():
-        if isinstance(value, Mapping) and "_target_" in value:
-            yield from _own_sources(f"{place}.{name}", value)
+        for inner, spec_within in _specs(f"{place}.{name}", value):
+            yield from _own_sources(inner, spec_within)
+
+
+def _specs(place: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The specs at or within a value, through lists and mappings, each with its place; not those within a spec."""
+    if isinstance(value, Mapping) and "_target_" in value:
+        yield place, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _specs(f"{place}.{name}", inner)
+    elif isinstance(value, list | tuple):
+        for position, inner in enumerate(value):
+            yield from _specs(f"{place}[{position}]", inner)

@@ -6,6 +6,7 @@ Exit status: 0 done; 1 an accident, or a method that failed; 2 a mistake that th
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -143,28 +144,33 @@ def train(words: list[str]) -> int:
 
 def sweep(words: list[str]) -> int:
     """`dmlbench sweep`: every job, then the table of their rows."""
-    words = sweep_words(words)
-    outcomes = _launched(words, wait=False, each=_say_end)
+    parts = sweep_words(words)
+    outcomes = [outcome for part in parts for outcome in _launched(part, wait=False, each=_say_end)]
     if any(outcome.status == "busy" for outcome in outcomes):
         print("waiting for the runs that another process is at")
-        outcomes = _launched(words, wait=True, each=lambda outcome: None)
+        outcomes = [outcome for part in parts for outcome in _launched(part, wait=True, each=lambda outcome: None)]
     folders = [outcome.folder for outcome in outcomes if outcome.row is not None and outcome.folder is not None]
     if folders:
         _write_tables(folders)
     return _status(outcomes)
 
 
-def sweep_words(words: list[str]) -> list[str]:
-    """The words of a sweep as Hydra's: multirun, the seven losses unless others are named, and always the untrained trunk."""
+def sweep_words(words: list[str]) -> list[list[str]]:
+    """The words of a sweep as Hydra's: multirun, the seven losses unless others are named, and always the untrained trunk.
+
+    Where losses are named, the untrained trunk is a part of its own: it has none of the values (`loss.make.margin=0.1,0.3`)
+    that are swept over.
+    """
     words = ["--multirun", *(word for word in words if word not in ("-m", "--multirun"))]
     losses = [word for word in words if word.startswith("loss=")]
+    own = re.compile(r"\+{0,2}~?loss[.=]")
+    untrained = [*(word for word in words if not own.match(word)), "loss=untrained"]
     if losses:
         named = losses[-1].removeprefix("loss=").split(",")
-        if "untrained" not in named and named[0].isidentifier():
-            words[words.index(losses[-1])] = ",".join(["loss=untrained", *named])
-    elif not any(word.lstrip("+").startswith("sweep=") for word in words):
+        return [words] if "untrained" in named or "--cfg" in words else [untrained, words]
+    if not any(word.lstrip("+").startswith("sweep=") for word in words):
         words.insert(1, "sweep=seven")
-    return words
+    return [words]
 
 
 def _launched(words: list[str], wait: bool, each: Callable[[Outcome], None]) -> list[Outcome]:
@@ -236,12 +242,12 @@ def _write_tables(folders: Sequence[Path]) -> None:
     tables = compare(rows)
     place = folders[0].parents[2] / "tables" / f"{rows[0]['dataset']}-{rows[0]['fingerprint']}"
     for name, suffix in FORMATS.items():
-        write_text(place.with_suffix(suffix), render(tables, name))
+        write_text(Path(f"{place}{suffix}"), render(tables, name))
     print()
     print(render(tables, "markdown"))
     print(f"rows      {len(rows)}, each a row.json under {folders[0].parents[1]}")
     for name, suffix in FORMATS.items():
-        print(f"{name:9} {place.with_suffix(suffix)}")
+        print(f"{name:9} {place}{suffix}")
 
 
 def table(words: list[str]) -> int:
@@ -318,6 +324,8 @@ def _find_own_code(config_dir: str | None) -> None:
 
 def _config_dir(words: list[str]) -> tuple[str | None, list[str]]:
     """Take `--config-dir DIR` or `--config-dir=DIR` out of the words."""
+    from dmlbench.configs import refuse_hidden
+
     rest, found = [], None
     remaining = iter(words)
     for word in remaining:
@@ -326,6 +334,7 @@ def _config_dir(words: list[str]) -> tuple[str | None, list[str]]:
             found = value if equals else next(remaining, "")
             if not Path(found).is_dir():
                 raise UserError(f"--config-dir {found} is no folder")
+            refuse_hidden(Path(found))
         else:
             rest.append(word)
     return found, rest

@@ -33,7 +33,7 @@ def entries(group: str, config_dir: Path | None = None) -> Iterator[tuple[str, s
 
     Args:
         group: a folder of `conf/`, such as `loss`.
-        config_dir: a folder of the user's own configurations, which come first and hide ours of the same name.
+        config_dir: a folder of the user's own configurations; none has the name of one of ours.
 
     Yields:
         The word on the command line, and the first sentence of the file's opening comment; in the order of words.
@@ -43,6 +43,21 @@ def entries(group: str, config_dir: Path | None = None) -> Iterator[tuple[str, s
         files |= {file.stem: file for file in (place / group).glob("*.yaml")}
     for name in sorted(files):
         yield name, _opening(files[name])
+
+
+def refuse_hidden(config_dir: Path) -> None:
+    """Refuse a file of the user's own that has the name of a shipped one: Hydra would take ours without a word.
+
+    Args:
+        config_dir: a folder of the user's own configurations.
+
+    Raises:
+        UserError: names the file.
+    """
+    for file in sorted(conf_dir().rglob("*.yaml")):
+        own = config_dir / file.relative_to(conf_dir())
+        if own.is_file() and not own.samefile(file):
+            raise UserError(f"{own} has the name of a file of dmlbench, which would be taken instead; give it another name")
 
 
 def _opening(file: Path) -> str:

@@ -106,6 +106,8 @@ def run_job(cfg: DictConfig, choices: Mapping[str, str], wait: bool, tell: Calla
         place = f"{mistake.full_key}: " if mistake.full_key else ""
         return Outcome("mistake", name, folder, error=place + str(mistake).splitlines()[0])
     except Exception as accident:
+        if folder is None and isinstance(accident, OSError) and accident.filename:  # nothing has run: a dangling link, say
+            return Outcome("mistake", name, error=f"{accident.filename} cannot be used: {accident.strerror}")
         where = ""
         if folder is not None and folder.is_dir():
             (folder / ERROR).write_text(traceback.format_exc(), encoding="utf-8")

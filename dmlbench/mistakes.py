@@ -14,7 +14,7 @@ from yaml import MarkedYAMLError, YAMLError
 from dmlbench.errors import UserError, suggest
 from dmlbench.launch import TOP, compose
 
-# What comes out of composing a configuration: ValueError for `loss=3`, OSError where Hydra cannot make the folder of runs.
+# What comes out of composing a configuration: ValueError for `loss=3`, OSError for a folder that cannot be made.
 COMPOSING = (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError)
 
 
@@ -98,7 +98,7 @@ def _no_yaml(error: Exception, text: str, words: Sequence[str]) -> str | None:
 def _not_written(error: Exception, text: str, words: Sequence[str]) -> str | None:
     if not isinstance(error, OSError) or not error.filename:
         return None
-    return f"{error.filename} cannot be used: {error.strerror}; name a folder that can be written with paths.runs=..."
+    return f"{error.filename} cannot be used: {error.strerror}"
 
 
 WORDINGS = (

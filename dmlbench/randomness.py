@@ -40,10 +40,12 @@ def seed_globals(seed: int) -> None:
 
 @contextmanager
 def torch_stream(seed: int) -> Iterator[None]:
-    """Within, torch's CPU generator is seeded; afterwards it is as before."""
-    state = torch.get_rng_state()
-    torch.manual_seed(seed)
+    """Within, the global CPU generators of torch, NumPy and Python are seeded; afterwards they are as before."""
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    seed_globals(seed)
     try:
         yield
     finally:
-        torch.set_rng_state(state)
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])

@@ -78,7 +78,8 @@ class Row:
         columns: column name to scalar; every column of `REQUIRED` is there with its type.
 
     Raises:
-        UserError: a required column is missing or has another type, or the schema is newer than this program.
+        UserError: a required column is missing or has another type, a column holds no scalar, or the schema is newer than
+            this program.
     """
 
     columns: Mapping[str, Scalar]
@@ -87,6 +88,9 @@ class Row:
         for name, kind in REQUIRED.items():
             if not isinstance(self.columns.get(name), kind):
                 raise UserError(f"a row needs the column '{name}' ({kind.__name__}), not {self.columns.get(name)!r}")
+        for name, value in self.columns.items():
+            if value is not None and not isinstance(value, str | int | float):
+                raise UserError(f"a row's column '{name}' holds {value!r}; it needs a text, a number, a boolean or null")
         version = self.columns["schema_version"]
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise UserError(

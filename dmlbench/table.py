@@ -51,6 +51,9 @@ SHOULD_AGREE = {
     "device": "devices",
     "n_queries": "numbers of queries",
     "n_test_classes": "numbers of test classes",
+    "dmlbench_version": "versions of dmlbench",
+    "torch_version": "versions of torch",
+    "pytorch_metric_learning_version": "versions of pytorch-metric-learning",
 }
 SELECTED = {"last": "last epoch", "val": "validation"}
 

@@ -51,6 +51,7 @@ DEFAULTS = {
     "n_queries": 1200,
     "n_test_classes": 50,
     "device": "cpu",
+    "torch_version": "2.11.0",
 }
 LABELS = {
     "untrained": "Untrained trunk",

@@ -93,7 +93,35 @@ def test_only_a_source_file_outside_installed_packages_is_digested(tmp_path: Pat
     assert first is not None
     assert source_sha256("loss.make", {"_target_": CONTRASTIVE, "distance": spec}) == first
     mine.write_text("class Loss:\n    margin = 2\n")
+    del sys.modules["a_loss_of_mine"]  # as in a new process
     assert source_sha256("loss.make", spec) != first
     for target in (CONTRASTIVE, "dmlbench.samplers.shuffle", "collections.Counter"):
         assert source_sha256("loss.make", {"_target_": target}) is None
     del sys.modules["a_loss_of_mine"]
+
+
+def test_ones_own_file_is_seen_within_lists_and_digested_as_it_was_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "a_loss_in_a_list.py"
+    file.write_text("import torch\n\n\nclass Mine(torch.nn.Module):\n    pass\n")
+    spec = {
+        "_target_": "pytorch_metric_learning.losses.MultipleLosses",
+        "losses": [{"_target_": "a_loss_in_a_list.Mine"}],
+    }
+    first = source_sha256("loss.make", spec)
+    assert first is not None
+    file.write_text(file.read_text() + "\n# edited while the process runs\n")
+    assert source_sha256("loss.make", spec) == first
+    del sys.modules["a_loss_in_a_list"]
+    assert source_sha256("loss.make", spec) != first
+
+
+def test_an_argument_misspelt_within_a_list_is_refused() -> None:
+    spec = {
+        "_target_": "pytorch_metric_learning.losses.MultipleLosses",
+        "losses": [{"_target_": "pytorch_metric_learning.losses.TripletMarginLoss", "margn": 1}],
+    }
+    with pytest.raises(UserError, match=r"loss.make.losses\[0\].margn is no argument"):
+        check("loss.make", spec)

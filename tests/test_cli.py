@@ -188,6 +188,30 @@ def test_the_same_run_alone_as_a_later_job_of_a_sweep_and_again_gives_equal_rows
     assert first.outcome == second.outcome
 
 
+def test_a_methods_own_value_can_be_swept_over_beside_the_untrained_trunk(photos: Photos) -> None:
+    assert run(["sweep", "loss=contrastive", "loss.make.neg_margin=0.5,1", *folder(photos(root="photos.v2"))]) == 0
+    assert sorted((row["loss"], row.get("loss_make_neg_margin")) for row in rows() if row["loss"] != "untrained") == [
+        ("contrastive", 0.5),
+        ("contrastive", 1),
+    ]
+    assert len(rows()) == 3
+    assert {path.name.startswith("photos.v2-") for path in Path("runs/tables").iterdir()} == {True}
+
+
+def test_a_file_of_ones_own_may_not_have_the_name_of_a_shipped_one(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine/loss").mkdir(parents=True)
+    Path("mine/loss/triplet.yaml").write_text("label: Mine\n")
+    sentence = refused(capsys, "train", "loss=triplet", "--config-dir", "mine")
+    assert "mine/loss/triplet.yaml has the name of a file of dmlbench" in sentence
+
+
+def test_a_loss_whose_parameters_would_not_train_is_refused(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("plain.py").write_text("class Plain:\n    def __call__(self, embeddings, labels):\n        return embeddings.sum()\n")
+    Path("mine/loss").mkdir(parents=True)
+    Path("mine/loss/plain.yaml").write_text("label: P\nkind: classification\nmake: {_target_: plain.Plain}\n")
+    assert "a loss is a torch.nn.Module" in refused(capsys, "train", "loss=plain", *folder(photos()), "--config-dir", "mine")
+
+
 def test_a_job_that_fails_stops_no_other(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
     words = folder(photos(), "protocol.clip_grad_norm=null")
     Path("bad.py").write_text(
@@ -329,6 +353,26 @@ def test_an_empty_class_folder_is_refused_by_name(photos: Photos, capsys: pytest
     assert "empty" in refused(capsys, "train", *folder(root))
 
 
+def test_a_dangling_link_is_refused_by_name(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+    root = photos()
+    (root / "class00" / "gone.png").symlink_to(root / "nowhere.png")
+    assert "gone.png" in refused(capsys, "train", "loss=contrastive", *folder(root))
+
+
+def test_a_loss_that_draws_its_start_from_numpy_gives_equal_rows(photos: Photos) -> None:
+    Path("drawn.py").write_text(
+        "import numpy as np\nimport torch\n\n\nclass Drawn(torch.nn.Module):\n    def __init__(self):\n"
+        "        super().__init__()\n        self.pull = torch.nn.Parameter(torch.tensor(np.random.randn(8)).float())\n\n"
+        "    def forward(self, embeddings, labels):\n        return (embeddings @ self.pull).square().mean()\n"
+    )
+    Path("mine/loss").mkdir(parents=True)
+    Path("mine/loss/drawn.yaml").write_text("label: D\nkind: classification\nmake: {_target_: drawn.Drawn}\n")
+    for place in ("runs/a", "runs/b"):
+        assert run(["train", "loss=drawn", *folder(photos(root=place[-1])), "--config-dir", "mine", f"paths.runs={place}"]) == 0
+    first, second = rows()
+    assert first["final_loss"] == second["final_loss"]
+
+
 def test_fewer_classes_than_the_batch_needs_are_refused(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
     sentence = refused(capsys, "train", *folder(photos(), "protocol.batch_size=32"))
     assert "needs 8 classes, but the training split has 4" in sentence
@@ -376,14 +420,24 @@ def test_paths_workers_and_cache_do_not_change_a_run(photos: Photos, tmp_path: P
 @pytest.mark.parametrize(
     ("typed", "handed"),
     [
-        ([], ["--multirun", "sweep=seven"]),
-        (["dataset=cub", "seed=0,1"], ["--multirun", "sweep=seven", "dataset=cub", "seed=0,1"]),
-        (["loss=mine"], ["--multirun", "loss=untrained,mine"]),
-        (["loss=untrained,mine", "-m"], ["--multirun", "loss=untrained,mine"]),
-        (["+sweep=own"], ["--multirun", "+sweep=own"]),
+        ([], [["--multirun", "sweep=seven"]]),
+        (["dataset=cub", "seed=0,1"], [["--multirun", "sweep=seven", "dataset=cub", "seed=0,1"]]),
+        (["loss=mine"], [["--multirun", "loss=untrained"], ["--multirun", "loss=mine"]]),
+        (["loss=my-loss,glob(a*)"], [["--multirun", "loss=untrained"], ["--multirun", "loss=my-loss,glob(a*)"]]),
+        (["loss=untrained,mine", "-m"], [["--multirun", "loss=untrained,mine"]]),
+        (
+            ["loss=mine", "loss.make.margin=1,2", "+loss.make.new=3", "seed=0,1"],
+            [
+                ["--multirun", "seed=0,1", "loss=untrained"],
+                ["--multirun", "loss=mine", "loss.make.margin=1,2", "+loss.make.new=3", "seed=0,1"],
+            ],
+        ),
+        (["+sweep=own"], [["--multirun", "+sweep=own"]]),
     ],
 )
-def test_a_sweep_is_hydras_multirun_over_the_seven_losses_unless_others_are_named(typed: list[str], handed: list[str]) -> None:
+def test_a_sweep_is_hydras_multirun_over_the_seven_losses_unless_others_are_named(
+    typed: list[str], handed: list[list[str]]
+) -> None:
     assert sweep_words(typed) == handed
 
 

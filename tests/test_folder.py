@@ -152,6 +152,11 @@ def test_labels_with_gaps_are_ordered_as_numbers_and_numbered_anew(tmp_path: Pat
     assert split.frame["train"].tolist() == [False, True, False, False, True]
 
 
+def test_7_and_007_stay_two_classes(tmp_path: Path) -> None:
+    split = listed(tmp_path, "path,label\n0.png,7\n1.png,007\n2.png,7\n3.png,12\n")
+    assert split.frame["label"].tolist() == [2, 0, 2, 1]
+
+
 def test_labels_of_text_are_ordered_byte_by_byte(tmp_path: Path) -> None:
     split = listed(tmp_path, "path,label\n0.png,b\n1.png,NA\n2.png,a\n3.png,10\n")
     assert split.frame["label"].tolist() == [3, 1, 2, 0]

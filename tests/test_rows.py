@@ -145,3 +145,9 @@ def test_rows_are_found_below_folders_and_by_name_each_once_in_order(tmp_path):
 
 def test_the_examples_in_the_docstrings_hold():
     assert doctest.testmod(dmlbench.rows).failed == 0
+
+
+def test_a_column_that_holds_no_scalar_is_refused() -> None:
+    columns = dict(make_row(0.5).columns)
+    with pytest.raises(UserError, match="column 'n_queries' holds"):
+        Row({**columns, "n_queries": [1]})

@@ -244,6 +244,7 @@ def test_an_untrained_trunk_that_nobody_beats_is_told():
     [
         ({"device": "cuda"}, "different devices: cpu, cuda"),
         ({"n_queries": 1199}, "numbers of queries: 1199, 1200"),
+        ({"torch_version": "2.0.0"}, "different versions of torch: 2.0.0, "),
     ],
 )
 def test_rows_that_should_agree_and_do_not_are_told(columns, words):

@@ -195,9 +195,12 @@ def _size(path: Path) -> int | None:
 
 
 def _labelled(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Labels 0-based and without gaps, in numeric order where all are whole numbers, else in the order of their bytes."""
+    """Labels 0-based and without gaps, in numeric order where all are whole numbers, else in the order of their bytes.
+
+    Where two are the same number, as 7 and 07, they are names: two classes never become one.
+    """
     texts = frame["label"]
-    numbers = bool(texts.str.fullmatch(r"[+-]?\d+").all())
+    numbers = bool(texts.str.fullmatch(r"[+-]?\d+").all()) and texts.map(int).nunique() == texts.nunique()
     keys = texts.map(int) if numbers else texts
     order = sorted(keys.unique(), key=None if numbers else os.fsencode)
     labels = keys.map({key: place for place, key in enumerate(order)}).astype(np.int64)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from dmlbench.build import build
+from dmlbench.errors import UserError
 from dmlbench.plan import Method
 
 
@@ -42,4 +43,8 @@ def objective_of(method: Method) -> Objective | None:
     if method.make is None:
         return None
     miner = build(f"loss/{method.name}: loss.miner", method.miner) if method.miner else None
-    return Objective(build(f"loss/{method.name}: loss.make", method.make), miner)
+    loss = build(f"loss/{method.name}: loss.make", method.make)
+    if not isinstance(loss, nn.Module):  # its parameters would not train
+        made = f"{method.make['_target_']} made {type(loss).__name__}"
+        raise UserError(f"loss/{method.name}: {made}; a loss is a torch.nn.Module, so that its parameters train")
+    return Objective(loss, miner)
