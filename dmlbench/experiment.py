@@ -44,7 +44,7 @@ def run(plan: Plan, split: Split) -> Row:
         The row; a method that broke down gives one with `status: failed` and the reason.
     """
     compute_alike(plan)
-    batches = Batches(split.paths(), plan.protocol, plan.workers, pin_memory=plan.device == "cuda")
+    batches = Batches(split.paths(), plan.protocol, plan.workers, plan.device == "cuda", plan.cache)
     model = embedder_of(plan).to(plan.device).to(memory_format=torch.channels_last)
     objective = initialised_objective(plan)
     history = History()

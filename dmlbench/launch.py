@@ -210,6 +210,7 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Plan, Split]:
         device=device,
         precision=precision,
         workers=-1 if cfg.workers == "auto" else _whole("workers", cfg.workers),
+        cache=Path(cfg.paths.data) / "cache" if dataset.cache == "memmap" else None,
     )
     return plan, split
 

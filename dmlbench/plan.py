@@ -168,6 +168,7 @@ class Dataset:
         split: the rule by which roles are given, where the data set knows several.
         split_seed: of that rule; a run's seed never changes a test set.
         on_unreadable: what to do with an image that cannot be read: `refuse` the run, or `skip` the image and count it.
+        cache: `memmap` keeps the resized images in a file under `paths.data`, which parallel jobs share; decides no number.
         train_classes, train_images, test_classes, query_images, gallery_images: facts that the files must confirm;
             None where nobody can know them beforehand.
     """
@@ -181,6 +182,7 @@ class Dataset:
     split: str | None = None
     split_seed: int = 0
     on_unreadable: Literal["refuse", "skip"] = "refuse"
+    cache: Literal["none", "memmap"] = "none"
     train_classes: int | None = None
     train_images: int | None = None
     test_classes: int | None = None
@@ -232,6 +234,7 @@ class Plan:
         device: `cpu` or `cuda`.
         precision: `fp32` or `bf16`, what the device will really compute in.
         workers: processes that load images; decides no number.
+        cache: the folder of decoded images; None reads the files at each use; decides no number.
     """
 
     dataset: Dataset
@@ -246,6 +249,7 @@ class Plan:
     device: str = "cpu"
     precision: str = "fp32"
     workers: int = 0
+    cache: Path | None = None
 
     @property
     def fingerprint(self) -> str:

@@ -49,3 +49,17 @@ def torch_stream(seed: int) -> Iterator[None]:
         torch.set_rng_state(states[0])
         np.random.set_state(states[1])
         random.setstate(states[2])
+
+
+@contextmanager
+def crop_stream(seed: int) -> Iterator[None]:
+    """Within, torch's CPU generator is seeded, the only one that torchvision draws crops from; afterwards it is as before.
+
+    A crop's numbers are those that it has under `torch_stream`, which takes longer than the crop: it seeds CUDA's too.
+    """
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)

@@ -2,6 +2,7 @@
 
     python scripts/bench.py              all of it
     python scripts/bench.py train        throughput: dmlbench's training against a bare loop
+    python scripts/bench.py input        reading: dmlbench with and without its decoded cache against Pillow and torchvision
     python scripts/bench.py start        start-up: `dmlbench --help` against `python -c pass`
 
 The two sides alternate, so that a busy machine slows both; medians are compared. Seconds mean little elsewhere, ratios do.
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
 def alternate(rounds: int, **sides: Callable[[], float]) -> dict[str, float]:
@@ -94,7 +96,74 @@ def bench_train(rounds: int = 5) -> None:
         print(f"train   ratio {took['bare'] / took['harness']:.3f} of the bare loop's throughput (at least 0.95)")
 
 
-BENCHES = {"start": bench_start, "train": bench_train}
+def bench_input(rounds: int = 7) -> None:
+    """Batches of random resized crops of photos, on one core without loading processes.
+
+    Three sides: Pillow with torchvision's transforms v1, as most codes of the field have it, and dmlbench without and with
+    `dataset.cache=memmap`. Each ends in a batch to be moved to the device: float and normalised image by image there, uint8
+    here, where the embedder normalises the batch on the device.
+    """
+    import torch
+    from PIL import Image
+    from torchvision import transforms
+
+    from dmlbench.data import loader
+    from dmlbench.plan import Protocol
+
+    torch.set_num_threads(1)
+    protocol = Protocol(name="standard", version=1, epochs=1, batch_size=32, embedding_dim=512, image_px=227)
+    steps = [
+        transforms.Resize(protocol.resized_px),
+        transforms.RandomResizedCrop(protocol.image_px, scale=protocol.crop_scale, ratio=protocol.crop_ratio),
+        transforms.RandomHorizontalFlip(),
+        transforms.ToTensor(),
+        transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+    ]
+    transform = transforms.Compose(steps)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = photos(Path(folder))
+        rows = [range(start, start + 32) for start in range(0, len(paths), 32)]
+        loader.MEMORY_BYTES = 0  # a real data set is too large to be kept in memory
+        uncached = loader.Batches(paths, protocol)
+        cached = loader.Batches(paths, protocol, cache=Path(folder) / "cache")
+
+        def plain() -> float:
+            began = time.perf_counter()
+            for row in rows:
+                torch.stack([transform(Image.open(paths[image_id]).convert("RGB")) for image_id in row])
+            return time.perf_counter() - began
+
+        def ours(batches: loader.Batches) -> float:
+            began = time.perf_counter()
+            for _ in batches.training(iter(rows), seed=0):
+                pass
+            return time.perf_counter() - began
+
+        took = alternate(rounds, plain=plain, uncached=lambda: ours(uncached), cached=lambda: ours(cached))
+    speeds = ", ".join(f"{name} {len(paths) / seconds:.0f}" for name, seconds in took.items())
+    print(f"input   images/s of {len(paths)} photos of 500 x 375 px, one core: {speeds}")
+    print(f"input   uncached ratio {took['plain'] / took['uncached']:.2f} of plain Pillow and torchvision v1 (at least 1.5)")
+    print(f"input   cached   ratio {took['plain'] / took['cached']:.2f} of plain Pillow and torchvision v1 (at least 6)")
+
+
+def photos(folder: Path, count: int = 128) -> list[Path]:
+    """Photos of CUB's usual size as JPEG, cut from the two that scikit-learn brings."""
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    generator = np.random.default_rng(0)
+    sources = [Image.fromarray(pixels) for pixels in load_sample_images().images]
+    paths = [folder / f"{number}.jpg" for number in range(count)]
+    for number, path in enumerate(paths):
+        source, share = sources[number % len(sources)], generator.uniform(0.6, 1)
+        width, height = 567 * share, 425 * share  # 567 x 425 is the largest 4:3 that fits into 640 x 427
+        left, top = generator.uniform(0, source.width - width), generator.uniform(0, source.height - height)
+        source.resize((500, 375), box=(left, top, left + width, top + height)).save(path, quality=90)
+    return paths
+
+
+BENCHES = {"start": bench_start, "train": bench_train, "input": bench_input}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or BENCHES:

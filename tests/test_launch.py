@@ -91,7 +91,8 @@ def test_what_is_the_methods_own_moves_its_digest_and_not_the_fingerprint(data: 
 
 
 @pytest.mark.parametrize(
-    "word", ["workers=3", "paths.runs=elsewhere", "loss.label=Other", "dataset.label=Other", "trunk.label=O"]
+    "word",
+    ["workers=3", "dataset.cache=memmap", "paths.runs=elsewhere", "loss.label=Other", "dataset.label=Other", "trunk.label=O"],
 )
 def test_what_moves_no_number_moves_no_name(data: Path, word: str) -> None:
     assert plan(data, word).run_id == plan(data).run_id
