@@ -92,6 +92,8 @@ class ResizedImages:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image  # which `convert` would copy
     if image.mode.startswith("I"):
         return _eight_bit(image).convert("RGB")
     if image.mode == "F":
