@@ -23,6 +23,7 @@ dmlbench: deep metric learning methods, compared fairly.
   dmlbench train  loss=softtriple dataset=cub         one run, one row
   dmlbench sweep  dataset=cub seed=0,1,2              the seven losses and the untrained trunk, then their table
   dmlbench table  [runs...] --format latex            rows -> fair comparison tables
+  dmlbench data   prepare NAME                        download, or take your archive; verify, unpack
   dmlbench data   check NAME [dataset.root=...]       count, verify, find unreadable and duplicate images
   dmlbench list   losses | datasets | trunks | protocols | samplers | optimizers | sweeps
 
@@ -76,8 +77,11 @@ Rows stand in one table only where everything but the loss and the seed is equal
 """
 
 DATA_HELP = """\
+dmlbench data prepare NAME [KEY=VALUE...]: download or take the user's archive, verify, unpack; then check.
 dmlbench data check NAME [KEY=VALUE...]: count, verify, find unreadable and duplicate images.
 
+  dmlbench data prepare cub                               a download that broke off goes on
+  dmlbench data prepare cub dataset.archive=CUB_200_2011.tgz
   dmlbench data check cub
   dmlbench data check folder dataset.root=photos dataset.split=half_per_class
 
@@ -94,6 +98,7 @@ GROUP is one of losses, datasets, trunks, protocols, samplers, optimizers, sweep
 """
 
 HELPS = {"train": TRAIN_HELP, "sweep": SWEEP_HELP, "table": TABLE_HELP, "data": DATA_HELP, "list": LIST_HELP}
+DATA_VERBS = ("prepare", "check")
 HELP_WORDS = ("--help", "-h", "help")
 
 
@@ -277,21 +282,27 @@ def table(words: list[str]) -> int:
 
 
 def data(words: list[str]) -> int:
-    """`dmlbench data check NAME`: read every image and say what is there."""
+    """`dmlbench data prepare NAME`: fetch and unpack; `dmlbench data check NAME`: read every image and say what is there."""
     config_dir, words = _config_dir(words)
-    if not words or words[0] != "check":
-        word = words[0] if words else ""
-        raise UserError(f"dmlbench data does not know '{word}'; use `dmlbench data check NAME`")
+    verb = words[0] if words else ""
+    if verb not in DATA_VERBS:
+        raise UserError(
+            f"dmlbench data does not know '{verb}'; use `dmlbench data {' NAME` or `dmlbench data '.join(DATA_VERBS)} NAME`"
+        )
     if len(words) < 2 or "=" in words[1]:
-        raise UserError("dmlbench data check needs the name of a data set; `dmlbench list datasets` shows them")
+        raise UserError(f"dmlbench data {verb} needs the name of a data set; `dmlbench list datasets` shows them")
     _find_own_code(config_dir)
     from dmlbench.data.check import report
-    from dmlbench.launch import compose, data_of
+    from dmlbench.launch import compose, data_of, prepare_data
     from dmlbench.mistakes import COMPOSING, reword
 
     overrides = [f"dataset={words[1]}", *words[2:]]
     try:
-        dataset, split = data_of(*compose(overrides, config_dir))
+        composed = compose(overrides, config_dir)
+        if verb == "prepare":
+            for line in prepare_data(*composed):
+                print(line, flush=True)
+        dataset, split = data_of(*composed)
     except COMPOSING as error:
         raise reword(error, overrides) from error
     for line in report(dataset.label, split):

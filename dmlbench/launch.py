@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import re
 import sys
@@ -23,7 +24,8 @@ from dmlbench import experiment
 from dmlbench.build import build, check, source_sha256
 from dmlbench.configs import conf_dir
 from dmlbench.data.check import readable
-from dmlbench.data.split import FACTS, Split
+from dmlbench.data.prepare import prepare as prepare_files
+from dmlbench.data.split import Split
 from dmlbench.errors import UserError, suggest
 from dmlbench.plan import Dataset, Method, Plan, Protocol, Scalar, Trunk, flatten, typed
 from dmlbench.rows import ROW_FILE, Row, read_row, write_row
@@ -224,12 +226,28 @@ def data_of(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Dataset, Split
             cfg.dataset.label = cfg.dataset.name
     dataset = typed(Dataset, "dataset", _plain(cfg, "dataset"))
     split = build(f"dataset/{dataset.name}", dataset.make)
-    split.verify(dataset.name, {fact: getattr(dataset, fact) for fact in FACTS})
+    split.verify(dataset.name, dataset.declared)
     split = readable(split, dataset.on_unreadable, Path(cfg.paths.data) / "checked")
     split.verify(dataset.name, {})  # what is left must still do
     with open_dict(cfg.dataset):
         cfg.dataset.update(split.facts)
     return typed(Dataset, "dataset", _plain(cfg, "dataset")), split
+
+
+def prepare_data(cfg: DictConfig, choices: Mapping[str, str]) -> Iterator[str]:
+    """Fetch and unpack a data set into its root, once what was unpacked is verified; yields what was done, a line each."""
+
+    def verified(place: Path) -> Split:
+        there = copy.deepcopy(cfg)
+        there.dataset.root = str(place)
+        return data_of(there, choices)[1]
+
+    dataset = typed(Dataset, "dataset", {"name": choices["dataset"], "label": "", **_named(cfg)})
+    yield from prepare_files(dataset, Path(cfg.paths.data) / "archives", verified)
+
+
+def _named(cfg: DictConfig) -> dict[str, Any]:
+    return {key: value for key, value in _plain(cfg, "dataset").items() if key not in ("name", "label") or value is not None}
 
 
 def method_of(cfg: DictConfig, name: str, dataset: Dataset, protocol: Protocol) -> Method:

@@ -168,6 +168,11 @@ class Dataset:
         split: the rule by which roles are given, where the data set knows several.
         split_seed: of that rule; a run's seed never changes a test set.
         on_unreadable: what to do with an image that cannot be read: `refuse` the run, or `skip` the image and count it.
+        archive: one or more archives that the user already has, for `dmlbench data prepare`.
+        downloads: what `dmlbench data prepare` fetches otherwise; each with `url`, and `sha256` or `md5` where published.
+        ask: where to ask for a data set that cannot be downloaded.
+        images: how many there are of all roles, a fact whatever the split.
+        declared_split: the split that the following facts are of; None for any.
         train_classes, train_images, test_classes, query_images, gallery_images: facts that the files must confirm;
             None where nobody can know them beforehand.
     """
@@ -181,6 +186,11 @@ class Dataset:
     split: str | None = None
     split_seed: int = 0
     on_unreadable: Literal["refuse", "skip"] = "refuse"
+    archive: str | tuple[str, ...] | None = None
+    downloads: tuple[dict[str, Any], ...] = ()
+    ask: str | None = None
+    images: int | None = None
+    declared_split: str | None = None
     train_classes: int | None = None
     train_images: int | None = None
     test_classes: int | None = None
@@ -190,6 +200,15 @@ class Dataset:
     def __post_init__(self) -> None:
         if not self.recall_at or min(self.recall_at) < 1:
             raise UserError(f"dataset.recall_at is {list(self.recall_at)}; it needs one or more ks of at least 1")
+
+    @property
+    def declared(self) -> dict[str, int | None]:
+        """The facts that hold for the chosen split; None where nothing is declared."""
+        facts = {"images": self.images}
+        if self.declared_split in (None, self.split):
+            names = ("train_classes", "train_images", "test_classes", "query_images", "gallery_images")
+            facts |= {name: getattr(self, name) for name in names}
+        return facts
 
 
 @dataclass(frozen=True)

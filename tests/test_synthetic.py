@@ -24,6 +24,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Split:
 
 def test_half_of_the_classes_train_and_the_other_half_is_unseen(made: Split) -> None:
     assert made.facts == {
+        "images": 192,
         "train_classes": 24,
         "train_images": 96,
         "test_classes": 24,
