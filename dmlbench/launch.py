@@ -24,17 +24,18 @@ from dmlbench import experiment
 from dmlbench.build import build, check, source_sha256
 from dmlbench.configs import conf_dir
 from dmlbench.data.check import readable
+from dmlbench.data.folds import training_parts
 from dmlbench.data.prepare import prepare as prepare_files
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError, suggest
 from dmlbench.plan import Dataset, Method, Plan, Protocol, Scalar, Trunk, flatten, typed
 from dmlbench.rows import ROW_FILE, Row, read_row, write_row
-from dmlbench.train import CHECKPOINT
+from dmlbench.train import BEST, CHECKPOINT
 from dmlbench.trunks.weights import sha256, weights_file
 
 LOCK = ".lock"
 ERROR = "error.txt"
-TOP = ("dataset", "trunk", "loss", "sampler", "optimizer", "protocol", "seed", "device", "workers", "paths")
+TOP = ("dataset", "trunk", "loss", "sampler", "optimizer", "protocol", "seed", "device", "workers", "oracle", "paths")
 
 Status = Literal["done", "skipped", "busy", "mistake", "accident"]
 
@@ -123,16 +124,18 @@ def _run_locked(name: str, plan: Plan, split: Split, wait: bool, tell: Callable[
     with locked(folder, wait, tell) as ours:
         if not ours:
             return Outcome("busy", name, folder)
-        done_before = (folder / ROW_FILE).is_file()
-        if done_before:
-            row = read_row(folder / ROW_FILE)
-        else:
+        row = read_row(folder / ROW_FILE) if (folder / ROW_FILE).is_file() else None
+        done_before = row is not None and (
+            not plan.oracle or row.get("oracle_map_at_r") is not None or row["selected_on"] == "none"
+        )
+        if row is None or not done_before:
             for line in announcement(plan, split):
                 tell(line)
             row = experiment.run(plan, split)
             write_row(folder, row)
-        for leftover in (CHECKPOINT, ERROR):  # the row is there: neither is needed again
-            (folder / leftover).unlink(missing_ok=True)
+        for leaving in (CHECKPOINT, BEST, ERROR):  # the row is there: none is needed again
+            for leftover in (folder / leaving, *folder.glob(f"fold*/{leaving}")):
+                leftover.unlink(missing_ok=True)
         return Outcome("skipped" if done_before else "done", name, folder, row)
 
 
@@ -191,6 +194,10 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Plan, Split]:
             raise UserError(f"{key!s} is not known{suggest(str(key), TOP)}")
     dataset, split = data_of(cfg, choices)
     protocol = typed(Protocol, "protocol", {"name": choices["protocol"], **_plain(cfg, "protocol")})
+    part = training_parts(split, protocol)[0]  # each of several folds has as many training classes
+    with open_dict(cfg.dataset):
+        cfg.dataset.update(part.facts)
+    dataset = typed(Dataset, "dataset", _plain(cfg, "dataset"))
     method = method_of(cfg, choices["loss"], dataset, protocol)
     trunk = trunk_of(cfg, choices["trunk"])
     device = _device(cfg.device)
@@ -211,6 +218,7 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Plan, Split]:
         runs=Path(cfg.paths.runs),
         device=device,
         precision=precision,
+        oracle=_yes_or_no("oracle", cfg.oracle),
         workers=-1 if cfg.workers == "auto" else _whole("workers", cfg.workers),
     )
     return plan, split
@@ -352,9 +360,16 @@ def _whole(place: str, value: Any) -> int:
     return value
 
 
+def _yes_or_no(place: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"{place} is {value!r}, but true or false is needed")
+    return value
+
+
 def announcement(plan: Plan, split: Split) -> list[str]:
     """A few lines that say what will run."""
-    facts, protocol, method = split.facts, plan.protocol, plan.method
+    protocol, method = plan.protocol, plan.method
+    facts = training_parts(split, protocol)[0].facts
     own = f", {method.samples_per_class} images a class" if "m_per_class" in plan.sampler["_target_"] else ""
     lr = f", own learning rate {method.lr_scale * protocol.lr:g}" if method.kind == "classification" else ""
     weights = "from scratch" if plan.trunk.weights == "none" else f"with {Path(plan.trunk.weights).name}"

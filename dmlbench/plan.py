@@ -50,7 +50,13 @@ class Protocol:
         clip_grad_norm: greatest norm of all gradients together; None leaves them alone.
         mixed_precision: bfloat16 autocast on CUDA; the CPU always computes in float32.
         threads: of the CPU, fixed so that a row is the same wherever its run stands.
-        selection: `last`: the last epoch is reported; the test set chooses nothing.
+        selection: the model that is reported: of the `last` epoch, or the best on `validation` (MAP@R on held-out training
+            classes, the untrained model among the candidates); never on the test set.
+        fold: which fold of the training classes is held out for validation; `none`, or `all`: a model for each.
+        folds: class-disjoint folds that the training classes are divided into, for `fold`.
+        steps_per_epoch: an epoch is so many steps; None for one pass over the training images.
+        validate_every: epochs between two validations.
+        patience: epochs without a better validation after which training ends; None for never.
     """
 
     name: str
@@ -75,15 +81,26 @@ class Protocol:
     clip_grad_norm: float | None = None
     mixed_precision: bool = True
     threads: int = 1
-    selection: Literal["last"] = "last"
+    selection: Literal["last", "validation"] = "last"
+    fold: int | Literal["none", "all"] = "none"
+    folds: int = 4
+    steps_per_epoch: int | None = None
+    validate_every: int = 1
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         least = {"epochs": 0, "batch_size": 2, "embedding_dim": 1, "image_px": 8, "lr": 0, "threads": 1}
         least |= {"head_lr_scale": 0, "step_epochs": 1, "step_gamma": 0, "warmup_epochs": 0, "version": 1}
+        least |= {"folds": 2, "validate_every": 1}
         for name, low in least.items():
             value = getattr(self, name)
             if not low <= value < math.inf:
                 raise UserError(f"protocol.{name} is {value}; it must be at least {low}")
+        for name in ("steps_per_epoch", "patience"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UserError(f"protocol.{name} is {getattr(self, name)}; it must be at least 1, or null for none")
+        if self.patience is not None and self.selection != "validation":
+            raise UserError("protocol.patience is given, but only protocol.selection=validation can end a training early")
         if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
             raise UserError(f"protocol.clip_grad_norm is {self.clip_grad_norm}; it must be above 0, or null for none")
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
@@ -172,6 +189,7 @@ class Dataset:
         downloads: what `dmlbench data prepare` fetches otherwise; each with `url`, and `sha256` or `md5` where published.
         ask: where to ask for a data set that cannot be downloaded.
         images: how many there are of all roles, a fact whatever the split.
+        validate_every, patience: in epochs, for a protocol that takes them from the data set, as the reality check does.
         declared_split: the split that the following facts are of; None for any.
         train_classes, train_images, test_classes, query_images, gallery_images: facts that the files must confirm;
             None where nobody can know them beforehand.
@@ -190,6 +208,8 @@ class Dataset:
     downloads: tuple[dict[str, Any], ...] = ()
     ask: str | None = None
     images: int | None = None
+    validate_every: int = 1
+    patience: int | None = None
     declared_split: str | None = None
     train_classes: int | None = None
     train_images: int | None = None
@@ -251,6 +271,7 @@ class Plan:
         device: `cpu` or `cuda`.
         precision: `fp32` or `bf16`, what the device will really compute in.
         workers: processes that load images; decides no number.
+        oracle: also look what choosing the epoch on the test set would have claimed; decides nothing else.
     """
 
     dataset: Dataset
@@ -265,6 +286,7 @@ class Plan:
     device: str = "cpu"
     precision: str = "fp32"
     workers: int = 0
+    oracle: bool = False
 
     @property
     def fingerprint(self) -> str:

@@ -47,6 +47,28 @@ def m_per_class(labels: np.ndarray, batch_size: int, generator: np.random.Genera
     return np.stack([np.concatenate([decks[label].draw(samples_per_class) for label in row]) for row in chosen])
 
 
+def by_kind(
+    labels: np.ndarray, batch_size: int, generator: np.random.Generator, kind: str, pair: int, classification: int
+) -> np.ndarray:
+    """Class-balanced batches whose images a class depend on the kind of loss.
+
+    Args:
+        labels: int64 `(N,)`.
+        batch_size: B, a multiple of the images a class.
+        generator: draws the order.
+        kind: the method's: `pair` or `classification`.
+        pair: images a class in a batch for the first.
+        classification: for the second.
+
+    Returns:
+        int64 `(max(N // B, 1), B)`.
+
+    Source:
+        Musgrave et al., ECCV 2020, arXiv:2003.08505: 8 classes x 4 and 32 x 1.
+    """
+    return m_per_class(labels, batch_size, generator, classification if kind == "classification" else pair)
+
+
 def shuffle(labels: np.ndarray, batch_size: int, generator: np.random.Generator) -> np.ndarray:
     """Every image once an epoch, in random order; the last, smaller batch is dropped.
 
