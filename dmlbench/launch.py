@@ -287,7 +287,7 @@ def trunk_of(cfg: DictConfig, name: str) -> Trunk:
     """The trunk, its constructor's arguments checked, and its weights digested."""
     trunk = typed(Trunk, "trunk", {"label": name, **_plain(cfg, "trunk"), "name": name})
     check("trunk.make", trunk.make)
-    file = weights_file(f"trunk/{name}", trunk.weights, trunk.make.get("architecture"))
+    file = weights_file(f"trunk/{name}", trunk)
     return replace(trunk, weights_sha256=sha256(file) if file else None)
 
 

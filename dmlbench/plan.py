@@ -39,7 +39,9 @@ class Protocol:
         crop_scale: least and greatest share of the area that a random resized crop keeps.
         crop_ratio: least and greatest aspect ratio of a random resized crop.
         flip: mirror half of the training images.
-        pooling: of the feature map: `avg`, `max`, or `avg+max` (their sum).
+        pooling: of the feature map: `avg`, `max`, `avg+max` (their sum), or `mixed` (a learnt share of each).
+        head_layers: sizes of the hidden layers, with ReLU, between pooling and embedding; none for a linear projection.
+        head_norm: `layer` for a LayerNorm of the pooled features before the projection.
         freeze_batch_norm: keep batch norm in evaluation mode while training: its statistics stay, its affine part learns.
         lr: the trunk's learning rate.
         head_lr_scale: the projection learns this many times faster than the trunk.
@@ -70,7 +72,9 @@ class Protocol:
     crop_scale: tuple[float, float] = (0.16, 1.0)
     crop_ratio: tuple[float, float] = (0.75, 4 / 3)
     flip: bool = True
-    pooling: Literal["avg", "max", "avg+max"] = "avg"
+    pooling: Literal["avg", "max", "avg+max", "mixed"] = "avg"
+    head_layers: tuple[int, ...] = ()
+    head_norm: Literal["none", "layer"] = "none"
     freeze_batch_norm: bool = True
     lr: float = 1e-4
     head_lr_scale: float = 10.0
@@ -96,6 +100,8 @@ class Protocol:
             value = getattr(self, name)
             if not low <= value < math.inf:
                 raise UserError(f"protocol.{name} is {value}; it must be at least {low}")
+        if min(self.head_layers, default=1) < 1:
+            raise UserError(f"protocol.head_layers is {list(self.head_layers)}; each hidden layer needs a size of at least 1")
         for name in ("steps_per_epoch", "patience"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"protocol.{name} is {getattr(self, name)}; it must be at least 1, or null for none")
@@ -103,6 +109,9 @@ class Protocol:
             raise UserError("protocol.patience is given, but only protocol.selection=validation can end a training early")
         if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
             raise UserError(f"protocol.clip_grad_norm is {self.clip_grad_norm}; it must be above 0, or null for none")
+        self._refuse_impossible_crops()
+
+    def _refuse_impossible_crops(self) -> None:
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise UserError(f"protocol.crop_scale is {self.crop_scale}; it needs 0 < least <= greatest <= 1")
         if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
@@ -243,6 +252,7 @@ class Trunk:
         channel_order: the trunk's own.
         input_range: white, as the trunk expects it: 1 or 255.
         weights: `none`, the name of published weights, or a file.
+        published: what its YAML publishes: name to `url`, `sha256` where it is known, and `file`, the name to keep it under.
         weights_sha256: of the file that was loaded; None without one.
     """
 
@@ -254,7 +264,14 @@ class Trunk:
     channel_order: Literal["RGB", "BGR"] = "RGB"
     input_range: float = 1.0
     weights: str = "none"
+    published: dict[str, dict[str, str]] = field(default_factory=dict)
     weights_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.input_range < math.inf:
+            raise UserError(f"trunk.input_range is {self.input_range}; it is what white is to the trunk: 1 or 255")
+        if not all(0 < value < math.inf for value in self.std):
+            raise UserError(f"trunk.std is {list(self.std)}; each of its numbers must be above 0")
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,7 @@ def parameter_groups(model: Embedder, objective: Objective, plan: Plan) -> list[
     protocol, method = plan.protocol, plan.method
     groups: list[dict[str, Any]] = [
         {"params": list(model.trunk.parameters()), "lr": protocol.lr},
-        {"params": list(model.projection.parameters()), "lr": protocol.lr * protocol.head_lr_scale},
+        {"params": model.head_parameters(), "lr": protocol.lr * protocol.head_lr_scale},
         {"params": list(objective.parameters()), "lr": protocol.lr * method.lr_scale},
     ]
     if method.weight_decay is not None:

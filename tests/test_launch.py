@@ -31,6 +31,8 @@ OTHER: dict[str, Any] = {
     "crop_ratio": "[0.5,2]",
     "flip": "true",
     "pooling": "max",
+    "head_layers": "[16]",
+    "head_norm": "layer",
     "freeze_batch_norm": "true",
     "lr": 0.5,
     "head_lr_scale": 3,

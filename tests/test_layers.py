@@ -19,6 +19,7 @@ FLOORS = {
     "rows": 2,
     "stats": 3,
     "build": 3,
+    "download": 3,
     "samplers": 3,
     "data": 3.5,
     "trunks": 3.5,
@@ -34,7 +35,19 @@ FLOORS = {
     "cli": 7,
     "__main__": 8,
 }
-TRAINING = {"randomness", "build", "samplers", "data", "trunks", "losses", "train", "embed", "evaluate", "experiment"}
+TRAINING = {
+    "randomness",
+    "build",
+    "download",
+    "samplers",
+    "data",
+    "trunks",
+    "losses",
+    "train",
+    "embed",
+    "evaluate",
+    "experiment",
+}
 PAPER = {"stats", "table", "render"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

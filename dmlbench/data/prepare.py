@@ -7,8 +7,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dmlbench.data.archive import new_folder, unpack
-from dmlbench.data.download import download
 from dmlbench.data.split import Split
+from dmlbench.download import download
 from dmlbench.errors import UserError
 from dmlbench.plan import Dataset
 
@@ -68,5 +68,6 @@ def _own(archive: str | tuple[str, ...]) -> list[Path]:
 def _fetched(entry: dict[str, str], store: Path) -> Path:
     url = entry["url"]
     file = store / Path(urlsplit(url).path).name
-    download(url, file, {name: digits for name, digits in entry.items() if name != "url"})
+    hashes = {name: digits for name, digits in entry.items() if name != "url"}
+    download(url, file, hashes, otherwise="name an archive that you have with dataset.archive=FILE")
     return file

@@ -1,4 +1,4 @@
-"""Files from the network: taken up where a connection broke, judged by their hash, in place only when whole."""
+"""Floor 3: files from the network: taken up where a connection broke, judged by their hash, in place only when whole."""
 
 from __future__ import annotations
 
@@ -20,41 +20,43 @@ CHUNK_BYTES = 1 << 18
 HASHES = ("sha256", "md5")  # md5 is all that some publishers tell: it finds damage, no forgery
 
 
-def download(url: str, file: Path, hashes: Mapping[str, str]) -> None:
+def download(url: str, file: Path, hashes: Mapping[str, str], otherwise: str) -> None:
     """Fetch a file; what a broken connection or a killed process left in `file.part` is gone on from.
 
     Args:
         url: its address.
         file: where it goes, by rename, once its hash is right; nothing is done where it is there already and right.
-        hashes: `sha256` or `md5` in hex; empty where nobody has published one.
+        hashes: `sha256` or `md5` in hex, or the first digits of it; empty where nobody has published one.
+        otherwise: what the user can do instead, to end a sentence.
 
     Raises:
-        UserError: the server cannot be reached or refuses, or the hash is wrong; then the file is removed.
+        UserError: the server cannot be reached or refuses, or the hash is wrong; what was fetched is removed then.
     """
     if file.is_file():
-        verify_hash(file, hashes, "a file of that name")
+        verify_hash(file, hashes, f"{file}", "remove it, and it is fetched again")
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.part")
+    by_hand = f"put it at {file} yourself, or {otherwise}"
     failures, before = 0, _size(part)
-    while not _fetch_rest(url, part, file):
+    while not _fetch_rest(url, part, by_hand):
         failures, before = (0 if _size(part) > before else failures + 1), _size(part)
         if failures == ATTEMPTS:
-            raise UserError(f"{url} broke off {ATTEMPTS} times at byte {before:,}; {_by_hand(file)}")
+            raise UserError(f"{url} broke off {ATTEMPTS} times at byte {before:,}; {by_hand}")
         time.sleep(failures / 2)
-    verify_hash(part, hashes, f"what came from {url}")
+    try:
+        verify_hash(part, hashes, f"what came from {url}", "it was removed")
+    except UserError:
+        part.unlink()  # so that the next attempt starts anew
+        raise
     part.replace(file)
-
-
-def _by_hand(file: Path) -> str:
-    return f"get it by other means and put it at {file}, or name it with dataset.archive=FILE"
 
 
 def _size(file: Path) -> int:
     return file.stat().st_size if file.is_file() else 0
 
 
-def _fetch_rest(url: str, part: Path, file: Path) -> bool:
+def _fetch_rest(url: str, part: Path, by_hand: str) -> bool:
     """Append what is missing of a file.
 
     Returns:
@@ -70,9 +72,9 @@ def _fetch_rest(url: str, part: Path, file: Path) -> bool:
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             return True  # nothing is missing; if that is wrong, the hash will say so
-        raise UserError(f"{url} answers {error.code} {error.reason}; {_by_hand(file)}") from error
+        raise UserError(f"{url} answers {error.code} {error.reason}; {by_hand}") from error
     except (OSError, http.client.HTTPException) as error:
-        raise UserError(f"{url} cannot be reached ({getattr(error, 'reason', error)}); {_by_hand(file)}") from error
+        raise UserError(f"{url} cannot be reached ({getattr(error, 'reason', error)}); {by_hand}") from error
     with answer:
         if have and answer.status != http.HTTPStatus.PARTIAL_CONTENT:
             have = 0  # this server sends only whole files
@@ -80,7 +82,7 @@ def _fetch_rest(url: str, part: Path, file: Path) -> bool:
         total = have + int(length) if length else None
         with (
             part.open("ab" if have else "wb") as out,
-            tqdm(total=total, initial=have, unit="B", unit_scale=True, disable=None, desc=file.name, leave=False) as bar,
+            tqdm(total=total, initial=have, unit="B", unit_scale=True, disable=None, desc=part.stem, leave=False) as bar,
         ):
             while chunk := _read(answer):
                 out.write(chunk)
@@ -96,13 +98,14 @@ def _read(answer: http.client.HTTPResponse) -> bytes:
         return b""
 
 
-def verify_hash(file: Path, hashes: Mapping[str, str], what: str) -> None:
-    """Compare a file with its published hash; a wrong one is removed, so that the next attempt starts anew.
+def verify_hash(file: Path, hashes: Mapping[str, str], what: str, then: str) -> None:
+    """Compare a file with its published hash.
 
     Args:
         file: to be read.
         hashes: as for `download`; empty confirms anything.
         what: how the file is called in the sentence.
+        then: what becomes of it, to end the sentence.
 
     Raises:
         UserError: it is another file; both hashes are said.
@@ -111,9 +114,6 @@ def verify_hash(file: Path, hashes: Mapping[str, str], what: str) -> None:
         if name in hashes:
             with file.open("rb") as stream:
                 found = hashlib.file_digest(stream, name).hexdigest()
-            if found != hashes[name]:
-                file.unlink()
-                raise UserError(
-                    f"{what} is not the published file: its {name} is {found}, not {hashes[name]}; it was removed ({file})"
-                )
+            if not found.startswith(hashes[name]):
+                raise UserError(f"{what} is not the published file: its {name} is {found}, not {hashes[name]}; {then}")
             return
