@@ -40,6 +40,7 @@ dmlbench train [KEY=VALUE...]: one run, one row.
 
   dataset= trunk= loss= protocol= sampler= optimizer=   choose a file of conf/ (`dmlbench list` shows them)
   dataset.KEY= trunk.KEY= loss.KEY= protocol.KEY=       change a value in it; unknown keys are refused
+  preset=paper|reality_check   the values that a loss's authors, or the reality check, publish for the data set
   seed=0  device=auto|cpu|cuda  workers=auto|N  paths.data=data  paths.runs=runs
 
   --cfg job          print the composed configuration and stop
@@ -70,7 +71,8 @@ dmlbench table [PLACE...] [vary=loss] [--format FORMAT]: rows -> fair comparison
   dmlbench table --format csv > results.csv
 
   PLACE              a folder that holds runs, or a row.json (default: runs)
-  vary=AXIS          what may differ between two lines of a table (default: loss)
+  vary=AXIS          what may differ between two lines of a table: loss (default), or preset: the same loss under a fixed
+                     protocol and under its paper's recipe, each line told for what it is and none marked best
   --format FORMAT    markdown, latex or csv (default: markdown)
 
 Rows stand in one table only where everything but the loss and the seed is equal; what differs makes another table.
@@ -144,12 +146,12 @@ def _complain(sentence: str) -> None:
 
 def train(words: list[str]) -> int:
     """`dmlbench train`: every job of the words, waiting for one that another process is at."""
-    return _status(_launched(words, wait=True, each=_say_end))
+    return _status(_launched(_with_preset(words), wait=True, each=_say_end))
 
 
 def sweep(words: list[str]) -> int:
     """`dmlbench sweep`: every job, then the table of their rows."""
-    parts = sweep_words(words)
+    parts = [_with_preset(part) for part in sweep_words(words)]
     outcomes = [outcome for part in parts for outcome in _launched(part, wait=False, each=_say_end)]
     if any(outcome.status == "busy" for outcome in outcomes):
         print("waiting for the runs that another process is at")
@@ -168,6 +170,8 @@ def sweep_words(words: list[str]) -> list[list[str]]:
     """
     words = ["--multirun", *(word for word in words if word not in ("-m", "--multirun"))]
     losses = [word for word in words if word.startswith("loss=")]
+    if any(word.startswith("preset=") and word != "preset=none" for word in words):
+        return _a_part_each(words, losses[-1].removeprefix("loss=").split(",") if losses else [])
     own = re.compile(r"\+{0,2}~?loss[.=]")
     untrained = [*(word for word in words if not own.match(word)), "loss=untrained"]
     if losses:
@@ -176,6 +180,27 @@ def sweep_words(words: list[str]) -> list[list[str]]:
     if not any(word.lstrip("+").startswith("sweep=") for word in words):
         words.insert(1, "sweep=seven")
     return [words]
+
+
+def _a_part_each(words: list[str], losses: list[str]) -> list[list[str]]:
+    """A preset is a file a loss: each loss is a part of its own; the losses that the preset has, unless others are named.
+
+    There is no untrained trunk among them: each loss may have a trunk and a protocol of its own.
+    """
+    from dmlbench.presets import available, chosen
+
+    if not losses:
+        name, dataset = (chosen(words, group) for group in ("preset", "dataset"))
+        files = available(_config_dir(words)[0]).get(name, [])
+        losses = [file.removesuffix(f"_{dataset}") for file in files if file.endswith(f"_{dataset}")] or ["multi_similarity"]
+    rest = [word for word in words if not word.startswith("loss=")]
+    return [[*rest, f"loss={loss}"] for loss in losses]
+
+
+def _with_preset(words: list[str]) -> list[str]:
+    from dmlbench.presets import spelt_out
+
+    return spelt_out(words, _config_dir(words)[0])
 
 
 def _launched(words: list[str], wait: bool, each: Callable[[Outcome], None]) -> list[Outcome]:

@@ -29,6 +29,7 @@ from dmlbench.data.prepare import prepare as prepare_files
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError, suggest
 from dmlbench.plan import Dataset, Method, Plan, Protocol, Scalar, Trunk, flatten, typed
+from dmlbench.presets import GROUP, NONE
 from dmlbench.rows import ROW_FILE, Row, read_row, write_row
 from dmlbench.train import BEST, CHECKPOINT
 from dmlbench.trunks.weights import sha256, weights_file
@@ -315,6 +316,7 @@ def shared_columns(
         "trunk_std": str(list(trunk.std)),
         "trunk_channel_order": trunk.channel_order,
         "trunk_input_range": trunk.input_range,
+        "preset": choices.get(GROUP, NONE).partition("/")[0],
         "protocol": protocol.name,
         "precision": precision,
     }

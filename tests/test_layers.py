@@ -15,6 +15,7 @@ FLOORS = {
     "errors": 0,
     "configs": 1,
     "plan": 1,
+    "presets": 1.5,
     "randomness": 1,
     "rows": 2,
     "stats": 3,
