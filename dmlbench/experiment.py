@@ -48,7 +48,7 @@ def run(plan: Plan, split: Split) -> Row:
         plain names are the separated ones.
     """
     compute_alike(plan)
-    batches = Batches(split.paths(), plan.protocol, plan.workers, pin_memory=plan.device == "cuda")
+    batches = batches_of(plan, split)
     untrained = plan.method.make is None
     parts = training_parts(split, plan.protocol)[: 1 if untrained else None]
     models: list[Trained] = []
@@ -67,6 +67,12 @@ def run(plan: Plan, split: Split) -> Row:
         save(one.folder / MODEL, {"model": one.model.state_dict()})
     seconds = round(time.perf_counter() - began, 3)
     return row_of(plan, parts[0], models, status="ok", reason=None, evaluate_seconds=seconds, **scores)
+
+
+def batches_of(plan: Plan, split: Split) -> Batches:
+    """The plan's batches of a split's images."""
+    boxes = split.boxes() if plan.protocol.crop_to_box else None
+    return Batches(split.paths(), plan.protocol, plan.workers, plan.device == "cuda", boxes, plan.caches)
 
 
 @dataclass

@@ -195,6 +195,8 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Plan, Split]:
             raise UserError(f"{key!s} is not known{suggest(str(key), TOP)}")
     dataset, split = data_of(cfg, choices)
     protocol = typed(Protocol, "protocol", {"name": choices["protocol"], **_plain(cfg, "protocol")})
+    if protocol.crop_to_box:
+        split.boxes()  # refused before any work where there are none
     part = training_parts(split, protocol)[0]  # each of several folds has as many training classes
     with open_dict(cfg.dataset):
         cfg.dataset.update(part.facts)
@@ -219,6 +221,7 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Plan, Split]:
         runs=Path(cfg.paths.runs),
         device=device,
         precision=precision,
+        caches=Path(cfg.paths.data) / "cache" if dataset.cache == "memmap" else None,
         oracle=_yes_or_no("oracle", cfg.oracle),
         workers=-1 if cfg.workers == "auto" else _whole("workers", cfg.workers),
     )

@@ -35,6 +35,8 @@ class Protocol:
         embedding_dim: size D of the embedding; the untrained trunk has no projection and keeps its own size.
         image_px: side of the square crop the trunk sees.
         resize_px: shorter side before cropping; None follows the crop as 256 follows 227.
+        crop_to_box: cut each image to its object's box before it is resized; published numbers with and without differ by ten
+            points and are not comparable.
         train_crop: `random_resized` (area from `crop_scale`, aspect from `crop_ratio`), `random` (a shift) or `center`.
         crop_scale: least and greatest share of the area that a random resized crop keeps.
         crop_ratio: least and greatest aspect ratio of a random resized crop.
@@ -68,6 +70,7 @@ class Protocol:
     embedding_dim: int
     image_px: int
     resize_px: int | None = None
+    crop_to_box: bool = False
     train_crop: Literal["random_resized", "random", "center"] = "random_resized"
     crop_scale: tuple[float, float] = (0.16, 1.0)
     crop_ratio: tuple[float, float] = (0.75, 4 / 3)
@@ -194,6 +197,7 @@ class Dataset:
         split: the rule by which roles are given, where the data set knows several.
         split_seed: of that rule; a run's seed never changes a test set.
         on_unreadable: what to do with an image that cannot be read: `refuse` the run, or `skip` the image and count it.
+        cache: `memmap` keeps the resized images of the whole data set in one file under `paths.data`; decides no number.
         archive: one or more archives that the user already has, for `dmlbench data prepare`.
         downloads: what `dmlbench data prepare` fetches otherwise; each with `url`, and `sha256` or `md5` where published.
         ask: where to ask for a data set that cannot be downloaded.
@@ -213,6 +217,7 @@ class Dataset:
     split: str | None = None
     split_seed: int = 0
     on_unreadable: Literal["refuse", "skip"] = "refuse"
+    cache: Literal["none", "memmap"] = "none"
     archive: str | tuple[str, ...] | None = None
     downloads: tuple[dict[str, Any], ...] = ()
     ask: str | None = None
@@ -288,6 +293,7 @@ class Plan:
         device: `cpu` or `cuda`.
         precision: `fp32` or `bf16`, what the device will really compute in.
         workers: processes that load images; decides no number.
+        caches: the folder of decoded caches; None decodes each image each time it is needed; decides no number.
         oracle: also look what choosing the epoch on the test set would have claimed; decides nothing else.
     """
 
@@ -303,6 +309,7 @@ class Plan:
     device: str = "cpu"
     precision: str = "fp32"
     workers: int = 0
+    caches: Path | None = None
     oracle: bool = False
 
     @property

@@ -49,3 +49,14 @@ def torch_stream(seed: int) -> Iterator[None]:
         torch.set_rng_state(states[0])
         np.random.set_state(states[1])
         random.setstate(states[2])
+
+
+@contextmanager
+def crop_stream(seed: int) -> Iterator[None]:
+    """As `torch_stream`, for torch's CPU generator alone: all that crops draw from, at a fraction of the cost."""
+    state = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(state)

@@ -3,6 +3,7 @@
     python scripts/bench.py              all of it
     python scripts/bench.py train        throughput: dmlbench's training against a bare loop
     python scripts/bench.py start        start-up: `dmlbench --help` against `python -c pass`
+    python scripts/bench.py input        loading: our batches, decoded and cached, against PIL and torchvision's v1 transforms
 
 The two sides alternate, so that a busy machine slows both; medians are compared. Seconds mean little elsewhere, ratios do.
 """
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
 def alternate(rounds: int, **sides: Callable[[], float]) -> dict[str, float]:
@@ -94,7 +96,85 @@ def bench_train(rounds: int = 5) -> None:
         print(f"train   ratio {took['bare'] / took['harness']:.3f} of the bare loop's throughput (at least 0.95)")
 
 
-BENCHES = {"start": bench_start, "train": bench_train}
+def bench_input(rounds: int = 5, n_images: int = 256, batch_size: int = 64) -> None:
+    """Randomly cropped batches of photos of CUB's size (500 x 375), one core: normalised float for the peer, uint8 for ours.
+
+    The embedder normalises a whole batch at a time, on the device; its share, on this one, is told too.
+    """
+    import torch
+    from PIL import Image
+    from torchvision import transforms as v1
+
+    from dmlbench.data.loader import Batches
+    from dmlbench.plan import Protocol
+
+    torch.set_num_threads(1)
+    protocol = Protocol(name="bench", version=1, epochs=1, batch_size=batch_size, embedding_dim=1, image_px=227)
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    peers = v1.Compose(
+        [
+            v1.Resize(protocol.resized_px),
+            v1.RandomResizedCrop(protocol.image_px, protocol.crop_scale, protocol.crop_ratio),
+            v1.RandomHorizontalFlip(),
+            v1.ToTensor(),
+            v1.Normalize(mean, std),
+        ]
+    )
+    with tempfile.TemporaryDirectory() as place:
+        paths = photos(Path(place), n_images)
+        rows = [range(first, first + batch_size) for first in range(0, n_images, batch_size)]
+        ours = {"uncached": Batches(paths, protocol), "cached": Batches(paths, protocol, cache=Path(place) / "cache")}
+        ours["uncached"]._training.kept = None  # what does not fit into memory is decoded each time
+
+        def peer() -> float:
+            began = time.perf_counter()
+            for row in rows:
+                torch.stack([peers(Image.open(paths[image]).convert("RGB")) for image in row])
+            return time.perf_counter() - began
+
+        def side(name: str, normalise: bool = False) -> Callable[[], float]:
+            shift, scale = (255 * torch.tensor(values).view(3, 1, 1) for values in (mean, std))
+
+            def run() -> float:
+                began = time.perf_counter()
+                for images, _ in ours[name].training(iter(rows), seed=0):
+                    if normalise:
+                        (images.float() - shift) / scale
+                return time.perf_counter() - began
+
+            return run
+
+        took = alternate(
+            rounds,
+            peer=peer,
+            uncached=side("uncached"),
+            cached=side("cached"),
+            cached_normalised=side("cached", normalise=True),
+        )
+    for name, least in (("uncached", 1.5), ("cached", 6.0)):
+        speeds = f"peer {n_images / took['peer']:.0f} images/s, {name} {n_images / took[name]:.0f} images/s"
+        print(f"input   {speeds}, ratio {took['peer'] / took[name]:.2f} (at least {least})")
+    print(f"input   cached and normalised on the CPU: ratio {took['peer'] / took['cached_normalised']:.2f}")
+
+
+def photos(folder: Path, n: int) -> list[Path]:
+    """JPEGs of 500 x 375 pixels, quality 90: parts of scikit-learn's two sample photos."""
+    import numpy as np
+    from PIL import Image
+    from sklearn.datasets import load_sample_images
+
+    sources, generator, paths = load_sample_images().images, np.random.default_rng(0), []
+    for number in range(n):
+        source = Image.fromarray(sources[number % len(sources)])
+        height = int(source.height * generator.uniform(0.7, 1))
+        width = height * 4 // 3
+        x, y = generator.integers(0, source.width - width + 1), generator.integers(0, source.height - height + 1)
+        paths.append(folder / f"{number}.jpg")
+        source.resize((500, 375), Image.Resampling.BICUBIC, (x, y, x + width, y + height)).save(paths[-1], quality=90)
+    return paths
+
+
+BENCHES = {"start": bench_start, "train": bench_train, "input": bench_input}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or BENCHES:

@@ -50,7 +50,7 @@ OTHER: dict[str, Any] = {
     "validate_every": 2,
     "patience": "3 protocol.selection=validation protocol.fold=0",
 }
-SINGLE = {"name"}  # the file's own name
+SINGLE = {"name", "crop_to_box"}  # the file's own name; what needs boxes, tried in test_cache.py
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,16 @@ def test_what_is_the_methods_own_moves_its_digest_and_not_the_fingerprint(data: 
 
 
 @pytest.mark.parametrize(
-    "word", ["workers=3", "oracle=true", "paths.runs=elsewhere", "loss.label=Other", "dataset.label=Other", "trunk.label=O"]
+    "word",
+    [
+        "workers=3",
+        "oracle=true",
+        "dataset.cache=memmap",
+        "paths.runs=elsewhere",
+        "loss.label=Other",
+        "dataset.label=Other",
+        "trunk.label=O",
+    ],
 )
 def test_what_moves_no_number_moves_no_name(data: Path, word: str) -> None:
     assert plan(data, word).run_id == plan(data).run_id

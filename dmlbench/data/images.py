@@ -38,7 +38,7 @@ def read_image(path: Path) -> torch.Tensor:
         path: of a file that Pillow can read.
 
     Returns:
-        uint8 `(3, H, W)` in [0, 255].
+        uint8 `(3, H, W)` in [0, 255]; the channels of a pixel lie together in memory, which resizing likes.
 
     Raises:
         UserError: the file is missing, truncated, no image, or of a mode without a known range.
@@ -51,7 +51,7 @@ def read_image(path: Path) -> torch.Tensor:
             f"{path} cannot be read as an image: {_reason(error)}; mend or remove it,"
             " or leave such images out and count them with dataset.on_unreadable=skip"
         ) from None
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -61,7 +61,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         raise ValueError("floating-point pixels have no known range; save it with 8 or 16 bits")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # straight to RGB, Pillow would warn of the transparency that is lost
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

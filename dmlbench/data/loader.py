@@ -6,17 +6,20 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from dmlbench.data.images import read_image
+from dmlbench.data.cache import DecodedCache, decoded_cache
+from dmlbench.data.resized import ResizedImages
 from dmlbench.plan import Protocol
-from dmlbench.randomness import seed_of, torch_stream
+from dmlbench.randomness import crop_stream, seed_of
 
 # Decoded images of a small data set are kept in memory; a larger one is decoded anew, by several processes.
 MEMORY_BYTES = 512 * 2**20
 
+Resized = ResizedImages | DecodedCache  # images by id
 Item = tuple[int, int]  # an image's id, and the seed of its crop
 Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 (B, 3, H, W) and ids, int64 (B,)
 
@@ -34,37 +37,34 @@ def training_crop(protocol: Protocol) -> v2.Transform:
     return v2.Compose([crop, v2.RandomHorizontalFlip(0.5)]) if protocol.flip else crop
 
 
-class ImageFiles(Dataset[tuple[torch.Tensor, int]]):
-    """Images by id, resized so that the shorter side is the protocol's, then cropped.
+class Crops(Dataset[tuple[torch.Tensor, int]]):
+    """Images by id, resized as the protocol says, then cropped.
 
     Args:
-        paths: of every image, by id.
-        protocol: its resize, crop and flip.
-        training: crop at random, from each item's own seed; else at the centre.
-        keep: keep decoded images in memory.
+        resized: uint8 `(3, h, w)` by id: decoded anew each time, or from a cache.
+        crop: of one image.
+        kept: resized images by id, to look in first and to keep more in; None keeps none.
     """
 
-    def __init__(self, paths: Sequence[Path], protocol: Protocol, training: bool, keep: bool) -> None:
-        self.paths = paths
-        self.resize = v2.Resize(protocol.resized_px, antialias=True)
-        self.crop = training_crop(protocol) if training else v2.CenterCrop(protocol.image_px)
-        self.kept: dict[int, torch.Tensor] | None = {} if keep else None
+    def __init__(self, resized: Resized, crop: v2.Transform, kept: dict[int, torch.Tensor] | None) -> None:
+        self.resized = resized
+        self.crop = crop
+        self.kept = kept
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.resized)
 
     def __getitem__(self, item: Item) -> tuple[torch.Tensor, int]:
         image_id, seed = item
-        with torch_stream(seed):
+        with crop_stream(seed):
             return self.crop(self._resized(image_id)), image_id
 
     def _resized(self, image_id: int) -> torch.Tensor:
-        if self.kept is not None and image_id in self.kept:
-            return self.kept[image_id]
-        image = self.resize(read_image(self.paths[image_id]))
-        if self.kept is not None:
-            self.kept[image_id] = image
-        return image
+        if self.kept is None:
+            return self.resized[image_id]
+        if image_id not in self.kept:
+            self.kept[image_id] = self.resized[image_id]
+        return self.kept[image_id]
 
 
 class Batches:
@@ -75,19 +75,29 @@ class Batches:
         protocol: crop and sizes.
         workers: processes that load; -1 for as many as the images' number asks for.
         pin_memory: for a CUDA device.
+        boxes: float64 `(N, 4)` to cut images to before they are resized; None for whole images.
+        cache: the folder of decoded caches; None decodes each image each time.
     """
 
-    def __init__(self, paths: Sequence[Path], protocol: Protocol, workers: int = 0, pin_memory: bool = False) -> None:
-        self.paths = paths
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        protocol: Protocol,
+        workers: int = 0,
+        pin_memory: bool = False,
+        boxes: np.ndarray | None = None,
+        cache: Path | None = None,
+    ) -> None:
         self.protocol = protocol
         self.pin_memory = pin_memory
         # 4 / 3 is a photo's usual shape
         small = len(paths) * protocol.resized_px**2 * 3 * 4 / 3 <= MEMORY_BYTES
         self.workers = (0 if small else os.cpu_count() or 1) if workers < 0 else workers
-        self.keep = small and self.workers == 0
-        self._training = ImageFiles(paths, protocol, training=True, keep=self.keep)
-        self._test = ImageFiles(paths, protocol, training=False, keep=self.keep)
-        self._test.kept = self._training.kept  # both hold the same resized images
+        decoded = ResizedImages(paths, protocol.resized_px, boxes)
+        resized: Resized = decoded if cache is None else decoded_cache(decoded, cache, self.workers)
+        kept: dict[int, torch.Tensor] | None = {} if small and self.workers == 0 and cache is None else None
+        self._training = Crops(resized, training_crop(protocol), kept)
+        self._test = Crops(resized, v2.CenterCrop(protocol.image_px), kept)  # of the same resized images
 
     def training(self, plan_of_ids: Iterator[Sequence[int]], seed: int, first: int = 0) -> Iterator[Batch]:
         """Randomly cropped batches.
@@ -109,10 +119,10 @@ class Batches:
         batches = ([(int(image_id), 0) for image_id in ids[start : start + size]] for start in range(0, len(ids), size))
         yield from self._load(self._test, batches)
 
-    def _load(self, files: ImageFiles, batches: Iterator[list[Item]]) -> Iterator[Batch]:
+    def _load(self, crops: Crops, batches: Iterator[list[Item]]) -> Iterator[Batch]:
         # The workers fork: a launcher that runs jobs in processes of its own allows no other start.
         yield from DataLoader(
-            files,
+            crops,
             batch_sampler=batches,
             num_workers=self.workers,
             collate_fn=_collate,
@@ -122,4 +132,6 @@ class Batches:
 
 
 def _collate(items: list[tuple[torch.Tensor, int]]) -> Batch:
-    return torch.stack([image for image, _ in items]), torch.tensor([image_id for _, image_id in items])
+    # The channels of a pixel together, as images come out of their files and as the model wants them.
+    stacked = torch.stack([image.permute(1, 2, 0) for image, _ in items]).permute(0, 3, 1, 2)
+    return stacked, torch.tensor([image_id for _, image_id in items])

@@ -65,6 +65,16 @@ class Split:
         """Every image's whole path, by id."""
         return [self.root / path for path in self.frame["path"]]
 
+    def boxes(self) -> np.ndarray:
+        """Every image's box, by id: x, y, width, height in pixels of the file, float64 `(N, 4)`.
+
+        Raises:
+            UserError: the data set has none.
+        """
+        if not set(BOX) <= set(self.frame.columns):
+            raise UserError(f"protocol.crop_to_box is true, but the images under {self.root} have no boxes")
+        return self.frame[list(BOX)].to_numpy(dtype=np.float64)
+
     @property
     def facts(self) -> dict[str, int]:
         """What a YAML may declare and the files must confirm: counts of images and classes, of all and per role."""

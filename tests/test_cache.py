@@ -1,0 +1,199 @@
+"""The decoded cache changes no pixel and no row; it is written once, made anew when stale, and never left half-written."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import shutil
+import subprocess
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dmlbench.cli import run
+from dmlbench.data import cache as module
+from dmlbench.data.cache import DecodedCache, decoded_cache
+from dmlbench.data.loader import Batches
+from dmlbench.data.resized import ResizedImages, cut
+from dmlbench.errors import UserError
+from dmlbench.plan import Protocol
+from dmlbench.rows import find_rows, read_row
+
+SIZES = [(50, 40), (40, 50), (64, 64), (33, 90), (48, 36)]  # width, height
+
+
+def photos(folder: Path, sizes: list[tuple[int, int]] = SIZES) -> list[Path]:
+    generator = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number, (width, height) in enumerate(sizes):
+        paths.append(folder / f"{number}.png")
+        Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(paths[-1])
+    return paths
+
+
+def protocol(**changes: Any) -> Protocol:
+    return Protocol(name="p", version=1, epochs=1, batch_size=2, embedding_dim=2, image_px=24, resize_px=32, **changes)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_cached_image_is_the_resized_image_to_the_last_bit(workers: int, tmp_path: Path) -> None:
+    images = ResizedImages(photos(tmp_path / "photos"), 32)
+    cached = decoded_cache(images, tmp_path / "cache", workers)
+    assert len(cached) == len(images)
+    for image_id in range(len(images)):
+        assert torch.equal(cached[image_id], images[image_id])
+
+
+@pytest.mark.parametrize("train_crop", ["random_resized", "random", "center"])
+def test_cached_batches_are_the_uncached_ones(train_crop: Any, tmp_path: Path) -> None:
+    paths, plan = photos(tmp_path / "photos"), [[0, 3], [4, 1], [2, 2]]
+    made = protocol(train_crop=train_crop)
+    plain, cached = Batches(paths, made), Batches(paths, made, cache=tmp_path / "cache")
+    for (one, ids), (other, same) in zip(plain.training(iter(plan), 5), cached.training(iter(plan), 5), strict=True):
+        assert torch.equal(one, other)
+        assert torch.equal(ids, same)
+    for (one, _), (other, _) in zip(plain.test(range(5)), cached.test(range(5)), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_cached_and_uncached_runs_give_equal_rows_and_the_same_run(tmp_path: Path) -> None:
+    words = ["dataset=synthetic", "dataset.make.classes=8", "dataset.make.images_per_class=4", "dataset.make.image_px=40"]
+    words += ["loss=softtriple", "protocol.epochs=2", "protocol.batch_size=8", f"paths.data={tmp_path / 'data'}"]
+    rows = []
+    for cache in ("none", "memmap"):
+        assert run(["train", *words, f"dataset.cache={cache}", f"paths.runs={tmp_path / cache}"]) == 0
+        rows += [read_row(file) for file in find_rows(tmp_path / cache)]
+    assert rows[0].outcome == rows[1].outcome
+    assert len(list((tmp_path / "data" / "cache").glob("[0-9]*px-*"))) == 1
+
+
+def test_a_cache_is_written_once_and_again_when_a_file_was_replaced(tmp_path: Path) -> None:
+    paths = photos(tmp_path / "photos")
+    images, store = ResizedImages(paths, 32), tmp_path / "cache"
+    decoded_cache(images, store)
+    [folder] = store.glob("[0-9]*px-*")
+    written = (folder / "pixels.bin").stat().st_mtime_ns
+    decoded_cache(images, store)
+    assert (folder / "pixels.bin").stat().st_mtime_ns == written
+    Image.new("RGB", (50, 40), "red").save(paths[0])
+    os.utime(paths[0], ns=(1, 1))
+    assert torch.equal(decoded_cache(images, store)[0], images[0])
+    assert [path.name for path in store.glob("[0-9]*px-*")] == [folder.name]
+
+
+def test_another_size_and_other_boxes_are_caches_of_their_own(tmp_path: Path) -> None:
+    paths = photos(tmp_path / "photos")
+    boxes = np.tile([2.0, 3.0, 20.0, 10.0], (len(paths), 1))
+    for images in (ResizedImages(paths, 32), ResizedImages(paths, 16), ResizedImages(paths, 32, boxes)):
+        assert torch.equal(decoded_cache(images, tmp_path / "cache")[1], images[1])
+    assert len(list((tmp_path / "cache").glob("[0-9]*px-*"))) == 3
+
+
+def _open(paths: list[Path], store: Path, written: Any) -> None:
+    write = module._write
+
+    def counted(*args: Any) -> None:
+        with written.get_lock():
+            written.value += 1
+        write(*args)
+
+    module._write = counted
+    cached = decoded_cache(ResizedImages(paths, 32), store)
+    assert torch.equal(cached[2], ResizedImages(paths, 32)[2])
+
+
+def test_of_jobs_that_start_together_one_writes_and_all_read(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    written = context.Value("i", 0)
+    jobs = [context.Process(target=_open, args=(photos(tmp_path / "p"), tmp_path / "cache", written)) for _ in range(3)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert [job.exitcode for job in jobs] == [0, 0, 0]
+    assert written.value == 1
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    images, store = ResizedImages(photos(tmp_path / "photos"), 32), tmp_path / "cache"
+    left = store / f".{module._name(images)}.12345678.tmp"
+    left.mkdir(parents=True)
+    (left / "pixels.bin").write_bytes(b"half")
+    decoded_cache(images, store)
+    assert not left.exists()
+
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_a_disk_that_is_too_small_is_refused_before_a_byte_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = ResizedImages(photos(tmp_path / "photos"), 32)
+    needed = sum(images[k].numel() for k in range(len(images)))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, needed - 1))
+    with pytest.raises(
+        UserError, match=r"does not fit on the disk of .*: it needs .* MiB, and .* MiB are free; .*dataset\.cache=none"
+    ):
+        decoded_cache(images, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("[0-9]*px-*"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, needed))
+    assert isinstance(decoded_cache(images, tmp_path / "cache"), DecodedCache)
+
+
+def test_a_disk_that_fills_up_while_caching_is_one_sentence_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(small)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("may not mount a small file system here")
+    try:
+        monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, 2**40))  # another job took the room meanwhile
+        images = ResizedImages(photos(tmp_path / "photos", [(200, 200)] * 4), 150)
+        with pytest.raises(UserError, match=f"{os.strerror(errno.ENOSPC)} after .* MiB; make room"):
+            decoded_cache(images, small / "cache")
+        assert not [path for path in (small / "cache").rglob("*") if path.suffix != ".lock"]
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_the_box_is_cut_out_before_resizing(tmp_path: Path) -> None:
+    paths = photos(tmp_path / "photos")
+    boxes = np.tile([3.4, 5.6, 20.0, 14.0], (len(paths), 1))
+    with Image.open(paths[0]) as image:
+        expected = torch.from_numpy(np.array(image)[6:20, 3:23]).permute(2, 0, 1)  # from round(5.6) to round(19.6)
+    assert torch.equal(cut(ResizedImages(paths, 40)[0], boxes[0]), expected)
+    assert ResizedImages(paths, 28, boxes)[0].shape == (3, 28, 40)
+
+
+@pytest.mark.parametrize("box", [(-5, -5, 500, 500), (49, 39, 0, 0), (100, 100, 10, 10)])
+def test_a_box_that_reaches_beyond_its_image_never_cuts_nothing(box: tuple[float, ...]) -> None:
+    part = cut(torch.zeros(3, 40, 50), np.array(box, dtype=float))
+    assert part.numel() > 0
+
+
+def test_cropping_to_boxes_is_another_protocol_and_refused_without_boxes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["dataset=synthetic", "dataset.make.classes=8", "dataset.make.images_per_class=4", "dataset.make.image_px=40"]
+    words += [
+        "loss=triplet",
+        "protocol.epochs=1",
+        "protocol.batch_size=8",
+        f"paths.data={tmp_path}",
+        f"paths.runs={tmp_path / 'r'}",
+    ]
+    assert run(["train", *words]) == 0
+    assert run(["train", *words, "protocol.crop_to_box=true"]) == 0
+    first, second = (read_row(file) for file in find_rows(tmp_path / "r"))
+    assert first["fingerprint"] != second["fingerprint"]
+    assert first["map_at_r"] != second["map_at_r"]
+    assert run(["train", "protocol.crop_to_box=true", f"paths.data={tmp_path}"]) == 2
+    assert "protocol.crop_to_box is true, but the images under" in capsys.readouterr().err
