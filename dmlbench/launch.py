@@ -377,18 +377,31 @@ def announcement(plan: Plan, split: Split) -> list[str]:
     facts = training_parts(split, protocol)[0].facts
     own = f", {method.samples_per_class} images a class" if "m_per_class" in plan.sampler["_target_"] else ""
     lr = f", own learning rate {method.lr_scale * protocol.lr:g}" if method.kind == "classification" else ""
+    preset = "" if plan.shared["preset"] == NONE else f", preset {plan.shared['preset']}"
     weights = "from scratch" if plan.trunk.weights == "none" else f"with {Path(plan.trunk.weights).name}"
     return [
         f"dataset   {plan.dataset.label}: train {facts['train_images']:,} images of {facts['train_classes']:,} classes; "
         f"query {facts['query_images']:,} and gallery {facts['gallery_images']:,} images of {facts['test_classes']:,}",
         f"trunk     {plan.trunk.label} {weights}",
-        f"protocol  {protocol.name} v{protocol.version}: {protocol.epochs} epochs, batch {protocol.batch_size}, "
+        f"protocol  {protocol.name} v{protocol.version}{preset}: {protocol.epochs} epochs, batch {protocol.batch_size}, "
         f"{protocol.embedding_dim}-d, crop {protocol.image_px} of {protocol.resized_px} px, "
         f"{plan.shared['optimizer']} at {protocol.lr:g}, {plan.device} {plan.precision}",
+        *_selection(protocol),
         *(f"note      {note}" for note in (*split.notes, *_few_images(plan, split))),
         f"method    {method.label} ({method.kind}{own}{lr})" if method.make else f"method    {method.label}: no training",
         f"run       {plan.run_id}, seed {plan.seed}, in {plan.folder}",
     ]
+
+
+def _selection(protocol: Protocol) -> Iterator[str]:
+    """How the reported model comes about, where that is more than one training and its last epoch."""
+    epoch = "the best epoch on held-out training classes" if protocol.selection == "validation" else "the last epoch"
+    if protocol.fold == "all":
+        yield f"selection {epoch}; {protocol.folds} models, each with another fold of these classes held out"
+    elif protocol.fold != "none":
+        yield f"selection {epoch}; fold {protocol.fold} of {protocol.folds} of the training classes is held out"
+    elif protocol.selection == "validation":
+        yield f"selection {epoch}, which the data set names"
 
 
 def _few_images(plan: Plan, split: Split) -> Iterator[str]:

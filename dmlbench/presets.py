@@ -49,8 +49,17 @@ def spelt_out(words: Sequence[str], config_dir: str | None = None) -> list[str]:
             f"preset={name} takes one loss and one data set at a time; `dmlbench sweep preset={name}` takes several losses"
         )
     if f"{loss}_{dataset}" not in known[name]:
-        raise UserError(f"preset={name} has nothing for loss={loss} dataset={dataset}; it has {', '.join(known[name])}")
+        raise UserError(f"preset={name} has nothing for loss={loss} dataset={dataset}; {_instead(known[name], loss, dataset)}")
     return [f"+{GROUP}={name}/{loss}_{dataset}", *rest]
+
+
+def _instead(files: Sequence[str], loss: str, dataset: str) -> str:
+    """What a preset has for the data set, or for the loss, or at all."""
+    losses = [file.removesuffix(f"_{dataset}") for file in files if file.endswith(f"_{dataset}")]
+    datasets = [file.removeprefix(f"{loss}_") for file in files if file.startswith(f"{loss}_")]
+    said = [f"for {dataset}: {', '.join(losses)}"] if losses else []
+    said += [f"for {loss}: {', '.join(datasets)}"] if datasets else []
+    return f"it has, {' and '.join(said)}" if said else f"it is for {', '.join(sorted({f.rpartition('_')[2] for f in files}))}"
 
 
 def available(config_dir: str | None = None) -> dict[str, list[str]]:

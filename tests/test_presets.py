@@ -84,10 +84,12 @@ def test_multi_similaritys_iterations_are_epochs_of_a_hundred_steps() -> None:
 
 
 def test_a_preset_that_has_nothing_for_the_loss_says_what_it_has() -> None:
-    with pytest.raises(
-        UserError, match=r"preset=paper has nothing for loss=cosface dataset=cub; it has .*multi_similarity_cub"
-    ):
+    with pytest.raises(UserError, match=r"nothing for loss=cosface dataset=cub; it has, for cub: multi_similarity, normalized"):
         spelt_out(["preset=paper", "loss=cosface", "dataset=cub"])
+    with pytest.raises(UserError, match=r"proxy_anchor, proxy_nca and for softtriple: cars$"):
+        spelt_out(["preset=paper", "loss=softtriple", "dataset=cub"])
+    with pytest.raises(UserError, match=r"dataset=digits; it is for cars, cub, inshop, sop$"):
+        spelt_out(["preset=paper", "loss=cosface", "dataset=digits"])
     with pytest.raises(UserError, match=r"preset=papr is not known; did you mean 'paper'"):
         spelt_out(["preset=papr"])
     with pytest.raises(UserError, match="takes one loss and one data set at a time"):

@@ -195,3 +195,13 @@ def test_the_oracle_says_what_choosing_on_the_test_set_would_claim_and_changes_n
     assert "already done" in capsys.readouterr().out
     [table] = compare([asked])
     assert "oracle" not in str(table)
+
+
+def test_a_run_says_beforehand_how_its_model_will_be_chosen(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row_of(data, tmp_path / "a", "protocol.epochs=1")
+    assert "selection" not in capsys.readouterr().out
+    row_of(data, tmp_path / "b", *FOLDS, "protocol.epochs=1")
+    line = "selection the best epoch on held-out training classes; 4 models, each with another fold of these classes held out"
+    assert line in capsys.readouterr().out
