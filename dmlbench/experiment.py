@@ -20,7 +20,7 @@ from dmlbench import __version__
 from dmlbench.data.folds import training_parts
 from dmlbench.data.loader import Batches
 from dmlbench.data.split import Split
-from dmlbench.embed import embed, refuse_collapse, save_embeddings
+from dmlbench.embed import embed, refuse_collapse, refuse_not_finite, save_embeddings
 from dmlbench.errors import MethodFailure
 from dmlbench.evaluate.metrics import score
 from dmlbench.evaluate.ranking import Ranking, rank
@@ -84,12 +84,14 @@ class Trained:
         objective: what it is trained with; None trains nothing.
         folder: where its files are.
         history: of its training.
+        trunk_score: validation MAP@R of its trunk as it came, without projection; None where nothing is validated.
     """
 
     model: Embedder
     objective: Objective | None
     folder: Path
     history: History = field(default_factory=History)
+    trunk_score: float | None = None
 
 
 def assembled(plan: Plan, folder: Path) -> Trained:
@@ -103,6 +105,9 @@ def fit(one: Trained, split: Split, batches: Batches, plan: Plan) -> None:
     """Train a model in place, if its method trains anything."""
     if one.objective is not None:
         watch = watch_of(split, batches, plan)
+        if plan.protocol.selection == "validation":
+            with one.model.without_projection():
+                one.trunk_score = map_at_r_on(one.model, split, ("val", "val"), batches, plan)
         one.history = train(one.model, one.objective, split, batches, plan, one.folder, watch)
 
 
@@ -127,6 +132,7 @@ def map_at_r_on(model: Embedder, split: Split, roles: tuple[str, str], batches: 
     """MAP@R of a model between two roles of a split."""
     ids = np.union1d(*(split.ids(role) for role in roles))
     embeddings = embed(model, batches, ids.tolist(), plan.device, plan.precision)
+    refuse_not_finite(embeddings)  # a collapse may pass: another epoch may be chosen
     return score(ranking_of(embeddings, ids, split, roles, depth=1), (1,))["map_at_r"]
 
 
@@ -203,14 +209,15 @@ def selected(models: list[Trained], plan: Plan) -> dict[str, Scalar]:
     if models[0].objective is None:
         return {"selected_on": "none", "selected_epoch": 0}
     histories = [one.history for one in models]
-    if not all(history.epochs for history in histories):  # it broke down on the way
-        return {"selected_on": plan.protocol.selection, "selected_epoch": None}
     validated = plan.protocol.selection == "validation"
+    if (validated or plan.oracle) and not all(history.looks for history in histories):  # it broke down on the way
+        return {"selected_on": plan.protocol.selection, "selected_epoch": None}
     columns: dict[str, Scalar] = {"selected_on": plan.protocol.selection}
     if validated:
         best = [history.best("validation_map_at_r") for history in histories]
         epochs = [int(look["epoch"]) for look in best]
         columns["selected_score"] = float(np.mean([look["validation_map_at_r"] for look in best]))
+        columns["untrained_trunk_score"] = float(np.mean([one.trunk_score for one in models]))
         columns["untrained_score"] = float(np.mean([history.looks[0]["validation_map_at_r"] for history in histories]))
     else:
         epochs = [len(history.epochs) for history in histories]

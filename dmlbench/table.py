@@ -472,7 +472,9 @@ def _protocol_words(row: Row) -> str:
 
 def _selection_words(rows: Sequence[Row]) -> str:
     trained = sorted({str(row["selected_on"]) for row in rows if row["loss"] != UNTRAINED and row.get("selected_on")})
-    return f"Selected: {', '.join(SELECTED.get(name, name) for name in trained)}" if trained else ""
+    models = max((row["n_models"] for row in rows if isinstance(row.get("n_models"), int)), default=1)  # type: ignore[type-var]
+    folds = f"; each number is the mean over {models} models, one a fold" if models > 1 else ""  # type: ignore[operator]
+    return f"Selected: {', '.join(SELECTED.get(name, name) for name in trained)}{folds}" if trained else ""
 
 
 def _interval_words(lines: Sequence[Line]) -> str:

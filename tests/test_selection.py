@@ -14,10 +14,12 @@ from safetensors.torch import load_file
 from dmlbench import experiment
 from dmlbench import train as train_module
 from dmlbench.cli import run
+from dmlbench.data.folds import training_parts
 from dmlbench.launch import compose, prepare
 from dmlbench.rows import Row, find_rows, read_row
 from dmlbench.table import compare
 from dmlbench.train import History, out_of_patience
+from dmlbench.trunks.embedder import embedder_of
 
 WORDS = [
     "loss=softtriple",
@@ -147,6 +149,16 @@ def test_the_untrained_trunk_is_embedded_once_whatever_the_folds(data: Path, tmp
     assert (row["n_models"], row["selected_on"], row["selected_epoch"]) == (1, "none", 0)
 
 
+def test_the_trunk_as_it_came_is_scored_first_on_the_same_held_out_classes(data: Path, tmp_path: Path) -> None:
+    words = [*WORDS, "protocol.selection=validation", "protocol.fold=2", "protocol.epochs=1", f"paths.data={data}"]
+    row = row_of(data, tmp_path, *words[len(WORDS) :])
+    plan, split = prepare(*compose([*words, "loss=untrained", f"paths.runs={tmp_path}"]))
+    [part] = training_parts(split, plan.protocol)
+    model, batches = embedder_of(plan), experiment.batches_of(plan, split)
+    assert row["untrained_trunk_score"] == experiment.map_at_r_on(model, part, ("val", "val"), batches, plan)
+    assert row["untrained_trunk_score"] != row["untrained_score"]
+
+
 @pytest.mark.parametrize(
     ("scores", "ends"), [([3, 5, 4, 4], False), ([3, 5, 4, 4, 4], True), ([5, 4, 4], False), ([3, 4, 5], False), ([], False)]
 )
@@ -205,3 +217,18 @@ def test_a_run_says_beforehand_how_its_model_will_be_chosen(
     row_of(data, tmp_path / "b", *FOLDS, "protocol.epochs=1")
     line = "selection the best epoch on held-out training classes; 4 models, each with another fold of these classes held out"
     assert line in capsys.readouterr().out
+
+
+def test_no_epoch_at_all_selects_the_model_before_its_first_step(data: Path, tmp_path: Path) -> None:
+    row = row_of(data, tmp_path / "last", "protocol.epochs=0")
+    assert (row["selected_on"], row["selected_epoch"]) == ("last", 0)
+    row = row_of(data, tmp_path / "validation", "protocol.epochs=0", "protocol.selection=validation", "protocol.fold=0")
+    assert (row["selected_on"], row["selected_epoch"]) == ("validation", 0)
+
+
+def test_a_method_that_breaks_down_in_a_fold_is_a_failed_row(data: Path, tmp_path: Path) -> None:
+    words = [*WORDS, *FOLDS, "protocol.epochs=1", "protocol.lr=1e30", f"paths.data={data}", f"paths.runs={tmp_path}"]
+    assert run(["train", *words]) == 1
+    [row] = [read_row(file) for file in find_rows(tmp_path)]
+    assert (row["status"], row["selected_epoch"]) == ("failed", None)
+    assert "is not finite" in str(row["reason"]) or "loss is nan" in str(row["reason"])

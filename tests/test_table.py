@@ -351,3 +351,10 @@ def test_what_the_oracle_claims_is_never_a_column_of_a_table() -> None:
     [table] = compare([make_row(oracle_map_at_r=0.9, oracle_epoch=3, selected_score=0.8)])
     assert not any("oracle" in name or "selected" in name for name in (*table.metrics, *table.columns))
     assert "oracle" not in table.caption
+
+
+def test_a_model_a_fold_is_said_in_the_caption() -> None:
+    [table] = compare(
+        [make_row(selected_on="validation", n_models=4), make_row(loss="untrained", selected_on="none", n_models=1)]
+    )
+    assert "Selected: best on held-out training classes; each number is the mean over 4 models, one a fold" in table.caption

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Literal
 
@@ -85,6 +86,15 @@ class Embedder(nn.Module):
         """What follows the trunk and learns: the projection, and the share of mixed pooling."""
         own = [self.mix] if self.mix is not None and self.mix.requires_grad else []
         return [*self.projection.parameters(), *own]
+
+    @contextmanager
+    def without_projection(self) -> Iterator[None]:
+        """Within, the embedding is the pooled trunk."""
+        projection, self.projection = self.projection, nn.Identity()
+        try:
+            yield
+        finally:
+            self.projection = projection
 
     def train(self, mode: bool = True) -> Embedder:
         """Set the training mode; frozen batch norm stays in evaluation mode."""
