@@ -254,11 +254,22 @@ def _table(rows: Sequence[Row], chosen: tuple[str, ...], vary: str) -> Table:
 
 def _recipes(labels: Sequence[str], rows: Sequence[Row]) -> list[str]:
     """For each line that is not made like the others, the columns in which they differ."""
-    names = dict.fromkeys(name for row in rows for name in row.shared if _owned(name))
+    names = dict.fromkeys(name for row in rows for name in row.shared if _owned(name) and name != "preset")
     differing = [name for name in names if len({repr(row.shared.get(name, ABSENT)) for row in rows}) > 1]
+    said = []
+    for label, row in sorted(zip(labels, rows, strict=True), key=lambda pair: pair[0]):
+        twins = [other for other in rows if other["loss"] == row["loss"]]
+        values = [f"{name}={shown(row.shared.get(name, ABSENT))}" for name in differing]
+        said.append(f"{label}: {', '.join([*values, *_own_values(row, twins)])}")
+    return said
+
+
+def _own_values(row: Row, twins: Sequence[Row]) -> list[str]:
+    """The method's values in which it differs from others of the same loss, as `la=10`."""
     return [
-        f"{label}: " + ", ".join(f"{name}={shown(row.shared.get(name, ABSENT))}" for name in differing if name != "preset")
-        for label, row in sorted(zip(labels, rows, strict=True), key=lambda pair: pair[0])
+        text
+        for column in _method_columns(twins)
+        if len({repr(other.get(column, ABSENT)) for other in twins}) > 1 and (text := _assignment(row, column))
     ]
 
 
@@ -316,11 +327,7 @@ def _labels(methods: Sequence[Row], alike: bool) -> list[str]:
     told_apart = []
     for row, label in zip(methods, labels, strict=True):
         twins = [other for other, name in zip(methods, labels, strict=True) if name == label]
-        values = [
-            text
-            for column in _method_columns(twins)
-            if len({repr(other.get(column, ABSENT)) for other in twins}) > 1 and (text := _assignment(row, column))
-        ]
+        values = _own_values(row, twins)
         told_apart.append(f"{label} ({', '.join(values)})" if values else label)
     return [
         label if told_apart.count(label) == 1 else f"{label} (digest {shown(row['method_digest' if alike else 'fingerprint'])})"

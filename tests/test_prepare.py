@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import published_factory as make
@@ -161,3 +165,24 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_left(tmp_path: Path, capsys:
         assert not list((small / "data").glob("*"))
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def test_prepare_downloads_verifies_and_unpacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = archive("sop", tmp_path)
+    md5 = hashlib.md5(file.read_bytes()).hexdigest()
+    monkeypatch.setattr(SimpleHTTPRequestHandler, "log_message", lambda *args: None)
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{http.server_address[1]}/sop.zip"
+        words = ["data", "prepare", "sop", *facts("sop"), f"paths.data={tmp_path / 'data'}"]
+        err = said([*words, f"dataset.downloads=[{{url: '{url}', md5: '{'0' * 32}'}}]"], capsys)
+        assert f"what came from {url} is not the published file: its md5 is {md5}" in err
+        assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+        assert run([*words, f"dataset.downloads=[{{url: '{url}', md5: {md5}}}]"]) == 0
+        http.shutdown()
+    out = capsys.readouterr().out
+    assert "fetched" in out
+    assert "unpacked to" in out
