@@ -37,6 +37,7 @@ from dmlbench.trunks.weights import sha256, weights_file
 LOCK = ".lock"
 ERROR = "error.txt"
 TOP = ("dataset", "trunk", "loss", "sampler", "optimizer", "protocol", "seed", "device", "workers", "oracle", "paths")
+PATHS = ("data", "runs")
 
 Status = Literal["done", "skipped", "busy", "mistake", "accident"]
 
@@ -193,6 +194,9 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Plan, Split]:
     for key in cfg:
         if key not in TOP:
             raise UserError(f"{key!s} is not known{suggest(str(key), TOP)}")
+    for key in cfg.paths:
+        if key not in PATHS:
+            raise UserError(f"paths.{key!s} is not known{suggest(str(key), PATHS)}")
     dataset, split = data_of(cfg, choices)
     protocol = typed(Protocol, "protocol", {"name": choices["protocol"], **_plain(cfg, "protocol")})
     if protocol.crop_to_box:

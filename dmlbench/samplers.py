@@ -28,6 +28,8 @@ def m_per_class(labels: np.ndarray, batch_size: int, generator: np.random.Genera
     Raises:
         UserError: B is no multiple of m, or there are fewer classes than a batch needs.
     """
+    if samples_per_class < 1:
+        raise UserError(f"samples_per_class is {samples_per_class}; a batch needs at least one image of each of its classes")
     classes, indices = np.unique(labels, return_inverse=True)
     per_batch, rest = divmod(batch_size, samples_per_class)
     if rest:

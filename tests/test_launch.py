@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dmlbench.errors import UserError
 from dmlbench.launch import announcement, compose, prepare
 from dmlbench.plan import Plan, Protocol, digest
 from dmlbench.rows import is_shared
@@ -158,3 +159,8 @@ def test_the_announcement_says_what_will_run(data: Path) -> None:
         made.run_id,
     ):
         assert part in said
+
+
+def test_a_misspelt_path_is_refused(data: Path) -> None:
+    with pytest.raises(UserError, match=r"paths\.rums is not known; did you mean 'runs'"):
+        plan(data, "+paths.rums=x")

@@ -83,3 +83,8 @@ def test_images_a_class_follow_the_kind_of_loss() -> None:
     for kind, classes in (("pair", 8), ("classification", 32)):
         for row in by_kind(labels, 32, np.random.default_rng(0), kind, pair=4, classification=1):
             assert len(set(labels[row])) == classes
+
+
+def test_no_image_of_a_class_is_refused() -> None:
+    with pytest.raises(UserError, match="samples_per_class is 0; a batch needs at least one image"):
+        m_per_class(np.arange(4), 4, np.random.default_rng(0), samples_per_class=0)
