@@ -15,6 +15,7 @@ import published_factory as make
 import pytest
 
 from dmlbench.cli import run
+from dmlbench.launch import compose, prepare
 from dmlbench.rows import find_rows, read_row
 
 # Each small data set's own facts, in place of the published ones.
@@ -186,3 +187,10 @@ def test_prepare_downloads_verifies_and_unpacks(
     out = capsys.readouterr().out
     assert "fetched" in out
     assert "unpacked to" in out
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_benchmark_keeps_its_name_whatever_the_folder_is_called(name: str, tmp_path: Path) -> None:
+    LAYOUTS[name](tmp_path / "my pictures")
+    words = [f"dataset={name}", f"dataset.root={tmp_path / 'my pictures'}", *facts(name), *QUICK, f"paths.data={tmp_path}"]
+    assert prepare(*compose(words))[0].shared["dataset"] == name
