@@ -22,7 +22,7 @@ from dmlbench.data.loader import Batches
 from dmlbench.data.split import Split
 from dmlbench.embed import embed, refuse_collapse, refuse_not_finite, save_embeddings
 from dmlbench.errors import MethodFailure
-from dmlbench.evaluate.metrics import score
+from dmlbench.evaluate.metrics import PRECISION_DEPTH, score
 from dmlbench.evaluate.ranking import Ranking, rank
 from dmlbench.losses.objective import Objective, objective_of
 from dmlbench.plan import Plan
@@ -139,6 +139,7 @@ def map_at_r_on(model: Embedder, split: Split, roles: tuple[str, str], batches: 
 def scores_of(models: list[Trained], split: Split, batches: Batches, plan: Plan) -> dict[str, Scalar]:
     """The metrics on the unseen classes, of one model or of one a fold; each model's embeddings are written beside it."""
     roles, ks = ("query", "gallery"), plan.dataset.recall_at
+    depth = max((k for k in ks if k <= PRECISION_DEPTH), default=1)
     ids = np.union1d(split.ids("query"), split.ids("gallery"))
     labels = torch.from_numpy(split.frame["label"].to_numpy()[ids])
     found, scores = [], []
@@ -147,11 +148,11 @@ def scores_of(models: list[Trained], split: Split, batches: Batches, plan: Plan)
         refuse_collapse(embeddings)
         save_embeddings(one.folder / EMBEDDINGS, embeddings, labels, torch.from_numpy(ids))
         found.append(embeddings)
-        scores.append(score(ranking_of(embeddings, ids, split, roles, max(ks)), ks))
+        scores.append(score(ranking_of(embeddings, ids, split, roles, depth), ks))
     if len(models) == 1:
         return dict(scores[0])
     joined = torch.nn.functional.normalize(torch.cat(found, dim=1))
-    together = score(ranking_of(joined, ids, split, roles, max(ks)), ks)
+    together = score(ranking_of(joined, ids, split, roles, depth), ks)
     separated = {name: float(np.mean([one[name] for one in scores])) for name in together if not name.startswith("n_")}
     return {
         **scores[0],  # the counts, which are the same for all

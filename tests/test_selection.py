@@ -232,3 +232,10 @@ def test_a_method_that_breaks_down_in_a_fold_is_a_failed_row(data: Path, tmp_pat
     [row] = [read_row(file) for file in find_rows(tmp_path)]
     assert (row["status"], row["selected_epoch"]) == ("failed", None)
     assert "is not finite" in str(row["reason"]) or "loss is nan" in str(row["reason"])
+
+
+def test_recall_at_a_thousand_needs_no_list_of_a_thousand(data: Path, tmp_path: Path) -> None:
+    row = row_of(data, tmp_path, "protocol.epochs=1", "dataset.recall_at=[1,1000]")
+    assert row["recall_at_1000"] == 1  # of 149 others
+    assert "precision_at_1" in row.columns
+    assert "precision_at_1000" not in row.columns
