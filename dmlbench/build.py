@@ -43,7 +43,7 @@ def build(place: str, spec: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any
         return make(*args, **kwargs)
     except UserError:
         raise
-    except (TypeError, ValueError, AssertionError) as error:
+    except (TypeError, ValueError, AssertionError, LookupError) as error:
         raise UserError(f"{place}: {spec['_target_']} refuses its arguments: {error}") from error
 
 
@@ -67,7 +67,7 @@ def check(place: str, spec: Mapping[str, Any], positional: int = 0, given: set[s
             raise UserError(f"{place}.{name} is no argument of {spec['_target_']}{suggest(name, known)}")
         for inner, spec_within in _specs(f"{place}.{name}", value):
             check(inner, spec_within)
-        if known is not None and isinstance(value, str) and _wants_number(known[name]):
+        if known is not None and (value is None or isinstance(value, str)) and _wants_number(known[name]):
             raise UserError(f"{place}.{name} is {value!r}, but {spec['_target_']} takes a number there")
     for position, (name, parameter) in enumerate(_own_parameters(target).items()):
         supplied = name in arguments or name in (given or ()) or position < positional

@@ -23,6 +23,7 @@ dmlbench: deep metric learning methods, compared fairly.
   dmlbench train  loss=softtriple dataset=cub         one run, one row
   dmlbench sweep  dataset=cub seed=0,1,2              the seven losses and the untrained trunk, then their table
   dmlbench table  [runs...] --format latex            rows -> fair comparison tables
+  dmlbench data   prepare NAME                        download, or take your archive; verify, unpack
   dmlbench data   check NAME [dataset.root=...]       count, verify, find unreadable and duplicate images
   dmlbench list   losses | datasets | trunks | protocols | samplers | optimizers | sweeps
 
@@ -39,6 +40,7 @@ dmlbench train [KEY=VALUE...]: one run, one row.
 
   dataset= trunk= loss= protocol= sampler= optimizer=   choose a file of conf/ (`dmlbench list` shows them)
   dataset.KEY= trunk.KEY= loss.KEY= protocol.KEY=       change a value in it; unknown keys are refused
+  preset=paper|reality_check   the values that a loss's authors, or the reality check, publish for the data set
   seed=0  device=auto|cpu|cuda  workers=auto|N  paths.data=data  paths.runs=runs
 
   --cfg job          print the composed configuration and stop
@@ -69,15 +71,19 @@ dmlbench table [PLACE...] [vary=loss] [--format FORMAT]: rows -> fair comparison
   dmlbench table --format csv > results.csv
 
   PLACE              a folder that holds runs, or a row.json (default: runs)
-  vary=AXIS          what may differ between two lines of a table (default: loss)
+  vary=AXIS          what may differ between two lines of a table: loss (default), or preset: the same loss under a fixed
+                     protocol and under its paper's recipe, each line told for what it is and none marked best
   --format FORMAT    markdown, latex or csv (default: markdown)
 
 Rows stand in one table only where everything but the loss and the seed is equal; what differs makes another table.
 """
 
 DATA_HELP = """\
+dmlbench data prepare NAME [KEY=VALUE...]: download or take the user's archive, verify, unpack; then check.
 dmlbench data check NAME [KEY=VALUE...]: count, verify, find unreadable and duplicate images.
 
+  dmlbench data prepare cub                               a download that broke off goes on
+  dmlbench data prepare cub dataset.archive=CUB_200_2011.tgz
   dmlbench data check cub
   dmlbench data check folder dataset.root=photos dataset.split=half_per_class
 
@@ -94,6 +100,7 @@ GROUP is one of losses, datasets, trunks, protocols, samplers, optimizers, sweep
 """
 
 HELPS = {"train": TRAIN_HELP, "sweep": SWEEP_HELP, "table": TABLE_HELP, "data": DATA_HELP, "list": LIST_HELP}
+DATA_VERBS = ("prepare", "check")
 HELP_WORDS = ("--help", "-h", "help")
 
 
@@ -139,12 +146,12 @@ def _complain(sentence: str) -> None:
 
 def train(words: list[str]) -> int:
     """`dmlbench train`: every job of the words, waiting for one that another process is at."""
-    return _status(_launched(words, wait=True, each=_say_end))
+    return _status(_launched(_with_preset(words), wait=True, each=_say_end))
 
 
 def sweep(words: list[str]) -> int:
     """`dmlbench sweep`: every job, then the table of their rows."""
-    parts = sweep_words(words)
+    parts = [_with_preset(part) for part in sweep_words(words)]
     outcomes = [outcome for part in parts for outcome in _launched(part, wait=False, each=_say_end)]
     if any(outcome.status == "busy" for outcome in outcomes):
         print("waiting for the runs that another process is at")
@@ -163,6 +170,8 @@ def sweep_words(words: list[str]) -> list[list[str]]:
     """
     words = ["--multirun", *(word for word in words if word not in ("-m", "--multirun"))]
     losses = [word for word in words if word.startswith("loss=")]
+    if any(word.startswith("preset=") and word != "preset=none" for word in words):
+        return _a_part_each(words, losses[-1].removeprefix("loss=").split(",") if losses else [])
     own = re.compile(r"\+{0,2}~?loss[.=]")
     untrained = [*(word for word in words if not own.match(word)), "loss=untrained"]
     if losses:
@@ -171,6 +180,27 @@ def sweep_words(words: list[str]) -> list[list[str]]:
     if not any(word.lstrip("+").startswith("sweep=") for word in words):
         words.insert(1, "sweep=seven")
     return [words]
+
+
+def _a_part_each(words: list[str], losses: list[str]) -> list[list[str]]:
+    """A preset is a file a loss: each loss is a part of its own; the losses that the preset has, unless others are named.
+
+    There is no untrained trunk among them: each loss may have a trunk and a protocol of its own.
+    """
+    from dmlbench.presets import available, chosen
+
+    if not losses:
+        name, dataset = (chosen(words, group) for group in ("preset", "dataset"))
+        files = available(_config_dir(words)[0]).get(name, [])
+        losses = [file.removesuffix(f"_{dataset}") for file in files if file.endswith(f"_{dataset}")] or ["multi_similarity"]
+    rest = [word for word in words if not word.startswith("loss=")]
+    return [[*rest, f"loss={loss}"] for loss in losses]
+
+
+def _with_preset(words: list[str]) -> list[str]:
+    from dmlbench.presets import spelt_out
+
+    return spelt_out(words, _config_dir(words)[0])
 
 
 def _launched(words: list[str], wait: bool, each: Callable[[Outcome], None]) -> list[Outcome]:
@@ -277,21 +307,27 @@ def table(words: list[str]) -> int:
 
 
 def data(words: list[str]) -> int:
-    """`dmlbench data check NAME`: read every image and say what is there."""
+    """`dmlbench data prepare NAME`: fetch and unpack; `dmlbench data check NAME`: read every image and say what is there."""
     config_dir, words = _config_dir(words)
-    if not words or words[0] != "check":
-        word = words[0] if words else ""
-        raise UserError(f"dmlbench data does not know '{word}'; use `dmlbench data check NAME`")
+    verb = words[0] if words else ""
+    if verb not in DATA_VERBS:
+        raise UserError(
+            f"dmlbench data does not know '{verb}'; use `dmlbench data {' NAME` or `dmlbench data '.join(DATA_VERBS)} NAME`"
+        )
     if len(words) < 2 or "=" in words[1]:
-        raise UserError("dmlbench data check needs the name of a data set; `dmlbench list datasets` shows them")
+        raise UserError(f"dmlbench data {verb} needs the name of a data set; `dmlbench list datasets` shows them")
     _find_own_code(config_dir)
     from dmlbench.data.check import report
-    from dmlbench.launch import compose, data_of
+    from dmlbench.launch import compose, data_of, prepare_data
     from dmlbench.mistakes import COMPOSING, reword
 
     overrides = [f"dataset={words[1]}", *words[2:]]
     try:
-        dataset, split = data_of(*compose(overrides, config_dir))
+        composed = compose(overrides, config_dir)
+        if verb == "prepare":
+            for line in prepare_data(*composed):
+                print(line, flush=True)
+        dataset, split = data_of(*composed)
     except COMPOSING as error:
         raise reword(error, overrides) from error
     for line in report(dataset.label, split):

@@ -42,6 +42,17 @@ def embed(model: Embedder, batches: Batches, ids: Sequence[int], device: str, pr
     return torch.cat(parts)
 
 
+def refuse_not_finite(embeddings: torch.Tensor) -> None:
+    """Refuse embeddings, float32 `(N, D)`, with a component that is no number.
+
+    Raises:
+        MethodFailure: counts them, and names the first.
+    """
+    broken = torch.nonzero(~torch.isfinite(embeddings).all(1)).flatten().tolist()
+    if broken:
+        raise MethodFailure(f"{len(broken)} of {len(embeddings)} embeddings are not finite (first: line {broken[0]})")
+
+
 def refuse_collapse(embeddings: torch.Tensor) -> None:
     """Refuse embeddings that are all one point, or not finite.
 
@@ -51,9 +62,7 @@ def refuse_collapse(embeddings: torch.Tensor) -> None:
     Raises:
         MethodFailure: says which.
     """
-    broken = torch.nonzero(~torch.isfinite(embeddings).all(1)).flatten().tolist()
-    if broken:
-        raise MethodFailure(f"{len(broken)} of {len(embeddings)} embeddings are not finite (first: line {broken[0]})")
+    refuse_not_finite(embeddings)
     # For unit vectors the mean of 1 - cosine over all pairs is 1 - |mean|^2.
     spread = 1 - embeddings.double().mean(0).square().sum().item()
     if spread < COLLAPSED:

@@ -7,6 +7,7 @@ import resource
 import socket
 import subprocess
 import time
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -16,17 +17,18 @@ import numpy as np
 import torch
 
 from dmlbench import __version__
+from dmlbench.data.folds import training_parts
 from dmlbench.data.loader import Batches
 from dmlbench.data.split import Split
-from dmlbench.embed import embed, refuse_collapse, save_embeddings
+from dmlbench.embed import embed, refuse_collapse, refuse_not_finite, save_embeddings
 from dmlbench.errors import MethodFailure
-from dmlbench.evaluate.metrics import score
+from dmlbench.evaluate.metrics import PRECISION_DEPTH, score
 from dmlbench.evaluate.ranking import Ranking, rank
 from dmlbench.losses.objective import Objective, objective_of
 from dmlbench.plan import Plan
 from dmlbench.randomness import seed_of, torch_stream
 from dmlbench.rows import SCHEMA_VERSION, Row, Scalar
-from dmlbench.train import History, save, train
+from dmlbench.train import History, Watch, save, train
 from dmlbench.trunks.embedder import Embedder, embedder_of
 
 MODEL = "model.pt"
@@ -38,26 +40,128 @@ def run(plan: Plan, split: Split) -> Row:
 
     Args:
         plan: what to run; its folder exists. A checkpoint there is taken up.
-        split: of the plan's data set.
+        split: of the plan's data set, before any fold of it is held out.
 
     Returns:
-        The row; a method that broke down gives one with `status: failed` and the reason.
+        The row; a method that broke down gives one with `status: failed` and the reason. A plan with a model a fold gives one
+        row: `separated_*` are the means over its models, `concatenated_*` are scored on their embeddings side by side, and the
+        plain names are the separated ones.
     """
     compute_alike(plan)
-    batches = Batches(split.paths(), plan.protocol, plan.workers, plan.device == "cuda", plan.cache)
+    batches = batches_of(plan, split)
+    untrained = plan.method.make is None
+    parts = training_parts(split, plan.protocol)[: 1 if untrained else None]
+    models: list[Trained] = []
+    try:
+        for fold, part in enumerate(parts):
+            folder = plan.folder / f"fold{fold}" if len(parts) > 1 else plan.folder
+            folder.mkdir(exist_ok=True)
+            own = replace(plan, seed=seed_of(plan.seed, "fold", fold)) if len(parts) > 1 else plan
+            models.append(assembled(own, folder))
+            fit(models[-1], part, batches, own)
+        began = time.perf_counter()
+        scores = scores_of(models, split, batches, plan)
+    except MethodFailure as failure:
+        return row_of(plan, parts[0], models, status="failed", reason=str(failure))
+    for one in models:
+        save(one.folder / MODEL, {"model": one.model.state_dict()})
+    seconds = round(time.perf_counter() - began, 3)
+    return row_of(plan, parts[0], models, status="ok", reason=None, evaluate_seconds=seconds, **scores)
+
+
+def batches_of(plan: Plan, split: Split) -> Batches:
+    """The plan's batches of a split's images."""
+    boxes = split.boxes() if plan.protocol.crop_to_box else None
+    return Batches(split.paths(), plan.protocol, plan.workers, plan.device == "cuda", boxes, plan.caches)
+
+
+@dataclass
+class Trained:
+    """A model, and how it came about.
+
+    Args:
+        model: as built, then as trained and selected.
+        objective: what it is trained with; None trains nothing.
+        folder: where its files are.
+        history: of its training.
+        trunk_score: validation MAP@R of its trunk as it came, without projection; None where nothing is validated.
+    """
+
+    model: Embedder
+    objective: Objective | None
+    folder: Path
+    history: History = field(default_factory=History)
+    trunk_score: float | None = None
+
+
+def assembled(plan: Plan, folder: Path) -> Trained:
+    """A plan's model and objective, before the first step."""
     model = embedder_of(plan).to(plan.device).to(memory_format=torch.channels_last)
     objective = initialised_objective(plan)
-    history = History()
-    try:
-        if objective is not None:
-            history = train(model, objective.to(plan.device), split, batches, plan)
-        began = time.perf_counter()
-        scores = score(ranking_of(model, split, batches, plan), plan.dataset.recall_at)
-    except MethodFailure as failure:
-        return row_of(plan, split, model, objective, history, status="failed", reason=str(failure))
-    save(plan.folder / MODEL, {"model": model.state_dict()})
-    seconds = round(time.perf_counter() - began, 3)
-    return row_of(plan, split, model, objective, history, status="ok", reason=None, evaluate_seconds=seconds, **scores)
+    return Trained(model, objective.to(plan.device) if objective is not None else None, folder)
+
+
+def fit(one: Trained, split: Split, batches: Batches, plan: Plan) -> None:
+    """Train a model in place, if its method trains anything."""
+    if one.objective is not None:
+        watch = watch_of(split, batches, plan)
+        if plan.protocol.selection == "validation":
+            with one.model.without_projection():
+                one.trunk_score = map_at_r_on(one.model, split, ("val", "val"), batches, plan)
+        one.history = train(one.model, one.objective, split, batches, plan, one.folder, watch)
+
+
+def watch_of(split: Split, batches: Batches, plan: Plan) -> Watch | None:
+    """What scores a model in the midst of its training; None where nobody asks."""
+    validates = plan.protocol.selection == "validation"
+    if not validates and not plan.oracle:
+        return None
+
+    def watch(model: Embedder) -> dict[str, float]:
+        found = {}
+        if validates:
+            found["validation_map_at_r"] = map_at_r_on(model, split, ("val", "val"), batches, plan)
+        if plan.oracle:
+            found["test_map_at_r"] = map_at_r_on(model, split, ("query", "gallery"), batches, plan)
+        return found
+
+    return watch
+
+
+def map_at_r_on(model: Embedder, split: Split, roles: tuple[str, str], batches: Batches, plan: Plan) -> float:
+    """MAP@R of a model between two roles of a split."""
+    ids = np.union1d(*(split.ids(role) for role in roles))
+    embeddings = embed(model, batches, ids.tolist(), plan.device, plan.precision)
+    refuse_not_finite(embeddings)  # a collapse may pass: another epoch may be chosen
+    return score(ranking_of(embeddings, ids, split, roles, depth=1), (1,))["map_at_r"]
+
+
+def scores_of(models: list[Trained], split: Split, batches: Batches, plan: Plan) -> dict[str, Scalar]:
+    """The metrics on the unseen classes, of one model or of one a fold; each model's embeddings are written beside it."""
+    roles, ks = ("query", "gallery"), plan.dataset.recall_at
+    depth = max((k for k in ks if k <= PRECISION_DEPTH), default=1)
+    ids = np.union1d(split.ids("query"), split.ids("gallery"))
+    labels = torch.from_numpy(split.frame["label"].to_numpy()[ids])
+    found, scores = [], []
+    for one in models:
+        embeddings = embed(one.model, batches, ids.tolist(), plan.device, plan.precision)
+        refuse_collapse(embeddings)
+        save_embeddings(one.folder / EMBEDDINGS, embeddings, labels, torch.from_numpy(ids))
+        found.append(embeddings)
+        scores.append(score(ranking_of(embeddings, ids, split, roles, depth), ks))
+    if len(models) == 1:
+        return dict(scores[0])
+    joined = torch.nn.functional.normalize(torch.cat(found, dim=1))
+    together = score(ranking_of(joined, ids, split, roles, depth), ks)
+    separated = {name: float(np.mean([one[name] for one in scores])) for name in together if not name.startswith("n_")}
+    return {
+        **scores[0],  # the counts, which are the same for all
+        **separated,
+        **{f"separated_{name}": value for name, value in separated.items()},
+        **{f"concatenated_{name}": value for name, value in together.items() if name in separated},
+        **{f"fold{fold}_map_at_r": one["map_at_r"] for fold, one in enumerate(scores)},
+        "concatenated_dim": joined.shape[1],
+    }
 
 
 def compute_alike(plan: Plan) -> None:
@@ -77,38 +181,67 @@ def initialised_objective(plan: Plan) -> Objective | None:
         return objective_of(plan.method)
 
 
-def ranking_of(model: Embedder, split: Split, batches: Batches, plan: Plan) -> Ranking:
-    """Embed queries and gallery, write their embeddings, and rank the gallery for each query."""
-    queries, gallery = split.ids("query"), split.ids("gallery")
-    ids = np.union1d(queries, gallery)
-    labels = torch.from_numpy(split.frame["label"].to_numpy()[ids])
-    embeddings = embed(model, batches, ids.tolist(), plan.device, plan.precision)
-    refuse_collapse(embeddings)
-    save_embeddings(plan.folder / EMBEDDINGS, embeddings, labels, torch.from_numpy(ids))
+def ranking_of(embeddings: torch.Tensor, ids: np.ndarray, split: Split, roles: tuple[str, str], depth: int) -> Ranking:
+    """Rank the gallery for each query.
+
+    Args:
+        embeddings: float32 `(N, D)`, of the images with `ids`.
+        ids: int64 `(N,)`, ascending.
+        split: gives labels and roles.
+        roles: of the queries and of the gallery; the images of both are among `ids`.
+        depth: ranks to look at, at least.
+    """
+    labels = split.frame["label"].to_numpy()
+    queries, gallery = (split.ids(role) for role in roles)
     q, g = (torch.from_numpy(np.searchsorted(ids, role)) for role in (queries, gallery))
     return rank(
         queries=embeddings[q],
         gallery=embeddings[g],
-        query_labels=labels[q],
-        gallery_labels=labels[g],
+        query_labels=torch.from_numpy(labels[queries]),
+        gallery_labels=torch.from_numpy(labels[gallery]),
         query_ids=torch.from_numpy(queries),
         gallery_ids=torch.from_numpy(gallery),
-        depth=max(plan.dataset.recall_at),
+        depth=depth,
     )
+
+
+def selected(models: list[Trained], plan: Plan) -> dict[str, Scalar]:
+    """How the models were chosen: on what, which epoch, which score; and what choosing on the test set would have claimed."""
+    if models[0].objective is None:
+        return {"selected_on": "none", "selected_epoch": 0}
+    histories = [one.history for one in models]
+    validated = plan.protocol.selection == "validation"
+    if (validated or plan.oracle) and not all(history.looks for history in histories):  # it broke down on the way
+        return {"selected_on": plan.protocol.selection, "selected_epoch": None}
+    columns: dict[str, Scalar] = {"selected_on": plan.protocol.selection}
+    if validated:
+        best = [history.best("validation_map_at_r") for history in histories]
+        epochs = [int(look["epoch"]) for look in best]
+        columns["selected_score"] = float(np.mean([look["validation_map_at_r"] for look in best]))
+        columns["untrained_trunk_score"] = float(np.mean([one.trunk_score for one in models]))
+        columns["untrained_score"] = float(np.mean([history.looks[0]["validation_map_at_r"] for history in histories]))
+    else:
+        epochs = [len(history.epochs) for history in histories]
+    columns["selected_epoch"] = epochs[0] if len(epochs) == 1 else str(epochs)
+    if plan.oracle:
+        best = [history.best("test_map_at_r") for history in histories]
+        columns["oracle_map_at_r"] = float(np.mean([look["test_map_at_r"] for look in best]))
+        oracles = [int(look["epoch"]) for look in best]
+        columns["oracle_epoch"] = oracles[0] if len(oracles) == 1 else str(oracles)
+    return columns
 
 
 def row_of(
     plan: Plan,
     split: Split,
-    model: Embedder,
-    objective: Objective | None,
-    history: History,
+    models: list[Trained],
     status: str,
     reason: str | None,
     **scores: Scalar,
 ) -> Row:
     """Everything a reader of the row may ask, in flat columns."""
-    own = sum(parameter.numel() for parameter in objective.parameters()) if objective else 0
+    first, epochs = models[0], [one.history.epochs for one in models if one.history.epochs]
+    speeds = [one.history.images_per_second for one in models if one.history.images_per_second is not None]
     columns: dict[str, Scalar] = {
         "schema_version": SCHEMA_VERSION,
         "run_id": plan.run_id,
@@ -124,25 +257,29 @@ def row_of(
         **plan.shared,
         **plan.method.columns,
         "trunk_weights": Path(plan.trunk.weights).name,
-        "selected_on": plan.protocol.selection if objective else "none",
-        "selected_epoch": len(history.epochs) if objective else 0,
+        **selected(models, plan),
         **{f"n_{fact}": count for fact, count in split.facts.items()},
         "n_images_skipped": split.n_skipped,
         **scores,
-        "final_loss": history.epochs[-1]["loss"] if history.epochs else None,
-        "embedding_dim": model.embedding_dim,
-        "n_model_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "n_loss_parameters": own,
+        "final_loss": float(np.mean([one[-1]["loss"] for one in epochs])) if epochs else None,
+        "embedding_dim": first.model.embedding_dim,
+        "n_models": len(models),
+        "n_model_parameters": _parameters(first.model),
+        "n_loss_parameters": _parameters(first.objective) if first.objective else 0,
         "device": device_name(plan.device),
         **versions(),
-        "train_seconds": round(history.seconds, 3),
-        "images_per_second": history.images_per_second,
-        "n_resumed": history.n_resumed,
+        "train_seconds": round(sum(one.history.seconds for one in models), 3),
+        "images_per_second": float(np.median(speeds)) if speeds else None,
+        "n_resumed": sum(one.history.n_resumed for one in models),
         "memory_gib": memory_gib(plan.device),
         "hostname": socket.gethostname(),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     return Row(columns)
+
+
+def _parameters(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def device_name(device: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import re
 import sys
@@ -23,16 +24,20 @@ from dmlbench import experiment
 from dmlbench.build import build, check, source_sha256
 from dmlbench.configs import conf_dir
 from dmlbench.data.check import readable
-from dmlbench.data.split import FACTS, Split
+from dmlbench.data.folds import training_parts
+from dmlbench.data.prepare import prepare as prepare_files
+from dmlbench.data.split import Split
 from dmlbench.errors import UserError, suggest
 from dmlbench.plan import Dataset, Method, Plan, Protocol, Scalar, Trunk, flatten, typed
+from dmlbench.presets import GROUP, NONE
 from dmlbench.rows import ROW_FILE, Row, read_row, write_row
-from dmlbench.train import CHECKPOINT
+from dmlbench.train import BEST, CHECKPOINT
 from dmlbench.trunks.weights import sha256, weights_file
 
 LOCK = ".lock"
 ERROR = "error.txt"
-TOP = ("dataset", "trunk", "loss", "sampler", "optimizer", "protocol", "seed", "device", "workers", "paths")
+TOP = ("dataset", "trunk", "loss", "sampler", "optimizer", "protocol", "seed", "device", "workers", "oracle", "paths")
+PATHS = ("data", "runs")
 
 Status = Literal["done", "skipped", "busy", "mistake", "accident"]
 
@@ -121,16 +126,18 @@ def _run_locked(name: str, plan: Plan, split: Split, wait: bool, tell: Callable[
     with locked(folder, wait, tell) as ours:
         if not ours:
             return Outcome("busy", name, folder)
-        done_before = (folder / ROW_FILE).is_file()
-        if done_before:
-            row = read_row(folder / ROW_FILE)
-        else:
+        row = read_row(folder / ROW_FILE) if (folder / ROW_FILE).is_file() else None
+        done_before = row is not None and (
+            not plan.oracle or row.get("oracle_map_at_r") is not None or row["selected_on"] == "none"
+        )
+        if row is None or not done_before:
             for line in announcement(plan, split):
                 tell(line)
             row = experiment.run(plan, split)
             write_row(folder, row)
-        for leftover in (CHECKPOINT, ERROR):  # the row is there: neither is needed again
-            (folder / leftover).unlink(missing_ok=True)
+        for leaving in (CHECKPOINT, BEST, ERROR):  # the row is there: none is needed again
+            for leftover in (folder / leaving, *folder.glob(f"fold*/{leaving}")):
+                leftover.unlink(missing_ok=True)
         return Outcome("skipped" if done_before else "done", name, folder, row)
 
 
@@ -187,8 +194,17 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Plan, Split]:
     for key in cfg:
         if key not in TOP:
             raise UserError(f"{key!s} is not known{suggest(str(key), TOP)}")
+    for key in cfg.paths:
+        if key not in PATHS:
+            raise UserError(f"paths.{key!s} is not known{suggest(str(key), PATHS)}")
     dataset, split = data_of(cfg, choices)
     protocol = typed(Protocol, "protocol", {"name": choices["protocol"], **_plain(cfg, "protocol")})
+    if protocol.crop_to_box:
+        split.boxes()  # refused before any work where there are none
+    part = training_parts(split, protocol)[0]  # each of several folds has as many training classes
+    with open_dict(cfg.dataset):
+        cfg.dataset.update(part.facts)
+    dataset = typed(Dataset, "dataset", _plain(cfg, "dataset"))
     method = method_of(cfg, choices["loss"], dataset, protocol)
     trunk = trunk_of(cfg, choices["trunk"])
     device = _device(cfg.device)
@@ -209,8 +225,9 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Plan, Split]:
         runs=Path(cfg.paths.runs),
         device=device,
         precision=precision,
+        caches=Path(cfg.paths.data) / "cache" if dataset.cache == "memmap" else None,
+        oracle=_yes_or_no("oracle", cfg.oracle),
         workers=-1 if cfg.workers == "auto" else _whole("workers", cfg.workers),
-        cache=Path(cfg.paths.data) / "cache" if dataset.cache == "memmap" else None,
     )
     return plan, split
 
@@ -225,12 +242,28 @@ def data_of(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Dataset, Split
             cfg.dataset.label = cfg.dataset.name
     dataset = typed(Dataset, "dataset", _plain(cfg, "dataset"))
     split = build(f"dataset/{dataset.name}", dataset.make)
-    split.verify(dataset.name, {fact: getattr(dataset, fact) for fact in FACTS})
+    split.verify(dataset.name, dataset.declared)
     split = readable(split, dataset.on_unreadable, Path(cfg.paths.data) / "checked")
     split.verify(dataset.name, {})  # what is left must still do
     with open_dict(cfg.dataset):
         cfg.dataset.update(split.facts)
     return typed(Dataset, "dataset", _plain(cfg, "dataset")), split
+
+
+def prepare_data(cfg: DictConfig, choices: Mapping[str, str]) -> Iterator[str]:
+    """Fetch and unpack a data set into its root, once what was unpacked is verified; yields what was done, a line each."""
+
+    def verified(place: Path) -> Split:
+        there = copy.deepcopy(cfg)
+        there.dataset.root = str(place)
+        return data_of(there, choices)[1]
+
+    dataset = typed(Dataset, "dataset", {"name": choices["dataset"], "label": "", **_named(cfg)})
+    yield from prepare_files(dataset, Path(cfg.paths.data) / "archives", verified)
+
+
+def _named(cfg: DictConfig) -> dict[str, Any]:
+    return {key: value for key, value in _plain(cfg, "dataset").items() if key not in ("name", "label") or value is not None}
 
 
 def method_of(cfg: DictConfig, name: str, dataset: Dataset, protocol: Protocol) -> Method:
@@ -262,7 +295,7 @@ def trunk_of(cfg: DictConfig, name: str) -> Trunk:
     """The trunk, its constructor's arguments checked, and its weights digested."""
     trunk = typed(Trunk, "trunk", {"label": name, **_plain(cfg, "trunk"), "name": name})
     check("trunk.make", trunk.make)
-    file = weights_file(f"trunk/{name}", trunk.weights, trunk.make.get("architecture"))
+    file = weights_file(f"trunk/{name}", trunk)
     return replace(trunk, weights_sha256=sha256(file) if file else None)
 
 
@@ -290,6 +323,7 @@ def shared_columns(
         "trunk_std": str(list(trunk.std)),
         "trunk_channel_order": trunk.channel_order,
         "trunk_input_range": trunk.input_range,
+        "preset": choices.get(GROUP, NONE).partition("/")[0],
         "protocol": protocol.name,
         "precision": precision,
     }
@@ -335,23 +369,43 @@ def _whole(place: str, value: Any) -> int:
     return value
 
 
+def _yes_or_no(place: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"{place} is {value!r}, but true or false is needed")
+    return value
+
+
 def announcement(plan: Plan, split: Split) -> list[str]:
     """A few lines that say what will run."""
-    facts, protocol, method = split.facts, plan.protocol, plan.method
+    protocol, method = plan.protocol, plan.method
+    facts = training_parts(split, protocol)[0].facts
     own = f", {method.samples_per_class} images a class" if "m_per_class" in plan.sampler["_target_"] else ""
     lr = f", own learning rate {method.lr_scale * protocol.lr:g}" if method.kind == "classification" else ""
+    preset = "" if plan.shared["preset"] == NONE else f", preset {plan.shared['preset']}"
     weights = "from scratch" if plan.trunk.weights == "none" else f"with {Path(plan.trunk.weights).name}"
     return [
         f"dataset   {plan.dataset.label}: train {facts['train_images']:,} images of {facts['train_classes']:,} classes; "
         f"query {facts['query_images']:,} and gallery {facts['gallery_images']:,} images of {facts['test_classes']:,}",
         f"trunk     {plan.trunk.label} {weights}",
-        f"protocol  {protocol.name} v{protocol.version}: {protocol.epochs} epochs, batch {protocol.batch_size}, "
+        f"protocol  {protocol.name} v{protocol.version}{preset}: {protocol.epochs} epochs, batch {protocol.batch_size}, "
         f"{protocol.embedding_dim}-d, crop {protocol.image_px} of {protocol.resized_px} px, "
         f"{plan.shared['optimizer']} at {protocol.lr:g}, {plan.device} {plan.precision}",
+        *_selection(protocol),
         *(f"note      {note}" for note in (*split.notes, *_few_images(plan, split))),
         f"method    {method.label} ({method.kind}{own}{lr})" if method.make else f"method    {method.label}: no training",
         f"run       {plan.run_id}, seed {plan.seed}, in {plan.folder}",
     ]
+
+
+def _selection(protocol: Protocol) -> Iterator[str]:
+    """How the reported model comes about, where that is more than one training and its last epoch."""
+    epoch = "the best epoch on held-out training classes" if protocol.selection == "validation" else "the last epoch"
+    if protocol.fold == "all":
+        yield f"selection {epoch}; {protocol.folds} models, each with another fold of these classes held out"
+    elif protocol.fold != "none":
+        yield f"selection {epoch}; fold {protocol.fold} of {protocol.folds} of the training classes is held out"
+    elif protocol.selection == "validation":
+        yield f"selection {epoch}, which the data set names"
 
 
 def _few_images(plan: Plan, split: Split) -> Iterator[str]:

@@ -35,11 +35,15 @@ class Protocol:
         embedding_dim: size D of the embedding; the untrained trunk has no projection and keeps its own size.
         image_px: side of the square crop the trunk sees.
         resize_px: shorter side before cropping; None follows the crop as 256 follows 227.
+        crop_to_box: cut each image to its object's box before it is resized; published numbers with and without differ by ten
+            points and are not comparable.
         train_crop: `random_resized` (area from `crop_scale`, aspect from `crop_ratio`), `random` (a shift) or `center`.
         crop_scale: least and greatest share of the area that a random resized crop keeps.
         crop_ratio: least and greatest aspect ratio of a random resized crop.
         flip: mirror half of the training images.
-        pooling: of the feature map: `avg`, `max`, or `avg+max` (their sum).
+        pooling: of the feature map: `avg`, `max`, `avg+max` (their sum), or `mixed` (a learnt share of each).
+        head_layers: sizes of the hidden layers, with ReLU, between pooling and embedding; none for a linear projection.
+        head_norm: `layer` for a LayerNorm of the pooled features before the projection.
         freeze_batch_norm: keep batch norm in evaluation mode while training: its statistics stay, its affine part learns.
         lr: the trunk's learning rate.
         head_lr_scale: the projection learns this many times faster than the trunk.
@@ -50,7 +54,13 @@ class Protocol:
         clip_grad_norm: greatest norm of all gradients together; None leaves them alone.
         mixed_precision: bfloat16 autocast on CUDA; the CPU always computes in float32.
         threads: of the CPU, fixed so that a row is the same wherever its run stands.
-        selection: `last`: the last epoch is reported; the test set chooses nothing.
+        selection: the model that is reported: of the `last` epoch, or the best on `validation` (MAP@R on held-out training
+            classes, the untrained model among the candidates); never on the test set.
+        fold: which fold of the training classes is held out for validation; `none`, or `all`: a model for each.
+        folds: class-disjoint folds that the training classes are divided into, for `fold`.
+        steps_per_epoch: an epoch is so many steps; None for one pass over the training images.
+        validate_every: epochs between two validations.
+        patience: epochs without a better validation after which training ends; None for never.
     """
 
     name: str
@@ -60,11 +70,14 @@ class Protocol:
     embedding_dim: int
     image_px: int
     resize_px: int | None = None
+    crop_to_box: bool = False
     train_crop: Literal["random_resized", "random", "center"] = "random_resized"
     crop_scale: tuple[float, float] = (0.16, 1.0)
     crop_ratio: tuple[float, float] = (0.75, 4 / 3)
     flip: bool = True
-    pooling: Literal["avg", "max", "avg+max"] = "avg"
+    pooling: Literal["avg", "max", "avg+max", "mixed"] = "avg"
+    head_layers: tuple[int, ...] = ()
+    head_norm: Literal["none", "layer"] = "none"
     freeze_batch_norm: bool = True
     lr: float = 1e-4
     head_lr_scale: float = 10.0
@@ -75,17 +88,33 @@ class Protocol:
     clip_grad_norm: float | None = None
     mixed_precision: bool = True
     threads: int = 1
-    selection: Literal["last"] = "last"
+    selection: Literal["last", "validation"] = "last"
+    fold: int | Literal["none", "all"] = "none"
+    folds: int = 4
+    steps_per_epoch: int | None = None
+    validate_every: int = 1
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         least = {"epochs": 0, "batch_size": 2, "embedding_dim": 1, "image_px": 8, "lr": 0, "threads": 1}
         least |= {"head_lr_scale": 0, "step_epochs": 1, "step_gamma": 0, "warmup_epochs": 0, "version": 1}
+        least |= {"folds": 2, "validate_every": 1}
         for name, low in least.items():
             value = getattr(self, name)
             if not low <= value < math.inf:
                 raise UserError(f"protocol.{name} is {value}; it must be at least {low}")
+        if min(self.head_layers, default=1) < 1:
+            raise UserError(f"protocol.head_layers is {list(self.head_layers)}; each hidden layer needs a size of at least 1")
+        for name in ("steps_per_epoch", "patience"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UserError(f"protocol.{name} is {getattr(self, name)}; it must be at least 1, or null for none")
+        if self.patience is not None and self.selection != "validation":
+            raise UserError("protocol.patience is given, but only protocol.selection=validation can end a training early")
         if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
             raise UserError(f"protocol.clip_grad_norm is {self.clip_grad_norm}; it must be above 0, or null for none")
+        self._refuse_impossible_crops()
+
+    def _refuse_impossible_crops(self) -> None:
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise UserError(f"protocol.crop_scale is {self.crop_scale}; it needs 0 < least <= greatest <= 1")
         if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
@@ -168,7 +197,13 @@ class Dataset:
         split: the rule by which roles are given, where the data set knows several.
         split_seed: of that rule; a run's seed never changes a test set.
         on_unreadable: what to do with an image that cannot be read: `refuse` the run, or `skip` the image and count it.
-        cache: `memmap` keeps the resized images in a file under `paths.data`, which parallel jobs share; decides no number.
+        cache: `memmap` keeps the resized images of the whole data set in one file under `paths.data`; decides no number.
+        archive: one or more archives that the user already has, for `dmlbench data prepare`.
+        downloads: what `dmlbench data prepare` fetches otherwise; each with `url`, and `sha256` or `md5` where published.
+        ask: where to ask for a data set that cannot be downloaded.
+        images: how many there are of all roles, a fact whatever the split.
+        validate_every, patience: in epochs, for a protocol that takes them from the data set, as the reality check does.
+        declared_split: the split that the following facts are of; None for any.
         train_classes, train_images, test_classes, query_images, gallery_images: facts that the files must confirm;
             None where nobody can know them beforehand.
     """
@@ -183,6 +218,13 @@ class Dataset:
     split_seed: int = 0
     on_unreadable: Literal["refuse", "skip"] = "refuse"
     cache: Literal["none", "memmap"] = "none"
+    archive: str | tuple[str, ...] | None = None
+    downloads: tuple[dict[str, Any], ...] = ()
+    ask: str | None = None
+    images: int | None = None
+    validate_every: int = 1
+    patience: int | None = None
+    declared_split: str | None = None
     train_classes: int | None = None
     train_images: int | None = None
     test_classes: int | None = None
@@ -192,6 +234,15 @@ class Dataset:
     def __post_init__(self) -> None:
         if not self.recall_at or min(self.recall_at) < 1:
             raise UserError(f"dataset.recall_at is {list(self.recall_at)}; it needs one or more ks of at least 1")
+
+    @property
+    def declared(self) -> dict[str, int | None]:
+        """The facts that hold for the chosen split; None where nothing is declared."""
+        facts = {"images": self.images}
+        if self.declared_split in (None, self.split):
+            names = ("train_classes", "train_images", "test_classes", "query_images", "gallery_images")
+            facts |= {name: getattr(self, name) for name in names}
+        return facts
 
 
 @dataclass(frozen=True)
@@ -206,6 +257,7 @@ class Trunk:
         channel_order: the trunk's own.
         input_range: white, as the trunk expects it: 1 or 255.
         weights: `none`, the name of published weights, or a file.
+        published: what its YAML publishes: name to `url`, `sha256` where it is known, and `file`, the name to keep it under.
         weights_sha256: of the file that was loaded; None without one.
     """
 
@@ -217,7 +269,14 @@ class Trunk:
     channel_order: Literal["RGB", "BGR"] = "RGB"
     input_range: float = 1.0
     weights: str = "none"
+    published: dict[str, dict[str, str]] = field(default_factory=dict)
     weights_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.input_range < math.inf:
+            raise UserError(f"trunk.input_range is {self.input_range}; it is what white is to the trunk: 1 or 255")
+        if not all(0 < value < math.inf for value in self.std):
+            raise UserError(f"trunk.std is {list(self.std)}; each of its numbers must be above 0")
 
 
 @dataclass(frozen=True)
@@ -234,7 +293,8 @@ class Plan:
         device: `cpu` or `cuda`.
         precision: `fp32` or `bf16`, what the device will really compute in.
         workers: processes that load images; decides no number.
-        cache: the folder of decoded images; None reads the files at each use; decides no number.
+        caches: the folder of decoded caches; None decodes each image each time it is needed; decides no number.
+        oracle: also look what choosing the epoch on the test set would have claimed; decides nothing else.
     """
 
     dataset: Dataset
@@ -249,7 +309,8 @@ class Plan:
     device: str = "cpu"
     precision: str = "fp32"
     workers: int = 0
-    cache: Path | None = None
+    caches: Path | None = None
+    oracle: bool = False
 
     @property
     def fingerprint(self) -> str:

@@ -53,13 +53,10 @@ def torch_stream(seed: int) -> Iterator[None]:
 
 @contextmanager
 def crop_stream(seed: int) -> Iterator[None]:
-    """Within, torch's CPU generator is seeded, the only one that torchvision draws crops from; afterwards it is as before.
-
-    A crop's numbers are those that it has under `torch_stream`, which takes longer than the crop: it seeds CUDA's too.
-    """
-    state = torch.get_rng_state()
+    """As `torch_stream`, for torch's CPU generator alone: all that crops draw from, at a fraction of the cost."""
+    state = torch.default_generator.get_state()
     torch.default_generator.manual_seed(seed)
     try:
         yield
     finally:
-        torch.set_rng_state(state)
+        torch.default_generator.set_state(state)

@@ -132,7 +132,8 @@ def _captions(tables: Sequence[Table]) -> list[str]:
     captions = []
     for i, table in enumerate(tables):
         here = ", ".join(f"{name} = {shown(apart[name][i])}" for name in unsaid)
-        captions.append(f"{table.caption}{f' Here {here}.' if here else ''} Numbers in %; best method in bold.")
+        bold = "; best method in bold" if table.alike else ""
+        captions.append(f"{table.caption}{f' Here {here}.' if here else ''} Numbers in %{bold}.")
     return captions
 
 

@@ -52,7 +52,7 @@ REQUIRED: dict[str, type] = {
 
 # The columns that must be equal before two rows may stand side by side; the fingerprint is the digest of just these.
 # A shared column that interpolates into the method keeps its text (`${loss.samples_per_class}`): all rows agree on it.
-SHARED = ("dataset", "trunk", "protocol", "optimizer", "sampler", "precision")
+SHARED = ("dataset", "trunk", "preset", "protocol", "optimizer", "sampler", "precision")
 SHARED_PREFIXES = ("split_", "trunk_", "protocol_", "optimizer_", "sampler_")
 NOT_SHARED = ("trunk_label", "trunk_weights")  # names in print; the weights' digest decides
 

@@ -28,6 +28,8 @@ def m_per_class(labels: np.ndarray, batch_size: int, generator: np.random.Genera
     Raises:
         UserError: B is no multiple of m, or there are fewer classes than a batch needs.
     """
+    if samples_per_class < 1:
+        raise UserError(f"samples_per_class is {samples_per_class}; a batch needs at least one image of each of its classes")
     classes, indices = np.unique(labels, return_inverse=True)
     per_batch, rest = divmod(batch_size, samples_per_class)
     if rest:
@@ -45,6 +47,28 @@ def m_per_class(labels: np.ndarray, batch_size: int, generator: np.random.Genera
     chosen = _dealt_rounds(len(classes), per_batch, steps, generator)
     decks = [_Deck(np.flatnonzero(indices == label), generator) for label in range(len(classes))]
     return np.stack([np.concatenate([decks[label].draw(samples_per_class) for label in row]) for row in chosen])
+
+
+def by_kind(
+    labels: np.ndarray, batch_size: int, generator: np.random.Generator, kind: str, pair: int, classification: int
+) -> np.ndarray:
+    """Class-balanced batches whose images a class depend on the kind of loss.
+
+    Args:
+        labels: int64 `(N,)`.
+        batch_size: B, a multiple of the images a class.
+        generator: draws the order.
+        kind: the method's: `pair` or `classification`.
+        pair: images a class in a batch for the first.
+        classification: for the second.
+
+    Returns:
+        int64 `(max(N // B, 1), B)`.
+
+    Source:
+        Musgrave et al., ECCV 2020, arXiv:2003.08505: 8 classes x 4 and 32 x 1.
+    """
+    return m_per_class(labels, batch_size, generator, classification if kind == "classification" else pair)
 
 
 def shuffle(labels: np.ndarray, batch_size: int, generator: np.random.Generator) -> np.ndarray:

@@ -19,7 +19,9 @@ from dmlbench.errors import UserError, suggest
 from dmlbench.rows import SHARED, Row, Scalar
 from dmlbench.stats import t_interval
 
-AXES = ("loss",)
+AXES = ("loss", "preset")
+# What a preset owns: under `vary=preset` these may differ between two lines, and each line says how.
+OWNED_BY_PRESET = ("preset", "trunk", "protocol", "optimizer", "sampler", "precision")
 UNTRAINED = "untrained"
 ABSENT = "(absent)"
 
@@ -38,6 +40,7 @@ ORDER = (
 CAPTION_COLUMNS = (
     "dataset",
     "trunk",
+    "preset",
     "optimizer",
     "protocol",
     "protocol_version",
@@ -55,7 +58,7 @@ SHOULD_AGREE = {
     "torch_version": "versions of torch",
     "pytorch_metric_learning_version": "versions of pytorch-metric-learning",
 }
-SELECTED = {"last": "last epoch", "val": "validation"}
+SELECTED = {"last": "last epoch", "validation": "best on held-out training classes"}
 
 _HEX_DIGEST = re.compile(r"[0-9a-f]{16,}")
 
@@ -103,6 +106,7 @@ class Table:
         columns: the metrics to print.
         caption: what was held equal, how a model was selected, what an interval means: plain sentences.
         notes: what a reader must know of the whole table, a clause each.
+        alike: whether its lines differ in the method alone; else none is the best of them.
     """
 
     shared: Mapping[str, Scalar]
@@ -111,9 +115,12 @@ class Table:
     columns: tuple[str, ...]
     caption: str
     notes: tuple[str, ...] = ()
+    alike: bool = True
 
     def best(self, metric: str) -> float | None:
-        """The highest mean of a trained method, a fraction; None where there is none."""
+        """The highest mean of a trained method, a fraction; None where there is none, or where lines are not made alike."""
+        if not self.alike:
+            return None
         return _highest((line for line in self.lines if line.loss != UNTRAINED), metric)
 
 
@@ -122,11 +129,12 @@ def compare(rows: Sequence[Row], vary: str = "loss", metrics: Sequence[str] = ()
 
     Args:
         rows: in any order; a run given twice counts once.
-        vary: the axis whose values make the lines of a table; one of `AXES`.
+        vary: the axis whose values make the lines of a table: `loss`, or `preset`, which owns several columns: they differ from
+            line to line, and are told.
         metrics: what to print; empty for Recall@k, R-precision and MAP@R, as far as all rows have them.
 
     Returns:
-        One table for each set of rows that agree in every shared column (`rows.is_shared`).
+        One table for each set of rows that agree in every shared column (`rows.is_shared`) that the axis does not own.
 
     Raises:
         UserError: there is no row, or an axis or a metric that is not known.
@@ -144,8 +152,19 @@ def compare(rows: Sequence[Row], vary: str = "loss", metrics: Sequence[str] = ()
             raise UserError(f"metrics={metric}: no row has this metric{suggest(metric, known)}")
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault(json.dumps(row.shared, sort_keys=True), []).append(row)
-    return sorted((_table(group, tuple(metrics)) for group in groups.values()), key=_table_place)
+        groups.setdefault(json.dumps(_equal(row, vary), sort_keys=True), []).append(row)
+    return sorted((_table(group, tuple(metrics), vary) for group in groups.values()), key=_table_place)
+
+
+def _equal(row: Row, vary: str) -> dict[str, Scalar]:
+    """The shared columns that an axis leaves equal."""
+    if vary == "loss":
+        return dict(row.shared)
+    return {name: value for name, value in row.shared.items() if not _owned(name)}
+
+
+def _owned(column: str) -> bool:
+    return column in OWNED_BY_PRESET or column.startswith(tuple(f"{name}_" for name in OWNED_BY_PRESET))
 
 
 def differences(tables: Sequence[Table]) -> dict[str, tuple[Scalar, ...]]:
@@ -208,33 +227,60 @@ def _follows(tables: Sequence[Table], column: str, family: str) -> bool:
     return len(pairs) == len({name for name, _ in pairs})
 
 
-def _table(rows: Sequence[Row], chosen: tuple[str, ...]) -> Table:
+def _table(rows: Sequence[Row], chosen: tuple[str, ...], vary: str) -> Table:
     methods, contradicted = _methods(rows)
+    alike = vary == "loss"
     unique = [row for seeds in methods.values() for row in seeds.values()]
     everyone = {_seed(row) for row in unique}
     metrics = tuple(sorted({metric for row in unique for metric in row.metrics}, key=_metric_place))
     columns = chosen or _default_columns(unique, metrics)
-    labels = _labels([next(iter(seeds.values())) for seeds in methods.values()])
+    firsts = [next(iter(seeds.values())) for seeds in methods.values()]
+    labels = _labels(firsts, alike)
     lines = [
         _line(label, [seeds[seed] for seed in sorted(seeds)], metrics, columns, everyone)
         for label, seeds in zip(labels, methods.values(), strict=True)
     ]
-    lines = _with_sentinels(sorted(lines, key=_line_place))
+    lines = sorted(lines, key=_line_place)
+    if alike:
+        lines = _with_sentinels(lines)
     notes = [
-        *_unbeaten(lines, columns),
+        *(_unbeaten(lines, columns) if alike else _recipes(labels, firsts)),
         *(f"{row} is there twice with different numbers; only one of them counts" for row in contradicted),
         *(note for column, name in SHOULD_AGREE.items() for note in _disagreement(unique, column, name)),
     ]
-    return Table(unique[0].shared, tuple(lines), metrics, columns, _caption(unique, lines), tuple(notes))
+    caption = _caption(unique, lines, alike)
+    return Table(_equal(unique[0], vary), tuple(lines), metrics, columns, caption, tuple(notes), alike)
 
 
-def _methods(rows: Sequence[Row]) -> tuple[dict[tuple[str, str], dict[int, Row]], list[str]]:
-    """Rows by method (loss, digest) and by seed, each once; and the runs whose copies disagree."""
-    methods: dict[tuple[str, str], dict[int, Row]] = {}
+def _recipes(labels: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """For each line that is not made like the others, the columns in which they differ."""
+    names = dict.fromkeys(name for row in rows for name in row.shared if _owned(name) and name != "preset")
+    differing = [name for name in names if len({repr(row.shared.get(name, ABSENT)) for row in rows}) > 1]
+    said = []
+    for label, row in sorted(zip(labels, rows, strict=True), key=lambda pair: pair[0]):
+        twins = [other for other in rows if other["loss"] == row["loss"]]
+        values = [f"{name}={shown(row.shared.get(name, ABSENT))}" for name in differing]
+        said.append(f"{label}: {', '.join([*values, *_own_values(row, twins)])}")
+    return said
+
+
+def _own_values(row: Row, twins: Sequence[Row]) -> list[str]:
+    """The method's values in which it differs from others of the same loss, as `la=10`."""
+    return [
+        text
+        for column in _method_columns(twins)
+        if len({repr(other.get(column, ABSENT)) for other in twins}) > 1 and (text := _assignment(row, column))
+    ]
+
+
+def _methods(rows: Sequence[Row]) -> tuple[dict[tuple[str, ...], dict[int, Row]], list[str]]:
+    """Rows by method (loss, digest, what was shared) and by seed, each once; and the runs whose copies disagree."""
+    methods: dict[tuple[str, ...], dict[int, Row]] = {}
     contradicted = set()
     # In an order of their own, whatever the reader's. Where copies disagree, the one without numbers counts.
     for row in sorted(rows, key=lambda row: (row.ok, json.dumps(row.outcome, sort_keys=True))):
-        seeds = methods.setdefault((str(row["loss"]), str(row["method_digest"])), {})
+        shared = json.dumps(row.shared, sort_keys=True)
+        seeds = methods.setdefault((str(row["loss"]), str(row["method_digest"]), shared), {})
         first = seeds.setdefault(_seed(row), row)
         if first is not row and (first.ok, first.metrics) != (row.ok, row.metrics):
             contradicted.add(f"run {row['run_id']}")
@@ -244,7 +290,7 @@ def _methods(rows: Sequence[Row]) -> tuple[dict[tuple[str, str], dict[int, Row]]
 def _table_place(table: Table) -> list[tuple[str, float, str]]:
     """By data set, trunk and protocol, then by the other shared columns; numbers by size."""
     names = dict.fromkeys(("dataset", "trunk", "protocol", *sorted(table.shared)))
-    values = {name: table.shared[name] for name in names}
+    values = {name: table.shared.get(name, "") for name in names}
     return [(name, value if isinstance(value, int | float) else 0, str(value)) for name, value in values.items()]
 
 
@@ -275,22 +321,24 @@ def _default_columns(rows: Sequence[Row], metrics: tuple[str, ...]) -> tuple[str
     )
 
 
-def _labels(methods: Sequence[Row]) -> list[str]:
+def _labels(methods: Sequence[Row], alike: bool) -> list[str]:
     """A name in print for each method; those that share one are told apart by their differing values."""
-    labels = [str(row.get("loss_label") or row["loss"]) for row in methods]
+    labels = [str(row.get("loss_label") or row["loss"]) + ("" if alike else f", {_made_by(row)}") for row in methods]
     told_apart = []
     for row, label in zip(methods, labels, strict=True):
         twins = [other for other, name in zip(methods, labels, strict=True) if name == label]
-        values = [
-            text
-            for column in _method_columns(twins)
-            if len({repr(other.get(column, ABSENT)) for other in twins}) > 1 and (text := _assignment(row, column))
-        ]
+        values = _own_values(row, twins)
         told_apart.append(f"{label} ({', '.join(values)})" if values else label)
     return [
-        label if told_apart.count(label) == 1 else f"{label} (digest {shown(row['method_digest'])})"
+        label if told_apart.count(label) == 1 else f"{label} (digest {shown(row['method_digest' if alike else 'fingerprint'])})"
         for row, label in zip(methods, told_apart, strict=True)
     ]
+
+
+def _made_by(row: Row) -> str:
+    """What a line of `vary=preset` is: a preset, or the fixed protocol that every loss had alike."""
+    preset = row.get("preset") or "none"
+    return f"fixed protocol {row['protocol']}" if preset == "none" else f"preset {preset}"
 
 
 def _method_columns(rows: Sequence[Row]) -> list[str]:
@@ -381,8 +429,14 @@ def _disagreement(rows: Sequence[Row], column: str, name: str) -> list[str]:
     return [f"the rows come from different {name}: {', '.join(values)}"] if len(values) > 1 else []
 
 
-def _caption(rows: Sequence[Row], lines: Sequence[Line]) -> str:
-    sentences = [_data_words(rows), _trunk_words(rows[0]), _protocol_words(rows[0])]
+def _caption(rows: Sequence[Row], lines: Sequence[Line], alike: bool) -> str:
+    sentences = [_data_words(rows)]
+    if alike:
+        sentences += [_trunk_words(rows[0]), _protocol_words(rows[0])]
+    else:
+        sentences.append(
+            "Lines were not made alike: each has its preset's trunk, protocol and optimizer, and none is marked best"
+        )
     sentences += [_selection_words(rows), _interval_words(lines)]
     return " ".join(f"{sentence}." for sentence in sentences if sentence)
 
@@ -417,13 +471,17 @@ def _protocol_words(row: Row) -> str:
         "optimizer": "{}",
     }
     main = [words.format(row[name]) for name, words in fields.items() if row.get(name) is not None]
+    if row.get("preset") not in (None, "none"):
+        main.insert(0, f"preset {row['preset']}")
     version = "" if row.get("protocol_version") is None else f" (version {row['protocol_version']})"
     return f"Protocol {row['protocol']}{version}" + (f": {', '.join(main)}" if main else "")
 
 
 def _selection_words(rows: Sequence[Row]) -> str:
     trained = sorted({str(row["selected_on"]) for row in rows if row["loss"] != UNTRAINED and row.get("selected_on")})
-    return f"Selected: {', '.join(SELECTED.get(name, name) for name in trained)}" if trained else ""
+    models = max((row["n_models"] for row in rows if isinstance(row.get("n_models"), int)), default=1)  # type: ignore[type-var]
+    folds = f"; each number is the mean over {models} models, one a fold" if models > 1 else ""  # type: ignore[operator]
+    return f"Selected: {', '.join(SELECTED.get(name, name) for name in trained)}{folds}" if trained else ""
 
 
 def _interval_words(lines: Sequence[Line]) -> str:

@@ -8,6 +8,7 @@ import math
 import os
 import pickle
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,10 @@ from dmlbench.trunks.embedder import Embedder
 
 CHECKPOINT = "checkpoint.pt"  # all that resuming needs; gone once the row exists
 HISTORY = "history.jsonl"
+BEST = "best.pt"  # the model of the best validation so far
+
+# Scores of a model in the midst of training: `validation_map_at_r`, and `test_map_at_r` where the oracle is asked for.
+Watch = Callable[[Embedder], dict[str, float]]
 
 
 @dataclass
@@ -38,10 +43,16 @@ class History:
     Args:
         epochs: each with `epoch` (from 1), `loss` (mean), `lr` (the trunk's, at its end), `seconds` and `images_per_second`.
         n_resumed: how often the run went on from its checkpoint.
+        looks: the scores in the midst of training, each with its `epoch`; 0 is before the first step.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     n_resumed: int = 0
+    looks: list[dict[str, float]] = field(default_factory=list)
+
+    def best(self, score: str) -> dict[str, float]:
+        """The look with the highest score; of equals, the first."""
+        return max(self.looks, key=lambda look: look[score])
 
     @property
     def seconds(self) -> float:
@@ -54,72 +65,115 @@ class History:
         return float(np.median([epoch["images_per_second"] for epoch in self.epochs])) if self.epochs else None
 
     def write(self, file: Path) -> None:
-        """Write a line of JSON an epoch."""
-        write_text(file, "".join(json.dumps(epoch) + "\n" for epoch in self.epochs))
+        """Write a line of JSON an epoch, with its scores where it was looked at."""
+        looks = {look["epoch"]: look for look in self.looks}
+        lines = [{**epoch, **looks.get(epoch["epoch"], {})} for epoch in self.epochs]
+        if 0 in looks:
+            lines.insert(0, looks[0])
+        write_text(file, "".join(json.dumps(line) + "\n" for line in lines))
 
 
-def train(model: Embedder, objective: Objective, split: Split, batches: Batches, plan: Plan) -> History:
-    """Train model and objective in place for the protocol's epochs.
+def train(
+    model: Embedder,
+    objective: Objective,
+    split: Split,
+    batches: Batches,
+    plan: Plan,
+    folder: Path | None = None,
+    watch: Watch | None = None,
+) -> History:
+    """Train model and objective in place for the protocol's epochs, or until its patience ends.
 
     Args:
-        model: what to train; its device is the plan's.
+        model: what to train; its device is the plan's. Ends as the protocol's selection says: as of the last epoch, or of
+            the best on validation.
         objective: what to minimise; its parameters learn too.
         split: gives the training images.
         batches: loads them.
-        plan: everything else. A checkpoint in `plan.folder` is taken up, and one is written after each epoch.
+        plan: everything else.
+        folder: a checkpoint there is taken up, and one is written after each epoch; None for the plan's own.
+        watch: scores the model before the first step and every `validate_every` epochs; needed for selection on validation.
 
     Raises:
         MethodFailure: the loss was not finite.
         UserError: the training images do not make the batches the plan asks for.
     """
-    protocol = plan.protocol
+    protocol, folder = plan.protocol, folder or plan.folder
     ids, labels = split.ids("train"), training_labels(split)
     sampler = epoch_sampler(plan, labels)
     steps = len(sampler(0))
     optimizer = build("optimizer", plan.optimizer, parameter_groups(model, objective, plan))
     base_lrs = [group["lr"] for group in optimizer.param_groups]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    history = resume(plan.folder / CHECKPOINT, model, objective, optimizer)
+    history = resume(folder / CHECKPOINT, model, objective, optimizer, plan.oracle)
     start = len(history.epochs)
     label_of = torch.full((len(split.frame),), -1, dtype=torch.int64)
     label_of[torch.from_numpy(ids)] = torch.from_numpy(labels)
     loaded = batches.training(
         (ids[row] for epoch in range(start, protocol.epochs) for row in sampler(epoch)), plan.seed, first=start * steps
     )
-    model.train()
+
+    def run_epoch(epoch: int, bar: tqdm[Any]) -> dict[str, float]:
+        bar.set_description(f"{plan.method.name} epoch {epoch + 1}/{protocol.epochs}")
+        began, losses = time.perf_counter(), torch.zeros(steps, device=plan.device)
+        for step in range(epoch * steps, (epoch + 1) * steps):
+            factor = lr_factor(step, steps, protocol)
+            for group, lr in zip(optimizer.param_groups, base_lrs, strict=True):
+                group["lr"] = lr * factor
+            images, image_ids = next(loaded)
+            seed_globals(seed_of(plan.seed, "step", step))
+            loss = loss_of(model, objective, images, label_of[image_ids], plan)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if protocol.clip_grad_norm is not None:
+                nn.utils.clip_grad_norm_(parameters, protocol.clip_grad_norm)
+            optimizer.step()
+            losses[step % steps] = loss.detach()
+            _show(bar, losses, step % steps + 1, protocol.batch_size, began)
+        refuse_non_finite(losses, epoch)
+        seconds = time.perf_counter() - began
+        return {
+            "epoch": epoch + 1,
+            "loss": losses.mean().item(),
+            "lr": optimizer.param_groups[0]["lr"],
+            "seconds": round(seconds, 3),
+            "images_per_second": round(steps * protocol.batch_size / seconds, 1),
+        }
+
+    if watch is not None and not history.looks:
+        look(model, 0, history, watch, folder)
     objective.train()
     with tqdm(total=protocol.epochs * steps, initial=start * steps, disable=None, unit="step", leave=False) as bar:
         for epoch in range(start, protocol.epochs):
-            bar.set_description(f"{plan.method.name} epoch {epoch + 1}/{protocol.epochs}")
-            began, losses = time.perf_counter(), torch.zeros(steps, device=plan.device)
-            for step in range(epoch * steps, (epoch + 1) * steps):
-                factor = lr_factor(step, steps, protocol)
-                for group, lr in zip(optimizer.param_groups, base_lrs, strict=True):
-                    group["lr"] = lr * factor
-                images, image_ids = next(loaded)
-                seed_globals(seed_of(plan.seed, "step", step))
-                loss = loss_of(model, objective, images, label_of[image_ids], plan)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                if protocol.clip_grad_norm is not None:
-                    nn.utils.clip_grad_norm_(parameters, protocol.clip_grad_norm)
-                optimizer.step()
-                losses[step % steps] = loss.detach()
-                _show(bar, losses, step % steps + 1, protocol.batch_size, began)
-            refuse_non_finite(losses, epoch)
-            seconds = time.perf_counter() - began
-            history.epochs.append(
-                {
-                    "epoch": epoch + 1,
-                    "loss": losses.mean().item(),
-                    "lr": optimizer.param_groups[0]["lr"],
-                    "seconds": round(seconds, 3),
-                    "images_per_second": round(steps * protocol.batch_size / seconds, 1),
-                }
-            )
-            history.write(plan.folder / HISTORY)
-            save_checkpoint(plan.folder / CHECKPOINT, model, objective, optimizer, history)
+            if out_of_patience(history, protocol):
+                break
+            model.train()
+            history.epochs.append(run_epoch(epoch, bar))
+            if watch is not None and ((epoch + 1) % protocol.validate_every == 0 or epoch + 1 == protocol.epochs):
+                look(model, epoch + 1, history, watch, folder)
+            history.write(folder / HISTORY)
+            save_checkpoint(folder / CHECKPOINT, model, objective, optimizer, history)
+    if protocol.selection == "validation":
+        model.load_state_dict(torch.load(folder / BEST, map_location=plan.device, weights_only=True)["model"])
     return history
+
+
+def look(model: Embedder, epoch: int, history: History, watch: Watch, folder: Path) -> None:
+    """Score the model after an epoch, and keep it where it is the best on validation so far."""
+    history.looks.append({"epoch": epoch, **watch(model)})
+    if "validation_map_at_r" in history.looks[-1] and history.best("validation_map_at_r") is history.looks[-1]:
+        save(folder / BEST, {"model": model.state_dict()})
+
+
+def out_of_patience(history: History, protocol: Protocol) -> bool:
+    """Whether the last validation lies more than the protocol's patience behind the best.
+
+    Source:
+        pytorch-metric-learning's logging presets, as the reality check uses them: epoch - best epoch > patience.
+    """
+    if protocol.patience is None or not history.looks:
+        return False
+    return history.looks[-1]["epoch"] - history.best("validation_map_at_r")["epoch"] > protocol.patience
 
 
 def training_labels(split: Split) -> np.ndarray:
@@ -132,7 +186,11 @@ def epoch_sampler(plan: Plan, labels: np.ndarray) -> Any:
 
     def sample(epoch: int) -> np.ndarray:
         generator = numpy_generator(plan.seed, "data order", epoch)
-        return build("sampler", plan.sampler, labels, plan.protocol.batch_size, generator)
+        wanted = plan.protocol.steps_per_epoch
+        passes = [build("sampler", plan.sampler, labels, plan.protocol.batch_size, generator)]
+        while wanted is not None and sum(map(len, passes)) < wanted:
+            passes.append(build("sampler", plan.sampler, labels, plan.protocol.batch_size, generator))
+        return np.concatenate(passes)[:wanted]
 
     return sample
 
@@ -146,7 +204,7 @@ def parameter_groups(model: Embedder, objective: Objective, plan: Plan) -> list[
     protocol, method = plan.protocol, plan.method
     groups: list[dict[str, Any]] = [
         {"params": list(model.trunk.parameters()), "lr": protocol.lr},
-        {"params": list(model.projection.parameters()), "lr": protocol.lr * protocol.head_lr_scale},
+        {"params": model.head_parameters(), "lr": protocol.lr * protocol.head_lr_scale},
         {"params": list(objective.parameters()), "lr": protocol.lr * method.lr_scale},
     ]
     if method.weight_decay is not None:
@@ -232,11 +290,12 @@ def save(file: Path, state: dict[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def resume(file: Path, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer) -> History:
+def resume(file: Path, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer, oracle: bool) -> History:
     """Take up a checkpoint.
 
     Returns:
-        Its history; an empty one where there is no checkpoint that can be read, and the training starts anew.
+        Its history; an empty one where there is no checkpoint that can be read, or one without the looks at the test set that
+        the oracle needs: the training starts anew.
     """
     if not file.is_file():
         return History()
@@ -245,6 +304,8 @@ def resume(file: Path, model: nn.Module, objective: nn.Module, optimizer: torch.
         history = History(**state["history"])
     except (RuntimeError, EOFError, KeyError, ValueError, TypeError, pickle.UnpicklingError):
         tqdm.write(f"{file} cannot be read; the run starts anew")
+        return History()
+    if oracle and "test_map_at_r" not in (history.looks or [{}])[0]:
         return History()
     model.load_state_dict(state["model"])
     objective.load_state_dict(state["objective"])

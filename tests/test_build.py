@@ -125,3 +125,15 @@ def test_an_argument_misspelt_within_a_list_is_refused() -> None:
     }
     with pytest.raises(UserError, match=r"loss.make.losses\[0\].margn is no argument"):
         check("loss.make", spec)
+
+
+def test_null_where_a_number_belongs_is_refused() -> None:
+    spec = {"_target_": "pytorch_metric_learning.losses.ContrastiveLoss", "pos_margin": None}
+    with pytest.raises(UserError, match=r"loss\.make\.pos_margin is None, but .* takes a number there"):
+        check("loss.make", spec)
+
+
+def test_a_list_that_is_too_short_for_its_constructor_is_one_sentence() -> None:
+    weight = torch.nn.Parameter(torch.zeros(1))
+    with pytest.raises(UserError, match=r"optimizer: torch\.optim\.AdamW refuses its arguments: list index out of range"):
+        build("optimizer", {"_target_": "torch.optim.AdamW", "betas": [0.9]}, [weight])

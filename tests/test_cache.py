@@ -1,16 +1,13 @@
-"""The decoded cache: the same pixels, written once, never half, and never stale."""
+"""The decoded cache changes no pixel and no row; it is written once, made anew when stale, and never left half-written."""
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
-import resource
 import shutil
-import signal
 import subprocess
-import sys
 from collections import namedtuple
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,311 +15,185 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torchvision.transforms import v2
 
-from dmlbench import experiment
-from dmlbench.data import cache
-from dmlbench.data.cache import INDEX, MADE, PIXELS, cached
-from dmlbench.data.images import ResizedImages
+from dmlbench.cli import run
+from dmlbench.data import cache as module
+from dmlbench.data.cache import DecodedCache, decoded_cache
 from dmlbench.data.loader import Batches
+from dmlbench.data.resized import ResizedImages, cut
 from dmlbench.errors import UserError
-from dmlbench.launch import compose, prepare
 from dmlbench.plan import Protocol
+from dmlbench.rows import find_rows, read_row
 
-PX = 24
-# width, height: lying, standing, square, already of the right size, smaller
-SHAPES = [(50, 37), (31, 64), (40, 40), (PX, PX), (12, 15), (33, 24)]
-FORK = multiprocessing.get_context("fork")
-Usage = namedtuple("Usage", "total used free")
+SIZES = [(50, 40), (40, 50), (64, 64), (33, 90), (48, 36)]  # width, height
 
 
-@pytest.fixture
-def images(tmp_path: Path) -> ResizedImages:
-    folder = tmp_path / "images"
-    folder.mkdir()
+def photos(folder: Path, sizes: list[tuple[int, int]] = SIZES) -> list[Path]:
     generator = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for number, (width, height) in enumerate(2 * SHAPES):
-        paths.append(folder / f"{number}.bmp")  # its size in bytes depends on the shape alone
+    for number, (width, height) in enumerate(sizes):
+        paths.append(folder / f"{number}.png")
         Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(paths[-1])
-    return ResizedImages(paths, PX)
-
-
-@pytest.fixture
-def caches(tmp_path: Path) -> Path:
-    return tmp_path / "caches"
-
-
-def left(caches: Path) -> list[str]:
-    """What lies in the folder of caches beside the locks, which hold nothing."""
-    return sorted(path.name for path in caches.iterdir() if path.suffix != ".lock")
-
-
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """One entry for each time that a cache is written."""
-    written: list[int] = []
-    write = cache._write_pixels
-
-    def counting(*args: Any) -> np.ndarray:
-        written.append(1)
-        return write(*args)
-
-    monkeypatch.setattr(cache, "_write_pixels", counting)
-    return written
-
-
-def assert_holds(opened: cache.CachedImages, images: ResizedImages) -> None:
-    """Compare with Pillow's pixels, resized by torchvision from memory laid out channel by channel."""
-    assert len(opened) == len(images)
-    for image_id, path in enumerate(images.paths):
-        planes = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1).contiguous()
-        assert torch.equal(opened[image_id], v2.Resize(PX, antialias=True)(planes)), path
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_cached_image_equals_the_resized_one_pixel_for_pixel(images: ResizedImages, caches: Path, workers: int) -> None:
-    opened = cached(images, caches, workers)
-    assert_holds(opened, images)
-    assert all(torch.equal(opened[image_id], images[image_id]) for image_id in range(len(images)))
-
-
-def test_the_file_holds_one_byte_a_value_and_nothing_else(images: ResizedImages, caches: Path) -> None:
-    cached(images, caches)
-    (name,) = left(caches)
-    values = sum(images[image_id].numel() for image_id in range(len(images)))
-    assert (caches / name / PIXELS).stat().st_size == values
-    assert sorted(path.name for path in (caches / name).iterdir()) == sorted((PIXELS, INDEX, MADE))
+    return paths
 
 
 def protocol(**changes: Any) -> Protocol:
-    given = {"name": "tiny", "version": 1, "epochs": 1, "batch_size": 4, "embedding_dim": 8, "image_px": 16, "resize_px": PX}
-    return Protocol(**(given | changes))
+    return Protocol(name="p", version=1, epochs=1, batch_size=2, embedding_dim=2, image_px=24, resize_px=32, **changes)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("crop", ["random_resized", "random", "center"])
-def test_batches_with_and_without_the_cache_are_equal(images: ResizedImages, caches: Path, crop: str, workers: int) -> None:
-    with_it = Batches(images.paths, protocol(train_crop=crop), workers, cache=caches)
-    without = Batches(images.paths, protocol(train_crop=crop))
-    rows = [[0, 1, 2, 2], [3, 4, 5, 6]]
-    for first, second in zip(with_it.training(iter(rows), seed=1), without.training(iter(rows), seed=1), strict=True):
-        assert torch.equal(first[0], second[0])
-        assert torch.equal(first[1], second[1])
-    for first, second in zip(with_it.test(range(12)), without.test(range(12)), strict=True):
-        assert torch.equal(first[0], second[0])
+def test_a_cached_image_is_the_resized_image_to_the_last_bit(workers: int, tmp_path: Path) -> None:
+    images = ResizedImages(photos(tmp_path / "photos"), 32)
+    cached = decoded_cache(images, tmp_path / "cache", workers)
+    assert len(cached) == len(images)
+    for image_id in range(len(images)):
+        assert torch.equal(cached[image_id], images[image_id])
 
 
-def test_a_run_with_the_cache_gives_the_row_of_a_run_without(tmp_path: Path) -> None:
-    words = ["loss=softtriple", "protocol.epochs=2", f"paths.data={tmp_path / 'data'}", "dataset.make.images_per_class=4"]
-    words += ["dataset.train_images=200", "dataset.query_images=200", "dataset.gallery_images=200"]
+@pytest.mark.parametrize("train_crop", ["random_resized", "random", "center"])
+def test_cached_batches_are_the_uncached_ones(train_crop: Any, tmp_path: Path) -> None:
+    paths, plan = photos(tmp_path / "photos"), [[0, 3], [4, 1], [2, 2]]
+    made = protocol(train_crop=train_crop)
+    plain, cached = Batches(paths, made), Batches(paths, made, cache=tmp_path / "cache")
+    for (one, ids), (other, same) in zip(plain.training(iter(plan), 5), cached.training(iter(plan), 5), strict=True):
+        assert torch.equal(one, other)
+        assert torch.equal(ids, same)
+    for (one, _), (other, _) in zip(plain.test(range(5)), cached.test(range(5)), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_cached_and_uncached_runs_give_equal_rows_and_the_same_run(tmp_path: Path) -> None:
+    words = ["dataset=synthetic", "dataset.make.classes=8", "dataset.make.images_per_class=4", "dataset.make.image_px=40"]
+    words += ["loss=softtriple", "protocol.epochs=2", "protocol.batch_size=8", f"paths.data={tmp_path / 'data'}"]
     rows = []
-    for choice in ("none", "memmap"):
-        plan, split = prepare(*compose([*words, f"dataset.cache={choice}", f"paths.runs={tmp_path / choice}"]))
-        plan.folder.mkdir(parents=True)
-        assert not (tmp_path / "data" / "cache").exists()
-        rows.append(experiment.run(plan, split))
-    assert left(tmp_path / "data" / "cache")  # it was used
-    assert rows[0]["status"] == "ok"
+    for cache in ("none", "memmap"):
+        assert run(["train", *words, f"dataset.cache={cache}", f"paths.runs={tmp_path / cache}"]) == 0
+        rows += [read_row(file) for file in find_rows(tmp_path / cache)]
     assert rows[0].outcome == rows[1].outcome
+    assert len(list((tmp_path / "data" / "cache").glob("[0-9]*px-*"))) == 1
 
 
-def test_a_second_job_reads_no_image_file(images: ResizedImages, caches: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = cached(images, caches)
-
-    def refused(path: Path) -> torch.Tensor:
-        raise AssertionError(f"{path} is read")
-
-    monkeypatch.setattr("dmlbench.data.images.read_image", refused)
-    second = cached(images, caches)
-    assert all(torch.equal(first[image_id], second[image_id]) for image_id in range(len(images)))
-
-
-def test_another_resize_has_a_cache_of_its_own(images: ResizedImages, caches: Path) -> None:
-    cached(images, caches)
-    assert min(cached(ResizedImages(images.paths, PX + 1), caches)[0].shape[1:]) == PX + 1
-    assert len(left(caches)) == 2
+def test_a_cache_is_written_once_and_again_when_a_file_was_replaced(tmp_path: Path) -> None:
+    paths = photos(tmp_path / "photos")
+    images, store = ResizedImages(paths, 32), tmp_path / "cache"
+    decoded_cache(images, store)
+    [folder] = store.glob("[0-9]*px-*")
+    written = (folder / "pixels.bin").stat().st_mtime_ns
+    decoded_cache(images, store)
+    assert (folder / "pixels.bin").stat().st_mtime_ns == written
+    Image.new("RGB", (50, 40), "red").save(paths[0])
+    os.utime(paths[0], ns=(1, 1))
+    assert torch.equal(decoded_cache(images, store)[0], images[0])
+    assert [path.name for path in store.glob("[0-9]*px-*")] == [folder.name]
 
 
-def test_a_file_that_was_replaced_by_one_of_equal_size_has_the_cache_written_again(images: ResizedImages, caches: Path) -> None:
-    before = cached(images, caches)[0].clone()
-    path = images.paths[0]
-    size, modified = path.stat().st_size, path.stat().st_mtime_ns
-    Image.new("RGB", SHAPES[0], (1, 2, 3)).save(path)
-    os.utime(path, ns=(modified, modified + 1))
-    assert path.stat().st_size == size
-    opened = cached(images, caches)
-    assert not torch.equal(opened[0], before)
-    assert_holds(opened, images)
-    assert len(left(caches)) == 1
+def test_another_size_and_other_boxes_are_caches_of_their_own(tmp_path: Path) -> None:
+    paths = photos(tmp_path / "photos")
+    boxes = np.tile([2.0, 3.0, 20.0, 10.0], (len(paths), 1))
+    for images in (ResizedImages(paths, 32), ResizedImages(paths, 16), ResizedImages(paths, 32, boxes)):
+        assert torch.equal(decoded_cache(images, tmp_path / "cache")[1], images[1])
+    assert len(list((tmp_path / "cache").glob("[0-9]*px-*"))) == 3
 
 
-def test_another_version_of_a_library_has_the_cache_written_again(
-    images: ResizedImages, caches: Path, monkeypatch: pytest.MonkeyPatch
+def _open(paths: list[Path], store: Path, written: Any) -> None:
+    write = module._write
+
+    def counted(*args: Any) -> None:
+        with written.get_lock():
+            written.value += 1
+        write(*args)
+
+    module._write = counted
+    cached = decoded_cache(ResizedImages(paths, 32), store)
+    assert torch.equal(cached[2], ResizedImages(paths, 32)[2])
+
+
+def test_of_jobs_that_start_together_one_writes_and_all_read(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    written = context.Value("i", 0)
+    jobs = [context.Process(target=_open, args=(photos(tmp_path / "p"), tmp_path / "cache", written)) for _ in range(3)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert [job.exitcode for job in jobs] == [0, 0, 0]
+    assert written.value == 1
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    images, store = ResizedImages(photos(tmp_path / "photos"), 32), tmp_path / "cache"
+    left = store / f".{module._name(images)}.12345678.tmp"
+    left.mkdir(parents=True)
+    (left / "pixels.bin").write_bytes(b"half")
+    decoded_cache(images, store)
+    assert not left.exists()
+
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def test_a_disk_that_is_too_small_is_refused_before_a_byte_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = ResizedImages(photos(tmp_path / "photos"), 32)
+    needed = sum(images[k].numel() for k in range(len(images)))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, needed - 1))
+    with pytest.raises(
+        UserError, match=r"does not fit on the disk of .*: it needs .* MiB, and .* MiB are free; .*dataset\.cache=none"
+    ):
+        decoded_cache(images, tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("[0-9]*px-*"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, needed))
+    assert isinstance(decoded_cache(images, tmp_path / "cache"), DecodedCache)
+
+
+def test_a_disk_that_fills_up_while_caching_is_one_sentence_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cached(images, caches)
-    written = counted(monkeypatch)
-    cached(images, caches)
-    assert not written
-    monkeypatch.setattr(cache, "version", lambda name: "0.0")
-    assert_holds(cached(images, caches), images)
-    assert written
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(small)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("may not mount a small file system here")
+    try:
+        monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, 2**40))  # another job took the room meanwhile
+        images = ResizedImages(photos(tmp_path / "photos", [(200, 200)] * 4), 150)
+        with pytest.raises(UserError, match=f"{os.strerror(errno.ENOSPC)} after .* MiB; make room"):
+            decoded_cache(images, small / "cache")
+        assert not [path for path in (small / "cache").rglob("*") if path.suffix != ".lock"]
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
 
 
-@pytest.mark.parametrize("name", [PIXELS, INDEX, MADE])
-@pytest.mark.parametrize("content", [None, b"", b"half"])
-def test_a_cache_that_lost_a_part_is_written_again(
-    images: ResizedImages, caches: Path, name: str, content: bytes | None
+def test_the_box_is_cut_out_before_resizing(tmp_path: Path) -> None:
+    paths = photos(tmp_path / "photos")
+    boxes = np.tile([3.4, 5.6, 20.0, 14.0], (len(paths), 1))
+    with Image.open(paths[0]) as image:
+        expected = torch.from_numpy(np.array(image)[6:20, 3:23]).permute(2, 0, 1)  # from round(5.6) to round(19.6)
+    assert torch.equal(cut(ResizedImages(paths, 40)[0], boxes[0]), expected)
+    assert ResizedImages(paths, 28, boxes)[0].shape == (3, 28, 40)
+
+
+@pytest.mark.parametrize("box", [(-5, -5, 500, 500), (49, 39, 0, 0), (100, 100, 10, 10)])
+def test_a_box_that_reaches_beyond_its_image_never_cuts_nothing(box: tuple[float, ...]) -> None:
+    part = cut(torch.zeros(3, 40, 50), np.array(box, dtype=float))
+    assert part.numel() > 0
+
+
+def test_cropping_to_boxes_is_another_protocol_and_refused_without_boxes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cached(images, caches)
-    (folder,) = left(caches)
-    part = caches / folder / name
-    part.unlink()
-    if content is not None:
-        part.write_bytes(content)
-    assert_holds(cached(images, caches), images)
-
-
-def test_two_processes_at_once_write_one_cache_and_both_read_it(
-    images: ResizedImages, caches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    barrier, write = FORK.Barrier(2), cache._write_pixels
-
-    def noting(*args: Any) -> np.ndarray:
-        (tmp_path / f"written by {os.getpid()}").touch()
-        return write(*args)
-
-    def job() -> None:
-        barrier.wait(30)
-        assert_holds(cached(images, caches), images)
-
-    monkeypatch.setattr(cache, "_write_pixels", noting)
-    both = [FORK.Process(target=job) for _ in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join(60)
-    assert [process.exitcode for process in both] == [0, 0]
-    assert len(list(tmp_path.glob("written by *"))) == 1
-    assert len(left(caches)) == 1
-
-
-class Fatal(ResizedImages):
-    """Kills its process in the middle of the writing, which reads each image a second time."""
-
-    reads = 0
-
-    def __getitem__(self, image_id: int) -> torch.Tensor:
-        type(self).reads += 1
-        if self.reads > len(self) + 5:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().__getitem__(image_id)
-
-
-def test_what_a_killed_writer_left_is_removed_by_the_next(images: ResizedImages, caches: Path) -> None:
-    process = FORK.Process(target=cached, args=(Fatal(images.paths, PX), caches))
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
-    (leftover,) = left(caches)
-    assert leftover.endswith(".tmp")
-    assert_holds(cached(images, caches), images)
-    (folder,) = left(caches)
-    assert not folder.endswith(".tmp")
-
-
-def test_a_disk_that_is_too_small_is_refused_before_writing_with_what_would_work(
-    images: ResizedImages, caches: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**40, 2**40 - 2**14, 2**14))
-    written = counted(monkeypatch)
-    expected = (
-        r"^the decoded cache of 12 images needs about 2\.\d+e-05 GiB, but .*caches has 1\.53e-05 GiB free; make room, name a "
-        r"folder on another disk with paths\.data=FOLDER, resize to less than protocol\.resize_px=24, or go without: "
-        r"dataset\.cache=none$"
-    )
-    with pytest.raises(UserError, match=expected):
-        cached(images, caches)
-    assert not written
-    assert not left(caches)
-
-
-@pytest.fixture
-def small_files() -> Iterator[None]:
-    """No file may grow past 10,000 bytes: a write that fails in the middle, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@pytest.mark.usefixtures("small_files")
-def test_a_write_that_fails_in_the_middle_is_one_sentence_and_leaves_nothing(images: ResizedImages, caches: Path) -> None:
-    with pytest.raises(UserError, match=r"^the decoded cache .* cannot be used: File too large; it needs about .*cache=none$"):
-        cached(images, caches)
-    assert not left(caches)
-
-
-def test_a_place_that_cannot_be_written_is_one_sentence(images: ResizedImages, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot be used: .*paths\.data=FOLDER"):
-        cached(images, tmp_path / "file" / "caches")
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_an_image_that_cannot_be_read_is_one_sentence_and_leaves_nothing(
-    images: ResizedImages, caches: Path, monkeypatch: pytest.MonkeyPatch, workers: int
-) -> None:
-    images.paths[7].write_bytes(b"no image")
-    monkeypatch.setattr(cache, "SAMPLED", 2)  # so that it is met in the writing
-    with pytest.raises(UserError, match=r"^[^\n]*7\.bmp cannot be read as an image[^\n]*$"):
-        cached(images, caches, workers)
-    assert not left(caches)
-
-
-def in_a_small_disk(mounted: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command with a disk of 1 MiB at a place that nobody else sees, and list what it left there."""
-    mounted.mkdir()
-    alone = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
-    mount = 'mount -t tmpfs -o size=1m tmpfs "$0"'
-    if not shutil.which("unshare") or subprocess.run([*alone, mount, str(mounted)], capture_output=True).returncode:
-        pytest.skip("this system lets nobody mount a small disk")
-    script = mount + ' && { "$@"; status=$?; find "$0"/cache ! -name "*.lock"; exit $status; }'
-    return subprocess.run([*alone, script, str(mounted), *command], capture_output=True, text=True, timeout=120)
-
-
-def photos(folder: Path) -> ResizedImages:
-    """80 images, 5 MB once they are resized to 144 px."""
-    generator = np.random.default_rng(0)
-    paths = [folder / f"{number % 4}" / f"{number}.png" for number in range(80)]
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
-    return ResizedImages(paths, 144)
-
-
-def test_on_a_small_disk_the_command_says_one_sentence_exits_2_and_leaves_nothing(tmp_path: Path) -> None:
-    photos(tmp_path / "images")
-    words = ["loss=triplet", "dataset=folder", f"dataset.root={tmp_path / 'images'}", "dataset.cache=memmap", "trunk=convnet"]
-    words += ["protocol=quick", "protocol.image_px=128", f"paths.data={tmp_path / 'disk'}", f"paths.runs={tmp_path / 'runs'}"]
-    ended = in_a_small_disk(tmp_path / "disk", sys.executable, "-m", "dmlbench", "train", *words)
-    sentences = [line for line in ended.stderr.splitlines() if "decoded cache" in line]
-    assert ended.returncode == 2, ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert len(sentences) == 1
-    assert "needs about 0.00463 GiB" in sentences[0]  # 80 images of 144 x 144 x 3 bytes
-    assert ended.stdout.splitlines()[-1:] == [str(tmp_path / "disk/cache")]
-    assert not list((tmp_path / "runs").rglob("row.json"))
-
-
-def test_a_disk_that_fills_up_while_writing_is_one_sentence_and_leaves_nothing(tmp_path: Path) -> None:
-    photos(tmp_path / "images")
-    code = (
-        "import shutil, sys; from pathlib import Path; from types import SimpleNamespace;"
-        "from dmlbench.data.cache import cached; from dmlbench.data.images import ResizedImages;"
-        "shutil.disk_usage = lambda path: SimpleNamespace(free=2**40);"  # as if another job had taken the room since
-        f"cached(ResizedImages(sorted(Path({str(tmp_path / 'images')!r}).rglob('*.png')), 144), Path(sys.argv[1]))"
-    )
-    ended = in_a_small_disk(tmp_path / "disk", sys.executable, "-c", code, str(tmp_path / "disk/cache"))
-    assert "cannot be used: No space left on device; it needs about 0.00463 GiB" in ended.stderr.splitlines()[-1]
-    assert "UserError" in ended.stderr.splitlines()[-1]
-    assert ended.stdout.splitlines() == [str(tmp_path / "disk/cache")]
+    words = ["dataset=synthetic", "dataset.make.classes=8", "dataset.make.images_per_class=4", "dataset.make.image_px=40"]
+    words += [
+        "loss=triplet",
+        "protocol.epochs=1",
+        "protocol.batch_size=8",
+        f"paths.data={tmp_path}",
+        f"paths.runs={tmp_path / 'r'}",
+    ]
+    assert run(["train", *words]) == 0
+    assert run(["train", *words, "protocol.crop_to_box=true"]) == 0
+    first, second = (read_row(file) for file in find_rows(tmp_path / "r"))
+    assert first["fingerprint"] != second["fingerprint"]
+    assert first["map_at_r"] != second["map_at_r"]
+    assert run(["train", "protocol.crop_to_box=true", f"paths.data={tmp_path}"]) == 2
+    assert "protocol.crop_to_box is true, but the images under" in capsys.readouterr().err

@@ -34,6 +34,7 @@ def sources(made: Split) -> pd.DataFrame:
 
 def test_the_first_fifty_numbers_train_and_the_rest_are_unseen(made: Split) -> None:
     assert made.facts == {
+        "images": 100 * PER_CLASS,
         "train_classes": 50,
         "train_images": 50 * PER_CLASS,
         "test_classes": 50,

@@ -69,10 +69,16 @@ def test_the_commands_of_the_readme_that_need_no_download_run_as_they_stand(tmp_
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
 
 
-def test_a_user_with_cub_is_told_where_the_archive_belongs(tmp_path: Path) -> None:
+def test_the_commands_of_the_page_about_protocols_run_as_they_stand(tmp_path: Path) -> None:
+    for line in commands(ROOT / "docs" / "protocols.md"):
+        done = run(line, tmp_path, *shorten(line))
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+
+
+def test_a_user_without_cub_is_told_how_to_get_it(tmp_path: Path) -> None:
     done = run("dmlbench data check cub", tmp_path)
     assert done.returncode == 2
-    assert "data/CUB_200_2011/images" in done.stderr
+    assert "dataset.root is 'data/cub', which does not exist; get it with `dmlbench data prepare cub`" in done.stderr
 
 
 def test_everything_on_the_page_about_adding_ones_own_runs_as_it_stands(tmp_path: Path) -> None:

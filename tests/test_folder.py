@@ -304,6 +304,7 @@ def test_the_kits_manifests_give_the_counts_that_their_readme_says(
     with zipfile.ZipFile(archive) as content:
         content.extractall(tmp_path)
     assert folder(str(tmp_path / name), "labels.csv", "manifest").facts == {
+        "images": train_images + test_images,
         "train_classes": train_classes,
         "train_images": train_images,
         "test_classes": test_classes,

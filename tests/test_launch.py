@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dmlbench.errors import UserError
 from dmlbench.launch import announcement, compose, prepare
 from dmlbench.plan import Plan, Protocol, digest
 from dmlbench.rows import is_shared
@@ -31,6 +32,8 @@ OTHER: dict[str, Any] = {
     "crop_ratio": "[0.5,2]",
     "flip": "true",
     "pooling": "max",
+    "head_layers": "[16]",
+    "head_norm": "layer",
     "freeze_batch_norm": "true",
     "lr": 0.5,
     "head_lr_scale": 3,
@@ -41,8 +44,14 @@ OTHER: dict[str, Any] = {
     "clip_grad_norm": 1,
     "mixed_precision": "false",
     "threads": 2,
+    "selection": "validation protocol.fold=0",
+    "fold": "all",
+    "folds": 5,
+    "steps_per_epoch": 7,
+    "validate_every": 2,
+    "patience": "3 protocol.selection=validation protocol.fold=0",
 }
-SINGLE = {"name", "selection"}  # the file's own name; a field that has one value as yet
+SINGLE = {"name", "crop_to_box"}  # the file's own name; what needs boxes, tried in test_cache.py
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +85,7 @@ def test_every_field_of_the_protocol_is_tried_below() -> None:
     ],
 )
 def test_what_must_be_equal_moves_the_fingerprint_and_not_the_method(data: Path, word: str) -> None:
-    base, other = plan(data), plan(data, word)
+    base, other = plan(data), plan(data, *word.split())
     assert other.fingerprint != base.fingerprint
     assert other.method.digest == base.method.digest
 
@@ -92,7 +101,15 @@ def test_what_is_the_methods_own_moves_its_digest_and_not_the_fingerprint(data: 
 
 @pytest.mark.parametrize(
     "word",
-    ["workers=3", "dataset.cache=memmap", "paths.runs=elsewhere", "loss.label=Other", "dataset.label=Other", "trunk.label=O"],
+    [
+        "workers=3",
+        "oracle=true",
+        "dataset.cache=memmap",
+        "paths.runs=elsewhere",
+        "loss.label=Other",
+        "dataset.label=Other",
+        "trunk.label=O",
+    ],
 )
 def test_what_moves_no_number_moves_no_name(data: Path, word: str) -> None:
     assert plan(data, word).run_id == plan(data).run_id
@@ -142,3 +159,8 @@ def test_the_announcement_says_what_will_run(data: Path) -> None:
         made.run_id,
     ):
         assert part in said
+
+
+def test_a_misspelt_path_is_refused(data: Path) -> None:
+    with pytest.raises(UserError, match=r"paths\.rums is not known; did you mean 'runs'"):
+        plan(data, "+paths.rums=x")

@@ -15,10 +15,12 @@ FLOORS = {
     "errors": 0,
     "configs": 1,
     "plan": 1,
+    "presets": 1.5,
     "randomness": 1,
     "rows": 2,
     "stats": 3,
     "build": 3,
+    "download": 3,
     "samplers": 3,
     "data": 3.5,
     "trunks": 3.5,
@@ -34,7 +36,19 @@ FLOORS = {
     "cli": 7,
     "__main__": 8,
 }
-TRAINING = {"randomness", "build", "samplers", "data", "trunks", "losses", "train", "embed", "evaluate", "experiment"}
+TRAINING = {
+    "randomness",
+    "build",
+    "download",
+    "samplers",
+    "data",
+    "trunks",
+    "losses",
+    "train",
+    "embed",
+    "evaluate",
+    "experiment",
+}
 PAPER = {"stats", "table", "render"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -38,7 +38,7 @@ def test_an_unknown_field_is_refused_with_a_near_name() -> None:
         ("lr", "fast", "protocol.lr is 'fast', but a number is needed"),
         ("lr", False, "protocol.lr is False, but a number is needed"),
         ("flip", 1, "protocol.flip is 1, but true or false is needed"),
-        ("pooling", "average", "protocol.pooling is 'average', but 'avg' or 'max' or 'avg.max' is needed"),
+        ("pooling", "average", "protocol.pooling is 'average', but 'avg' or 'max' or 'avg.max' or 'mixed' is needed"),
         ("schedule", "cosin", "did you mean 'cosine'"),
         ("crop_scale", [0.1], r"protocol.crop_scale is \[0.1\], but a list of 2 numbers is needed"),
         ("clip_grad_norm", "none", "protocol.clip_grad_norm is 'none', but a number or null is needed"),

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dmlbench.errors import UserError
-from dmlbench.samplers import m_per_class, shuffle
+from dmlbench.samplers import by_kind, m_per_class, shuffle
 
 
 def generator(seed: int = 0) -> np.random.Generator:
@@ -76,3 +76,15 @@ def test_an_epoch_is_a_pure_function_of_its_generator(sampler: object) -> None:
     first, again, other = (sampler(labels, 16, generator(seed)) for seed in (1, 1, 2))  # type: ignore[operator]
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_images_a_class_follow_the_kind_of_loss() -> None:
+    labels = np.repeat(np.arange(40), 5)
+    for kind, classes in (("pair", 8), ("classification", 32)):
+        for row in by_kind(labels, 32, np.random.default_rng(0), kind, pair=4, classification=1):
+            assert len(set(labels[row])) == classes
+
+
+def test_no_image_of_a_class_is_refused() -> None:
+    with pytest.raises(UserError, match="samples_per_class is 0; a batch needs at least one image"):
+        m_per_class(np.arange(4), 4, np.random.default_rng(0), samples_per_class=0)

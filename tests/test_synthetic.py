@@ -24,6 +24,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Split:
 
 def test_half_of_the_classes_train_and_the_other_half_is_unseen(made: Split) -> None:
     assert made.facts == {
+        "images": 192,
         "train_classes": 24,
         "train_images": 96,
         "test_classes": 24,
@@ -97,3 +98,15 @@ def test_an_argument_out_of_range_is_refused_with_the_range(
 ) -> None:
     with pytest.raises(UserError, match=f"dataset/synthetic: {argument} is .*{value}.*whole number from {least} to {most}"):
         synthetic(str(tmp_path), **{argument: value})
+
+
+def test_queries_may_be_kept_apart_from_the_gallery(tmp_path: Path) -> None:
+    split = synthetic(str(tmp_path), classes=6, images_per_class=4, image_px=16, separate_queries=True)
+    frame = split.frame
+    assert not (frame["query"] & frame["gallery"]).any()
+    assert (frame["train"] | frame["query"] | frame["gallery"]).all()
+    unseen = frame[~frame["train"]]
+    assert set(unseen.groupby("label")["query"].sum()) == set(unseen.groupby("label")["gallery"].sum()) == {2}
+    together = synthetic(str(tmp_path), classes=6, images_per_class=4, image_px=16)
+    assert together.frame["path"].tolist() == frame["path"].tolist()  # the same images in other roles
+    assert together.digest != split.digest

@@ -308,3 +308,60 @@ def test_the_paper_tower_imports_neither_torch_nor_hydra():
 
 def test_the_examples_in_the_docstrings_hold():
     assert doctest.testmod(dmlbench.table).failed == 0
+
+
+def recipes() -> list[Row]:
+    """The same loss under the fixed protocol and under its paper's, two seeds each."""
+    paper = {
+        "preset": "paper",
+        "loss_make_neg_margin": 0.7,
+        "protocol_lr": 0.1,
+        "optimizer": "adam",
+        "trunk": "bn_inception",
+        "fingerprint": "b" * 8,
+    }
+    return [
+        make_row(score + seed / 100, seed=seed, **given)
+        for score, given in ((0.4, {"preset": "none"}), (0.6, paper))
+        for seed in (0, 1)
+    ]
+
+
+def test_the_same_loss_under_the_fixed_protocol_and_its_papers_recipe_are_two_tables_unless_presets_are_varied() -> None:
+    assert len(compare(recipes())) == 2
+    [table] = compare(recipes(), vary="preset")
+    assert [line.label for line in table.lines] == ["Contrastive, fixed protocol quick", "Contrastive, preset paper"]
+    assert [line.n for line in table.lines] == [2, 2]
+    assert [line.cells["map_at_r"].mean for line in table.lines] == pytest.approx([0.405, 0.605])  # type: ignore[union-attr]
+
+
+def test_lines_of_presets_tell_every_field_in_which_they_differ_and_none_is_best() -> None:
+    [table] = compare(recipes(), vary="preset")
+    assert "Contrastive, preset paper: trunk=bn_inception, protocol_lr=0.1, optimizer=adam, neg_margin=0.7" in table.notes
+    assert any(note.startswith("Contrastive, fixed protocol quick: ") and "protocol_lr=0.001" in note for note in table.notes)
+    assert table.best("map_at_r") is None
+    assert "Lines were not made alike" in table.caption
+    assert not any("protocol_epochs" in note for note in table.notes)  # equal in both
+
+
+def test_two_data_sets_stay_two_tables_when_presets_are_varied() -> None:
+    other = make_row(dataset="other", split_digest="9", preset="paper")
+    assert len(compare([*recipes(), other], vary="preset")) == 2
+
+
+def test_a_table_of_one_preset_says_so_in_its_caption() -> None:
+    [table] = compare([make_row(preset="paper")])
+    assert "preset paper" in table.caption
+
+
+def test_what_the_oracle_claims_is_never_a_column_of_a_table() -> None:
+    [table] = compare([make_row(oracle_map_at_r=0.9, oracle_epoch=3, selected_score=0.8)])
+    assert not any("oracle" in name or "selected" in name for name in (*table.metrics, *table.columns))
+    assert "oracle" not in table.caption
+
+
+def test_a_model_a_fold_is_said_in_the_caption() -> None:
+    [table] = compare(
+        [make_row(selected_on="validation", n_models=4), make_row(loss="untrained", selected_on="none", n_models=1)]
+    )
+    assert "Selected: best on held-out training classes; each number is the mean over 4 models, one a fold" in table.caption

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import get_model
 
@@ -17,7 +18,20 @@ from dmlbench.trunks.from_torchvision import TorchvisionTrunk
 from dmlbench.trunks.weights import load_weights, sha256, weights_file
 
 KIT = Path(__file__).resolve().parents[2] / "shared" / "data"
-ARCHITECTURES = {"resnet18": 512, "resnet50": 2048, "mobilenet_v2": 1280, "squeezenet1_0": 512}
+ARCHITECTURES = {
+    "resnet18": 512,
+    "resnet50": 2048,
+    "resnet101": 2048,
+    "mobilenet_v2": 1280,
+    "squeezenet1_0": 512,
+    "googlenet": 1024,
+    "inception_v3": 2048,
+    "densenet121": 1024,
+}
+AUXILIARY = {
+    "googlenet": {"aux_logits": True, "init_weights": False},
+    "inception_v3": {"aux_logits": True, "init_weights": False},
+}
 
 
 def embedder(trunk: nn.Module | None = None, **changes: Any) -> Embedder:
@@ -31,20 +45,25 @@ def images(n: int = 5, px: int = 32) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(("architecture", "channels"), ARCHITECTURES.items())
-def test_a_torchvision_trunk_computes_what_torchvision_does_up_to_its_pooling(architecture: str, channels: int) -> None:
-    whole = get_model(architecture, weights=None).eval()
+def test_a_torchvision_trunk_computes_what_torchvision_does_up_to_its_pooling(
+    architecture: str, channels: int, tmp_path: Path
+) -> None:
+    whole = get_model(architecture, weights=None, **AUXILIARY.get(architecture, {})).eval()
     trunk = TorchvisionTrunk(architecture).eval()
-    trunk.load_state_dict({k: v for k, v in whole.state_dict().items() if not k.startswith(("fc", "classifier"))})
-    x = torch.rand(2, 3, 64, 64)
+    file = saved(tmp_path, whole.state_dict())
+    load_weights("trunk/t", trunk, file)  # as published, with its classifiers
+    x = torch.rand(2, 3, 96, 96)
+    seen: list[torch.Tensor] = []
+    last = next((getattr(whole, name) for name in ("fc", "classifier") if hasattr(whole, name)), None)
+    pooled = last[-1] if isinstance(last, nn.Sequential) and architecture == "mobilenet_v2" else last
+    assert pooled is not None
+    pooled.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     with torch.no_grad():
         got = trunk(x)
-        assert got.shape[:2] == (2, channels)
-        if hasattr(whole, "features"):
-            expected = whole.features(x)
-        else:  # up to the input of the ResNet's fc, which is the pooled map
-            whole.fc = nn.Identity()
-            expected, got = whole(x), got.mean((2, 3))
-    torch.testing.assert_close(got, expected)
+        whole(x)
+    assert got.shape[:2] == (2, channels)
+    [expected] = seen  # what enters the classifier: the map itself, or what is left of it by average pooling
+    torch.testing.assert_close(got if expected.ndim == 4 else got.mean((2, 3)), expected)
 
 
 def test_an_unknown_architecture_is_refused_with_a_near_name() -> None:
@@ -60,6 +79,49 @@ def test_pooling_is_over_the_places_of_a_map_and_leaves_a_vector_alone(pooling: 
     torch.testing.assert_close(pool(features, pooling), expected[pooling])
     vector = torch.randn(3, 4)
     assert pool(vector, pooling) is vector
+
+
+def test_mixed_pooling_learns_the_share_of_the_maximum() -> None:
+    features = torch.randn(3, 4, 5, 6)
+    average, greatest = features.mean((2, 3)), features.amax((2, 3))
+    torch.testing.assert_close(pool(features, "mixed", torch.tensor(0.0)), (average + greatest) / 2)
+    torch.testing.assert_close(pool(features, "mixed", torch.tensor(30.0)), greatest)
+    model = embedder(pooling="mixed")
+    assert any(parameter is model.mix for parameter in model.head_parameters())
+    (model(images()) @ torch.randn(16)).sum().backward()
+    assert model.mix is not None
+    assert model.mix.grad != 0
+    assert embedder(pooling="mixed", embedding_dim=None).head_parameters() == []
+
+
+def test_the_projection_may_be_a_perceptron_after_a_layer_norm() -> None:
+    model = embedder(hidden=(12, 10), layer_norm=True)
+    kinds = [type(layer).__name__ for layer in model.projection.children()]
+    assert kinds == ["LayerNorm", "Linear", "ReLU", "Linear", "ReLU", "Linear"]
+    assert [tuple(layer.weight.shape) for layer in model.projection.children() if isinstance(layer, nn.Linear)] == [
+        (12, 8),
+        (10, 12),
+        (16, 10),
+    ]
+    assert model(images()).shape == (5, 16)
+    assert isinstance(embedder().projection, nn.Linear)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"input_range": 0.0}, r"trunk\.input_range is 0\.0; it is what white is to the trunk: 1 or 255"),
+        ({"std": (0.0, 1.0, 1.0)}, r"trunk\.std is \[0\.0, 1\.0, 1\.0\]; each of its numbers must be above 0"),
+    ],
+)
+def test_an_input_convention_that_cannot_be_is_refused(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        Trunk("t", "T", {}, **changes)
+
+
+def test_a_crop_that_is_too_small_for_the_trunk_is_one_sentence() -> None:
+    with pytest.raises(UserError, match=r"trunk/t cannot take images of 8 px, protocol\.image_px: "):
+        embedder(TorchvisionTrunk("squeezenet1_0"), image_px=8)
 
 
 def test_embeddings_have_the_asked_size_and_unit_length() -> None:
@@ -166,29 +228,57 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
         load_weights("trunk/t", ConvNet((4,)), file)
 
 
+def of(weights: str, architecture: str | None = None, **published: dict[str, str]) -> Trunk:
+    make = {"architecture": architecture} if architecture else {}
+    return Trunk("t", "T", make, weights=weights, published=published)
+
+
 def test_weights_are_none_a_file_or_a_published_name(tmp_path: Path) -> None:
     file = saved(tmp_path, {})
-    assert weights_file("trunk/t", "none", None) is None
-    assert weights_file("trunk/t", str(file), None) == file
+    assert weights_file("trunk/t", of("none")) is None
+    assert weights_file("trunk/t", of(str(file))) == file
     with pytest.raises(UserError, match="'IMAGENET1K_V7', neither a file nor a published name; did you mean 'IMAGENET1K_V"):
-        weights_file("trunk/resnet18", "IMAGENET1K_V7", "resnet18")
-    with pytest.raises(UserError, match="neither a file nor a published name"):
-        weights_file("trunk/mine", "IMAGENET1K_V1", None)
+        weights_file("trunk/resnet18", of("IMAGENET1K_V7", "resnet18"))
+    with pytest.raises(UserError, match="neither a file nor a published name; did you mean 'imagenet'"):
+        weights_file("trunk/mine", of("imagnet", imagenet={"url": "http://127.0.0.1:9/w.pth"}))
 
 
 def test_published_weights_that_cannot_be_downloaded_are_one_sentence_that_says_where_to_put_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def offline(*args: object, **kwargs: object) -> None:
-        raise OSError("no network")
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(UserError, match=r"could not be downloaded .*no network.*; put the file there"):
-        weights_file("trunk/resnet18", "IMAGENET1K_V1", "resnet18")
-    cached = tmp_path / "checkpoints" / "resnet18-f37072fd.pth"
-    cached.write_bytes(b"x")
-    assert weights_file("trunk/resnet18", "IMAGENET1K_V1", "resnet18") == cached
+    trunk = of("imagenet", imagenet={"url": "http://127.0.0.1:9/w.pth", "sha256": sha256(saved(tmp_path, {}))})
+    with pytest.raises(
+        UserError, match=r"cannot be reached .*; put it at .*w\.pth yourself, or name a local file with trunk\.w"
+    ):
+        weights_file("trunk/t", trunk)
+    cached = tmp_path / "checkpoints" / "w.pth"
+    saved(tmp_path, {}).replace(cached)
+    assert weights_file("trunk/t", trunk) == cached
+    cached.write_bytes(b"another file")
+    with pytest.raises(
+        UserError, match=r"w\.pth is not the published file: its sha256 is .*; remove it, and it is fetched again"
+    ):
+        weights_file("trunk/t", trunk)
+
+
+def test_torchvisions_weights_are_held_to_the_hash_in_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "resnet18-f37072fd.pth").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"its sha256 is .*, not f37072fd"):
+        weights_file("trunk/resnet18", of("IMAGENET1K_V1", "resnet18"))
+
+
+def test_weights_may_be_safetensors(tmp_path: Path) -> None:
+    source, trunk = ConvNet((4,)), ConvNet((4,))
+    save_file(source.state_dict(), tmp_path / "w.safetensors")
+    load_weights("trunk/t", trunk, tmp_path / "w.safetensors")
+    for name, value in source.state_dict().items():
+        assert torch.equal(trunk.state_dict()[name], value)
+    (tmp_path / "w.safetensors").write_bytes(b"no tensors")
+    with pytest.raises(UserError, match="is no state dict that can be read safely"):
+        load_weights("trunk/t", trunk, tmp_path / "w.safetensors")
 
 
 def test_a_digest_is_that_of_the_file(tmp_path: Path) -> None:

@@ -1,207 +1,143 @@
-"""Resized images in one file, written once and read by every job: `dataset.cache=memmap`.
-
-A cache is a folder `<key>/` of three files:
-
-    pixels.bin     the images, by id, one after the other: uint8 `(h, w, 3)` each
-    index.npy      int64 `(N, 3)`: where an image starts, its height, its width
-    made.json      what it was made of; another content here means that it is stale
-
-The key covers what is asked (paths and the resizer's recipe), `made.json` what may change behind one's back: the files' sizes
-and times, and the libraries. So a changed file has its cache written again, in the same place.
-"""
+"""The decoded cache: a data set's images as a protocol resizes them, in one file that parallel jobs share."""
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
-import os
 import shutil
-import sys
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from PIL import Image
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from dmlbench.data.images import ResizedImages
+from dmlbench.data.archive import new_folder
+from dmlbench.data.resized import VERSION, ResizedImages
 from dmlbench.errors import UserError
 
-PIXELS, INDEX, MADE = "pixels.bin", "index.npy", "made.json"
-LIBRARIES = ("pillow", "torch", "torchvision")  # whose decoder and resizer made the pixels
-SAMPLED = 64  # images whose mean size tells the size of all
+PIXELS, INDEX, STAMP = "pixels.bin", "index.npy", "stamp.json"
 
 
-class CachedImages:
-    """The images of a complete cache: views of a file mapped into memory, of which only the rows in use are read.
+class DecodedCache:
+    """Images from a cache's folder.
 
     Args:
-        folder: of the cache.
-
-    Raises:
-        OSError, ValueError, EOFError: it is not complete.
+        folder: as `decoded_cache` wrote it.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.index = np.load(folder / INDEX)
-        start, height, width = self.index[-1]
-        mapped = np.memmap(folder / PIXELS, np.uint8, mode="r", shape=(int(start + 3 * height * width),))
-        with warnings.catch_warnings():
-            # Mapped without the right to write: torch warns that it cannot say so of a tensor. Nothing here writes in place.
-            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            self.pixels = torch.from_numpy(mapped)
+        self._index = np.load(folder / INDEX)  # int64 (N, 3): offset, height, width
+        # Copy on write, which nobody does: a read-only array would make torch warn.
+        self._pixels = np.memmap(folder / PIXELS, dtype=np.uint8, mode="c")
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self._index)
 
     def __getitem__(self, image_id: int) -> torch.Tensor:
-        start, height, width = self.index[image_id].tolist()
-        return self.pixels[start : start + 3 * height * width].view(height, width, 3).permute(2, 0, 1)
+        """One image, uint8 `(3, h, w)`; its pages are read when they are looked at."""
+        offset, height, width = self._index[image_id].tolist()
+        flat = self._pixels[offset : offset + height * width * 3]
+        return torch.from_numpy(flat.reshape(height, width, 3)).permute(2, 0, 1)
 
 
-def cached(images: ResizedImages, caches: Path, workers: int = 0) -> CachedImages:
-    """Open the cache of a data set's images, written first where there is none or a stale one.
+def decoded_cache(images: ResizedImages, store: Path, workers: int = 0) -> DecodedCache:
+    """Open a cache, which is written at the first call and again when it is stale.
 
-    Of several processes one writes, and the others wait for it. A writer that was killed leaves a folder `.<key>.tmp`, which
-    the next one removes.
+    Of several processes one writes and the others wait. A killed one leaves only a temporary folder, which the next removes.
 
     Args:
-        images: what to cache; its images are read where the cache is written.
-        caches: the folder of all caches, made if need be.
-        workers: processes that decode while it is written; 0 for this one.
-
-    Returns:
-        The same images as `images`, pixel for pixel.
+        images: what to keep.
+        store: the folder of all caches, made if need be.
+        workers: processes that decode.
 
     Raises:
-        UserError: the disk is too small, the folder cannot be written, or an image cannot be read. Nothing is left behind.
+        UserError: the disk is too small.
     """
-    folder, made = caches / _key(images), _made(images)
-    try:
-        with _locked(folder):
-            if not _fresh(folder, made):
-                _write(images, folder, made, workers)
-            return CachedImages(folder)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            reason += f"; it needs about {_gib(_estimated_bytes(images))}"
-        raise UserError(f"the decoded cache {folder} cannot be used: {reason}; {_ways_out(images)}") from None
+    folder = store / _name(images)
+    stamp = _stamp(images)
+    store.mkdir(parents=True, exist_ok=True)
+    with _locked(folder.with_name(f".{folder.name}.lock")):
+        if not _fresh(folder, stamp):
+            for leftover in (folder, *store.glob(f".{folder.name}.*.tmp")):
+                shutil.rmtree(leftover, ignore_errors=True)
+            _write(images, folder, stamp, workers)
+        return DecodedCache(folder)
 
 
-def _key(images: ResizedImages) -> str:
-    paths = [os.path.abspath(path) for path in images.paths]
-    return hashlib.sha256(json.dumps([images.recipe, paths], sort_keys=True).encode()).hexdigest()[:16]
+def _name(images: ResizedImages) -> str:
+    """What the cache is of: files, boxes and size; a change of the files' content makes it stale, not another."""
+    digest = hashlib.sha256("\n".join(map(str, images.paths)).encode())
+    if images.boxes is not None:
+        digest.update(images.boxes.tobytes())
+    return f"{images.px}px-{digest.hexdigest()[:16]}"
 
 
-def _made(images: ResizedImages) -> str:
-    """What a cache of these images, as they are now, says of itself."""
-    stats = hashlib.sha256()
+def _stamp(images: ResizedImages) -> str:
+    digest = hashlib.sha256(f"{VERSION}".encode())
     for path in images.paths:
-        try:
-            stat = path.stat()
-        except OSError:
-            continue  # an image that cannot be read is refused by its reader, who says why
-        stats.update(f"{path}:{stat.st_size}:{stat.st_mtime_ns}\n".encode())
-    versions = {name: version(name) for name in LIBRARIES}
-    made = {"recipe": images.recipe, "images": len(images), "sizes_and_times": stats.hexdigest(), "versions": versions}
-    return json.dumps(made, indent=1) + "\n"
+        found = path.stat()
+        digest.update(f"{found.st_size},{found.st_mtime_ns};".encode())
+    return digest.hexdigest()
+
+
+def _fresh(folder: Path, stamp: str) -> bool:
+    file = folder / STAMP
+    return file.is_file() and json.loads(file.read_text(encoding="utf-8")) == {"stamp": stamp}
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of one cache; the system lets go of it when the process ends, however it ends."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            tqdm.write(f"the decoded cache {folder} is in another process's hands; waiting for it", file=sys.stderr)
-            fcntl.flock(file, fcntl.LOCK_EX)
+def _locked(file: Path) -> Iterator[None]:
+    with file.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
-def _fresh(folder: Path, made: str) -> bool:
+def _write(images: ResizedImages, folder: Path, stamp: str, workers: int) -> None:
+    _refuse_small_disk(images, folder)
+    loaded = DataLoader(images, batch_size=None, num_workers=workers, multiprocessing_context="fork" if workers else None)
+    index, offset = [], 0
     try:
-        return (folder / MADE).read_text(encoding="utf-8") == made and len(CachedImages(folder)) > 0
-    except (OSError, ValueError, EOFError):  # there is none, or someone cut it short
-        return False
+        with new_folder(folder) as temporary:
+            with (temporary / PIXELS).open("wb") as out:
+                for image in tqdm(loaded, total=len(images), disable=None, unit="image", desc="decode once", leave=False):
+                    out.write(image.permute(1, 2, 0).contiguous().numpy().data)
+                    index.append((offset, *image.shape[1:]))
+                    offset += image.numel()
+            np.save(temporary / INDEX, np.array(index, dtype=np.int64))
+            (temporary / STAMP).write_text(json.dumps({"stamp": stamp}), encoding="utf-8")
+    except OSError as error:
+        raise UserError(_too_small(folder, f"{error.strerror} after {_gib(offset)}")) from error
 
 
-def _write(images: ResizedImages, folder: Path, made: str, workers: int) -> None:
-    """Write a cache under another name, and rename it when it is complete. The lock is ours, so is any leftover."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    for leftover in (temporary, folder):
-        shutil.rmtree(leftover, ignore_errors=True)
-    needed, free = _estimated_bytes(images), shutil.disk_usage(folder.parent).free
+def _refuse_small_disk(images: ResizedImages, folder: Path) -> None:
+    needed = sum(_bytes_of(images, image_id) for image_id in range(len(images)))
+    free = shutil.disk_usage(folder.parent).free
     if needed > free:
-        raise UserError(
-            f"the decoded cache of {len(images):,} images needs about {_gib(needed)}, but {folder.parent} has"
-            f" {_gib(free)} free; {_ways_out(images)}"
-        )
-    try:
-        temporary.mkdir()
-        np.save(temporary / INDEX, _write_pixels(temporary / PIXELS, _decoded(images, workers), len(images)))
-        (temporary / MADE).write_text(made, encoding="utf-8")
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        raise UserError(_too_small(folder, f"it needs {_gib(needed)}, and {_gib(free)} are free"))
 
 
-def _write_pixels(path: Path, images: Iterable[torch.Tensor], count: int) -> np.ndarray:
-    """Write images one after the other, and return the index."""
-    index, start = np.empty((count, 3), np.int64), 0
-    with path.open("wb") as file:
-        for image_id, image in enumerate(tqdm(images, total=count, disable=None, unit="image", desc="cache", leave=False)):
-            index[image_id] = start, *image.shape[1:]
-            start += file.write(image.permute(1, 2, 0).contiguous().numpy().data)
-        file.flush()
-        os.fsync(file.fileno())  # else a power cut could leave a whole name with half its content
-    return index
+def _bytes_of(images: ResizedImages, image_id: int) -> int:
+    """How large an image will be, from its file's header."""
+    if images.boxes is not None:
+        width, height = images.boxes[image_id, 2:].tolist()
+    else:
+        with Image.open(images.paths[image_id]) as image:
+            width, height = image.size
+    shorter, longer = sorted((max(width, 1), max(height, 1)))
+    return 3 * images.px * int(images.px * longer / shorter)
 
 
-class _Tried(Dataset[torch.Tensor | str]):
-    """Images, or the sentence of one that cannot be read: a loading process would wrap an error into its traceback."""
-
-    def __init__(self, images: ResizedImages) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, image_id: int) -> torch.Tensor | str:
-        try:
-            return self.images[image_id]
-        except UserError as error:
-            return str(error)
-
-
-def _decoded(images: ResizedImages, workers: int) -> Iterator[torch.Tensor]:
-    context = "fork" if workers else None
-    for image in DataLoader(_Tried(images), batch_size=None, num_workers=workers, multiprocessing_context=context):
-        if isinstance(image, str):
-            raise UserError(image)
-        yield image
-
-
-def _estimated_bytes(images: ResizedImages) -> int:
-    """The size of a cache, from images spread evenly over the data set."""
-    ids = np.unique(np.linspace(0, len(images) - 1, SAMPLED).round().astype(int)).tolist()
-    return round(len(images) * sum(images[image_id].numel() for image_id in ids) / len(ids))
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.3g} GiB"
-
-
-def _ways_out(images: ResizedImages) -> str:
+def _too_small(folder: Path, how: str) -> str:
     return (
-        "make room, name a folder on another disk with paths.data=FOLDER, resize to less than"
-        f" protocol.resize_px={images.shorter_px}, or go without: dataset.cache=none"
+        f"the decoded cache does not fit on the disk of {folder.parent}: {how}; make room, give another place with "
+        "paths.data=FOLDER, or do without it with dataset.cache=none"
     )
+
+
+def _gib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:.2f} GiB" if n_bytes >= 2**30 / 100 else f"{n_bytes / 2**20:.2f} MiB"

@@ -14,24 +14,42 @@ import pandas as pd
 from tqdm import tqdm
 
 from dmlbench.data.images import read_image
-from dmlbench.data.split import ROLES, Split
+from dmlbench.data.split import BOX, ROLES, Split
 from dmlbench.errors import UserError
 from dmlbench.rows import write_text
 
+# Boxes may reach this far beyond their image, for annotators' pixels are not exact, and this share of them farther.
+BOX_MARGIN_PX = 2
+BOXES_BEYOND = 0.01
+
 
 def unreadable(split: Split) -> dict[int, str]:
-    """Decode every image.
+    """Decode every image, and hold its box against it.
 
     Returns:
         Id to reason of those that cannot be read.
+
+    Raises:
+        UserError: so many boxes reach beyond their images that boxes and images do not belong together.
     """
-    reasons = {}
+    reasons, beyond = {}, []
     paths = split.paths()
+    boxes = split.frame[list(BOX)].to_numpy() if set(BOX) <= set(split.frame.columns) else None
     for image_id, path in enumerate(tqdm(paths, disable=None, unit="image", desc="check images", leave=False)):
         try:
-            read_image(path)
+            height, width = read_image(path).shape[1:]
         except UserError as error:
             reasons[image_id] = str(error)
+            continue
+        if boxes is not None:
+            x, y, box_width, box_height = boxes[image_id]
+            if x + box_width > width + BOX_MARGIN_PX or y + box_height > height + BOX_MARGIN_PX:
+                beyond.append(path)
+    if len(beyond) > BOXES_BEYOND * len(paths):
+        raise UserError(
+            f"annotations and images disagree: {len(beyond):,} of {len(paths):,} boxes reach beyond their image, such as that "
+            f"of {beyond[0]}; were the images renamed or resized?"
+        )
     return reasons
 
 
@@ -72,6 +90,7 @@ def report(label: str, split: Split) -> Iterator[str]:
     for role in ROLES:
         if split.frame[role].any():
             yield f"{role:9} {_counted(split.frame.loc[split.frame[role], 'label'])}"
+    yield f"classes   {_overlap_said(split)}"
     alone = split.n_without_match
     if alone:
         yield f"single    {alone:,} queries have no other image of their class in the gallery; they are excluded, and counted"
@@ -86,6 +105,18 @@ def _counted(labels: pd.Series) -> str:
     sizes = labels.value_counts()
     spread = f"{sizes.min():,} to {sizes.max():,} a class, median {sizes.median():g}"
     return f"{len(labels):,} images of {len(sizes):,} classes ({spread})"
+
+
+def _overlap_said(split: Split) -> str:
+    """Whether the unseen classes are unseen."""
+    frame = split.frame
+    train = set(frame.loc[frame["train"] | frame["val"], "label"])
+    test = set(frame.loc[frame["query"] | frame["gallery"], "label"])
+    if train & test:
+        return f"{len(train & test):,} classes are on both sides, training and test"
+    names = frame.drop_duplicates("label").set_index("label")["class_name"]
+    sides = [f"{names[min(side)]} to {names[max(side)]}" for side in (train, test)]
+    return f"training and test share none: {sides[0]} | {sides[1]}"
 
 
 def duplicates(split: Split) -> list[list[int]]:

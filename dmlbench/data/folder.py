@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from dmlbench.data.images import IMAGE_SUFFIXES
+from dmlbench.data.roles import HALF_PER_CLASS, first_half_of_classes, half_per_class
 from dmlbench.data.split import BOX, ROLES, Split
 from dmlbench.errors import UserError, suggest
-from dmlbench.randomness import numpy_generator
 
 # The names under which a manifest's columns are understood, ours first.
 COLUMNS = {
@@ -207,23 +207,6 @@ def _labelled(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return frame.assign(label=labels, class_name=frame.get("class_name", texts)), "labels" if numbers else "names"
 
 
-def _zero_shot(frame: pd.DataFrame, split_seed: int) -> dict[str, pd.Series]:
-    return _two_sided(frame["label"] < frame["label"].nunique() // 2)
-
-
-def _half_per_class(frame: pd.DataFrame, split_seed: int) -> dict[str, pd.Series]:
-    train = pd.Series(False, index=frame.index)
-    # ordered by path, whatever the manifest's order; a stream of its own, so that a further class changes no other's half
-    for _, images in frame.sort_values("path").groupby("label"):
-        order = numpy_generator(split_seed, f"half of {images['class_name'].iloc[0]}").permutation(images.index)
-        train[order[: (len(order) + 1) // 2]] = True
-    return _two_sided(train)
-
-
-def _two_sided(train: pd.Series) -> dict[str, pd.Series]:
-    return {"train": train, "val": train & False, "query": ~train, "gallery": ~train}
-
-
 def _by_manifest(frame: pd.DataFrame, split_seed: int) -> dict[str, pd.Series]:
     if "role" not in frame:
         raise UserError(f"dataset.split=manifest needs a column {' or '.join(COLUMNS['role'])} in the manifest")
@@ -235,12 +218,12 @@ def _by_manifest(frame: pd.DataFrame, split_seed: int) -> dict[str, pd.Series]:
 
 
 RULES: dict[str, Callable[[pd.DataFrame, int], dict[str, pd.Series]]] = {
-    "zero_shot": _zero_shot,
-    "half_per_class": _half_per_class,
+    "zero_shot": first_half_of_classes,
+    "half_per_class": half_per_class,
     "manifest": _by_manifest,
 }
 NOTES = {
     "zero_shot": "the first half of the classes, in the order of their {order}, trains; the rest is unseen",
-    "half_per_class": "half of each class's images trains, chosen by split_seed; the rest is query and gallery",
+    "half_per_class": HALF_PER_CLASS,
     "manifest": "roles are the manifest's; classes are numbered in the order of their {order}",
 }

@@ -1,25 +1,19 @@
-"""Image files, decoded to RGB whatever their mode, and resized as the protocol says."""
+"""One image file, decoded to RGB whatever its mode."""
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
-from torchvision.transforms.v2 import functional
 
 from dmlbench.errors import UserError
 
 # What counts as an image where a folder is listed; a manifest may name any file that Pillow reads.
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2"))
-
-RESIZED_VERSION = 1  # of what `ResizedImages` makes of a file; raised with every change to its pixels
 
 # What Pillow's decoders raise on broken files, beside OSError.
 _BROKEN = (
@@ -44,7 +38,7 @@ def read_image(path: Path) -> torch.Tensor:
         path: of a file that Pillow can read.
 
     Returns:
-        uint8 `(3, H, W)` in [0, 255], channels last in memory, as Pillow has them and as they are resized fastest.
+        uint8 `(3, H, W)` in [0, 255]; the channels of a pixel lie together in memory, which resizing likes.
 
     Raises:
         UserError: the file is missing, truncated, no image, or of a mode without a known range.
@@ -60,47 +54,14 @@ def read_image(path: Path) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-class Images(Protocol):
-    """Resized images by id, uint8 `(3, h, w)`."""
-
-    def __getitem__(self, image_id: int, /) -> torch.Tensor: ...
-
-
-@dataclass(frozen=True)
-class ResizedImages:
-    """A data set's images by id, resized so that the shorter side is the protocol's: what is cropped, and what is cached.
-
-    Args:
-        paths: of every image, by id.
-        shorter_px: the shorter side.
-    """
-
-    paths: Sequence[Path]
-    shorter_px: int
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, image_id: int) -> torch.Tensor:
-        """Decode and resize one image: uint8 `(3, h, w)`, channels last in memory."""
-        return functional.resize(read_image(self.paths[image_id]), [self.shorter_px], antialias=True)
-
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """All that the pixels depend on beside the files and the libraries; a cache is found by it."""
-        return {"version": RESIZED_VERSION, "shorter_px": self.shorter_px}
-
-
 def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image  # which `convert` would copy
     if image.mode.startswith("I"):
         return _eight_bit(image).convert("RGB")
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range; save it with 8 or 16 bits")
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # straight to RGB, Pillow would warn of the transparency that is lost
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:

@@ -5,29 +5,31 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional
 
-from dmlbench.data.cache import cached
-from dmlbench.data.images import Images, ResizedImages
+from dmlbench.data.cache import DecodedCache, decoded_cache
+from dmlbench.data.resized import ResizedImages
 from dmlbench.plan import Protocol
 from dmlbench.randomness import crop_stream, seed_of
 
 # Decoded images of a small data set are kept in memory; a larger one is decoded anew, by several processes.
 MEMORY_BYTES = 512 * 2**20
 
+Resized = ResizedImages | DecodedCache  # images by id
 Item = tuple[int, int]  # an image's id, and the seed of its crop
-Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 (B, 3, H, W), channels last in memory, and ids, int64 (B,)
+Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 (B, 3, H, W) and ids, int64 (B,)
 
 
 def training_crop(protocol: Protocol) -> v2.Transform:
     """The protocol's random crop and flip, on an image that was resized before."""
     crops = {
-        "random_resized": _ResizedCrop(protocol.image_px, scale=protocol.crop_scale, ratio=protocol.crop_ratio),
+        "random_resized": v2.RandomResizedCrop(
+            protocol.image_px, scale=protocol.crop_scale, ratio=protocol.crop_ratio, antialias=True
+        ),
         "random": v2.RandomCrop(protocol.image_px),
         "center": v2.CenterCrop(protocol.image_px),
     }
@@ -35,42 +37,34 @@ def training_crop(protocol: Protocol) -> v2.Transform:
     return v2.Compose([crop, v2.RandomHorizontalFlip(0.5)]) if protocol.flip else crop
 
 
-class _ResizedCrop(v2.RandomResizedCrop):
-    """Torchvision's crop of the same pixels; it is resized twice as fast once it lies channels last in memory."""
-
-    def transform(self, inpt: torch.Tensor, params: dict[str, Any]) -> torch.Tensor:
-        part = functional.crop(inpt, **params)[None].contiguous(memory_format=torch.channels_last)[0]
-        return functional.resize(part, self.size, antialias=True)
-
-
-class CroppedImages(Dataset[tuple[torch.Tensor, int]]):
-    """Images by id and seed, cropped.
+class Crops(Dataset[tuple[torch.Tensor, int]]):
+    """Images by id, resized as the protocol says, then cropped.
 
     Args:
-        images: resized, by id.
-        crop: draws from torch's CPU generator alone.
+        resized: uint8 `(3, h, w)` by id: decoded anew each time, or from a cache.
+        crop: of one image.
+        kept: resized images by id, to look in first and to keep more in; None keeps none.
     """
 
-    def __init__(self, images: Images, crop: v2.Transform) -> None:
-        self.images = images
+    def __init__(self, resized: Resized, crop: v2.Transform, kept: dict[int, torch.Tensor] | None) -> None:
+        self.resized = resized
         self.crop = crop
+        self.kept = kept
+
+    def __len__(self) -> int:
+        return len(self.resized)
 
     def __getitem__(self, item: Item) -> tuple[torch.Tensor, int]:
         image_id, seed = item
         with crop_stream(seed):
-            return self.crop(self.images[image_id]), image_id
+            return self.crop(self._resized(image_id)), image_id
 
-
-class _Kept(dict[int, torch.Tensor]):
-    """Images that stay in memory once they were read."""
-
-    def __init__(self, images: Images) -> None:
-        super().__init__()
-        self.images = images
-
-    def __missing__(self, image_id: int) -> torch.Tensor:
-        self[image_id] = self.images[image_id]
-        return self[image_id]
+    def _resized(self, image_id: int) -> torch.Tensor:
+        if self.kept is None:
+            return self.resized[image_id]
+        if image_id not in self.kept:
+            self.kept[image_id] = self.resized[image_id]
+        return self.kept[image_id]
 
 
 class Batches:
@@ -81,10 +75,8 @@ class Batches:
         protocol: crop and sizes.
         workers: processes that load; -1 for as many as the images' number asks for.
         pin_memory: for a CUDA device.
-        cache: the folder of decoded images, made where need be; None decodes the files.
-
-    Raises:
-        UserError: the cache cannot be written.
+        boxes: float64 `(N, 4)` to cut images to before they are resized; None for whole images.
+        cache: the folder of decoded caches; None decodes each image each time.
     """
 
     def __init__(
@@ -93,6 +85,7 @@ class Batches:
         protocol: Protocol,
         workers: int = 0,
         pin_memory: bool = False,
+        boxes: np.ndarray | None = None,
         cache: Path | None = None,
     ) -> None:
         self.protocol = protocol
@@ -100,14 +93,11 @@ class Batches:
         # 4 / 3 is a photo's usual shape
         small = len(paths) * protocol.resized_px**2 * 3 * 4 / 3 <= MEMORY_BYTES
         self.workers = (0 if small else os.cpu_count() or 1) if workers < 0 else workers
-        resized = ResizedImages(paths, protocol.resized_px)
-        images: Images = resized
-        if cache is not None:
-            images = cached(resized, cache, self.workers)
-        elif small and self.workers == 0:
-            images = _Kept(resized)
-        self._training = CroppedImages(images, training_crop(protocol))
-        self._test = CroppedImages(images, v2.CenterCrop(protocol.image_px))
+        decoded = ResizedImages(paths, protocol.resized_px, boxes)
+        resized: Resized = decoded if cache is None else decoded_cache(decoded, cache, self.workers)
+        kept: dict[int, torch.Tensor] | None = {} if small and self.workers == 0 and cache is None else None
+        self._training = Crops(resized, training_crop(protocol), kept)
+        self._test = Crops(resized, v2.CenterCrop(protocol.image_px), kept)  # of the same resized images
 
     def training(self, plan_of_ids: Iterator[Sequence[int]], seed: int, first: int = 0) -> Iterator[Batch]:
         """Randomly cropped batches.
@@ -129,10 +119,10 @@ class Batches:
         batches = ([(int(image_id), 0) for image_id in ids[start : start + size]] for start in range(0, len(ids), size))
         yield from self._load(self._test, batches)
 
-    def _load(self, images: CroppedImages, batches: Iterator[list[Item]]) -> Iterator[Batch]:
+    def _load(self, crops: Crops, batches: Iterator[list[Item]]) -> Iterator[Batch]:
         # The workers fork: a launcher that runs jobs in processes of its own allows no other start.
         yield from DataLoader(
-            images,
+            crops,
             batch_sampler=batches,
             num_workers=self.workers,
             collate_fn=_collate,
@@ -142,6 +132,6 @@ class Batches:
 
 
 def _collate(items: list[tuple[torch.Tensor, int]]) -> Batch:
-    # Stacked as they lie in memory, channels last, which is also how the trunk wants them.
-    images = torch.stack([image.permute(1, 2, 0) for image, _ in items]).permute(0, 3, 1, 2)
-    return images, torch.tensor([image_id for _, image_id in items])
+    # The channels of a pixel together, as images come out of their files and as the model wants them.
+    stacked = torch.stack([image.permute(1, 2, 0) for image, _ in items]).permute(0, 3, 1, 2)
+    return stacked, torch.tensor([image_id for _, image_id in items])

@@ -25,8 +25,6 @@ from dmlbench.errors import UserError
 
 ROLES = ("train", "val", "query", "gallery")
 BOX = ("x", "y", "width", "height")
-# The facts a data set's YAML may declare; each is compared with the files.
-FACTS = ("train_classes", "train_images", "test_classes", "query_images", "gallery_images")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +65,22 @@ class Split:
         """Every image's whole path, by id."""
         return [self.root / path for path in self.frame["path"]]
 
+    def boxes(self) -> np.ndarray:
+        """Every image's box, by id: x, y, width, height in pixels of the file, float64 `(N, 4)`.
+
+        Raises:
+            UserError: the data set has none.
+        """
+        if not set(BOX) <= set(self.frame.columns):
+            raise UserError(f"protocol.crop_to_box is true, but the images under {self.root} have no boxes")
+        return self.frame[list(BOX)].to_numpy(dtype=np.float64)
+
     @property
     def facts(self) -> dict[str, int]:
-        """What a YAML may declare and the files must confirm: counts of images and classes per role."""
+        """What a YAML may declare and the files must confirm: counts of images and classes, of all and per role."""
         test = self.frame["label"][self.frame["query"] | self.frame["gallery"]]
         return {
+            "images": len(self.frame),
             "train_classes": len(np.unique(self.labels("train"))),
             "train_images": int(self.frame["train"].sum()),
             "test_classes": int(test.nunique()),
@@ -97,7 +106,7 @@ class Split:
 
         Args:
             name: the data set's name, for the sentence.
-            declared: a subset of `FACTS`; None is a fact nobody declared.
+            declared: a subset of `facts`; None is a fact nobody declared.
 
         Raises:
             UserError: a fact differs (both numbers are said), a role is empty, or no query can find anything.

@@ -26,7 +26,14 @@ SIZES = {"small": 0.24, "large": 0.34}  # radius, as a share of the image's side
 ATTRIBUTES = ("shape", "colour", "pattern", "size")
 
 
-def synthetic(root: str, classes: int = 48, images_per_class: int = 24, image_px: int = 64, split_seed: int = 0) -> Split:
+def synthetic(
+    root: str,
+    classes: int = 48,
+    images_per_class: int = 24,
+    image_px: int = 64,
+    split_seed: int = 0,
+    separate_queries: bool = False,
+) -> Split:
     """One patterned shape on a cluttered background; a class is a combination of shape, colour, pattern and size.
 
     Any two classes differ in at least two of the four. Position, rotation, small changes of size and hue, background,
@@ -39,6 +46,7 @@ def synthetic(root: str, classes: int = 48, images_per_class: int = 24, image_px
         images_per_class: from 2 to 1000.
         image_px: side of the square images, from 16 to 512.
         split_seed: of the choice of combinations and of every image.
+        separate_queries: each unseen class's images are queries and gallery in turn, none both; else all are both.
 
     Returns:
         The split, relative to `root`, with boxes around the shapes and a column `attribute_*` for each attribute.
@@ -55,6 +63,7 @@ def synthetic(root: str, classes: int = 48, images_per_class: int = 24, image_px
     folder, listing = generated(Path(root), "synthetic", {"version": VERSION, **sizes}, generate)
     label = listing["label"].astype(np.int64)
     train = label < classes // 2
+    asked = listing.groupby("label").cumcount() % 2 == 0
     frame = pd.DataFrame(
         {
             "path": f"{folder}/" + listing["path"],
@@ -62,8 +71,8 @@ def synthetic(root: str, classes: int = 48, images_per_class: int = 24, image_px
             "class_name": listing[list(ATTRIBUTES)].agg(" ".join, axis=1),
             "train": train,
             "val": False,
-            "query": ~train,
-            "gallery": ~train,
+            "query": ~train & (asked | (not separate_queries)),
+            "gallery": ~train & (~asked | (not separate_queries)),
             **{side: listing[side].astype(float) for side in BOX},
             **{f"attribute_{name}": listing[name] for name in ATTRIBUTES},
         }

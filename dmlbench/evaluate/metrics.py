@@ -17,6 +17,9 @@ from torch import Tensor
 from dmlbench.errors import UserError
 from dmlbench.evaluate.ranking import Ranking
 
+# Precision@k is given up to here; Recall@k needs no list of k neighbours, and is given for any k.
+PRECISION_DEPTH = 100
+
 
 def recall_at_k(ranking: Ranking, k: int) -> Tensor:
     """Probability that at least one of the first k items is relevant, as deep metric learning uses the word.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -14,7 +17,7 @@ from dmlbench.plan import Plan, Trunk
 from dmlbench.randomness import seed_of, torch_stream
 from dmlbench.trunks.weights import load_weights, weights_file
 
-Pooling = Literal["avg", "max", "avg+max"]
+Pooling = Literal["avg", "max", "avg+max", "mixed"]
 
 
 class Embedder(nn.Module):
@@ -24,9 +27,11 @@ class Embedder(nn.Module):
         trunk: float images `(B, 3, H, W)` to a feature map `(B, C, h, w)` or a vector `(B, C)`.
         convention: the trunk's input convention; the embedder applies it, never the user.
         pooling: of a feature map.
-        embedding_dim: D of the linear projection; None projects nothing, and D is the trunk's C.
+        embedding_dim: D of the projection; None projects nothing, and D is the trunk's C.
         freeze_batch_norm: keep the trunk's batch norm in evaluation mode, after every `train()` too.
         image_px: side of the images, to find C by one trial.
+        hidden: sizes of the projection's hidden layers; none for a linear one.
+        layer_norm: of the pooled features, before the projection.
 
     Attributes:
         embedding_dim: D of what comes out.
@@ -43,6 +48,8 @@ class Embedder(nn.Module):
         embedding_dim: int | None,
         freeze_batch_norm: bool,
         image_px: int,
+        hidden: Sequence[int] = (),
+        layer_norm: bool = False,
     ) -> None:
         super().__init__()
         self.trunk = trunk
@@ -56,18 +63,38 @@ class Embedder(nn.Module):
         self.register_buffer("std", torch.tensor(convention.std).view(3, 1, 1) * scale, persistent=False)
         channels = self._trunk_channels(convention.name, image_px)
         self.embedding_dim = embedding_dim or channels
-        self.projection = nn.Linear(channels, embedding_dim) if embedding_dim else nn.Identity()
+        self.projection = projection(channels, hidden, embedding_dim, layer_norm) if embedding_dim else nn.Identity()
+        # the logit of the maximum's share; a method that trains nothing takes the half of each
+        self.mix = nn.Parameter(torch.zeros(()), requires_grad=bool(embedding_dim)) if pooling == "mixed" else None
 
     def _trunk_channels(self, name: str, image_px: int) -> int:
         mode = self.trunk.training
         self.trunk.eval()
-        with torch.no_grad():
-            features = self.trunk(torch.zeros(2, 3, image_px, image_px))
+        try:
+            with torch.no_grad():
+                features = self.trunk(torch.zeros(2, 3, image_px, image_px))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"trunk/{name} cannot take images of {image_px} px, protocol.image_px: {reason}") from error
         self.trunk.train(mode)
         if not isinstance(features, torch.Tensor) or features.ndim not in (2, 4) or len(features) != 2:
             got = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
             raise UserError(f"trunk/{name} returned {got} for 2 images; it must return (2, C, h, w) or (2, C)")
         return features.shape[1]
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """What follows the trunk and learns: the projection, and the share of mixed pooling."""
+        own = [self.mix] if self.mix is not None and self.mix.requires_grad else []
+        return [*self.projection.parameters(), *own]
+
+    @contextmanager
+    def without_projection(self) -> Iterator[None]:
+        """Within, the embedding is the pooled trunk."""
+        projection, self.projection = self.projection, nn.Identity()
+        try:
+            yield
+        finally:
+            self.projection = projection
 
     def train(self, mode: bool = True) -> Embedder:
         """Set the training mode; frozen batch norm stays in evaluation mode."""
@@ -90,15 +117,27 @@ class Embedder(nn.Module):
         if self.reverse_channels:
             images = images.flip(1)
         features = self.trunk((images.float() - self.mean) / self.std)
-        return functional.normalize(self.projection(pool(features, self.pooling)).float())
+        return functional.normalize(self.projection(pool(features, self.pooling, self.mix)).float())
 
 
-def pool(features: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+def projection(channels: int, hidden: Sequence[int], embedding_dim: int, layer_norm: bool) -> nn.Module:
+    """From pooled features `(B, C)` to `(B, D)`: a linear layer, or a perceptron with ReLU after each hidden layer."""
+    sizes = (channels, *hidden)
+    layers: list[nn.Module] = [nn.LayerNorm(channels)] if layer_norm else []
+    for into, out in pairwise(sizes):
+        layers += [nn.Linear(into, out), nn.ReLU(inplace=True)]
+    layers.append(nn.Linear(sizes[-1], embedding_dim))
+    return nn.Sequential(*layers) if len(layers) > 1 else layers[0]
+
+
+def pool(features: torch.Tensor, pooling: Pooling, mix: torch.Tensor | None = None) -> torch.Tensor:
     """Pool a feature map over its places.
 
     Args:
         features: `(B, C, h, w)`, or `(B, C)`, which is left as it is.
-        pooling: `avg`, `max`, or `avg+max`: their sum, as in Proxy-Anchor's code.
+        pooling: `avg`, `max`, `avg+max`: their sum, as in Proxy-Anchor's code, or `mixed`: a share of each, as in Lee,
+            Gallagher & Tu, AISTATS 2016, arXiv:1509.08985 (one share for the layer).
+        mix: of `mixed`: the logit of the maximum's share, a scalar.
 
     Returns:
         `(B, C)`.
@@ -108,7 +147,12 @@ def pool(features: torch.Tensor, pooling: Pooling) -> torch.Tensor:
     average = features.mean((2, 3))
     if pooling == "avg":
         return average
-    return features.amax((2, 3)) + (average if pooling == "avg+max" else 0)
+    greatest = features.amax((2, 3))
+    if pooling == "mixed":
+        assert mix is not None
+        share = torch.sigmoid(mix)
+        return share * greatest + (1 - share) * average
+    return greatest + (average if pooling == "avg+max" else 0)
 
 
 def embedder_of(plan: Plan) -> Embedder:
@@ -121,7 +165,7 @@ def embedder_of(plan: Plan) -> Embedder:
         trunk = build(place, plan.trunk.make)
     if not isinstance(trunk, nn.Module):
         raise UserError(f"{place}: {plan.trunk.make['_target_']} made {type(trunk).__name__}; a trunk is a torch.nn.Module")
-    file = weights_file(place, plan.trunk.weights, plan.trunk.make.get("architecture"))
+    file = weights_file(place, plan.trunk)
     if file is not None:
         load_weights(place, trunk, file)
     protocol = plan.protocol
@@ -133,4 +177,6 @@ def embedder_of(plan: Plan) -> Embedder:
             protocol.embedding_dim if plan.method.make is not None else None,
             protocol.freeze_batch_norm,
             protocol.image_px,
+            protocol.head_layers,
+            protocol.head_norm == "layer",
         )

@@ -8,8 +8,14 @@ from torchvision.models import get_model, list_models
 
 from dmlbench.errors import UserError, suggest
 
-# Where the classifying part of torchvision's models begins, in their order of modules.
+# Where the classifying part of torchvision's models begins, in their order of modules; what they only train with.
 _CLASSIFIER = ("avgpool", "classifier", "fc")
+_AUXILIARY = ("AuxLogits", "aux1", "aux2")
+# These take more than a number of classes: no auxiliary heads, and torch's initialisation (theirs takes minutes).
+_INCEPTIONS = {
+    "googlenet": {"aux_logits": False, "init_weights": False},
+    "inception_v3": {"aux_logits": False, "init_weights": False},
+}
 
 
 class TorchvisionTrunk(nn.Module):
@@ -17,7 +23,7 @@ class TorchvisionTrunk(nn.Module):
 
     Args:
         architecture: torchvision's name of a model whose modules are called one after the other up to the pooling:
-            `resnet*`, `mobilenet_v2`, `squeezenet*`, `vgg*`, `densenet*`, ...
+            `resnet*`, `googlenet`, `inception_v3`, `mobilenet_v2`, `squeezenet*`, `vgg*`, `densenet*`, ...
 
     Raises:
         UserError: torchvision has no such model.
@@ -27,10 +33,13 @@ class TorchvisionTrunk(nn.Module):
         super().__init__()
         if architecture not in list_models():
             raise UserError(f"torchvision has no model '{architecture}'{suggest(architecture, list_models())}")
-        for name, module in get_model(architecture, weights=None).named_children():
+        for name, module in get_model(architecture, weights=None, **_INCEPTIONS.get(architecture, {})).named_children():
             if name in _CLASSIFIER:
                 break
-            self.add_module(name, module)
+            if name not in _AUXILIARY:
+                self.add_module(name, module)
+        if architecture.startswith("densenet"):
+            self.add_module("relu", nn.ReLU(inplace=True))  # torchvision calls it as a function
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images float32 `(B, 3, H, W)`, normalised, to a feature map `(B, C, h, w)`."""

@@ -6,62 +6,58 @@ import hashlib
 import pickle
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
+from dmlbench.download import download
 from dmlbench.errors import UserError, suggest
+from dmlbench.plan import Trunk
 
 # Not part of a trunk: the classifier, and a counter that older files lack.
-_CLASSIFIER = ("fc.", "classifier.", "last_linear.", "AuxLogits.", "head.")
+_CLASSIFIER = ("fc.", "classifier.", "last_linear.", "AuxLogits.", "aux1.", "aux2.", "head.")
 _COUNTER = "num_batches_tracked"
 
 
-def weights_file(place: str, weights: str, architecture: str | None) -> Path | None:
+def weights_file(place: str, trunk: Trunk) -> Path | None:
     """The file that holds a trunk's weights, downloaded into torch's own cache where it has to be.
 
     Args:
         place: such as `trunk/resnet50`, for errors.
-        weights: `none`, a local file, or a name that torchvision publishes for the architecture.
-        architecture: torchvision's name of the model; None for a trunk that torchvision does not know.
+        trunk: its `weights` is `none`, a local file, or a name that its YAML or torchvision publishes for the architecture.
 
     Raises:
-        UserError: there is no such file or name, or the download failed.
+        UserError: there is no such file or name, the download failed, or the file has another hash than the published one.
     """
-    if weights == "none":
+    if trunk.weights == "none":
         return None
-    if Path(weights).is_file():
-        return Path(weights)
-    published = _published(architecture)
-    if weights not in published:
+    if Path(trunk.weights).is_file():
+        return Path(trunk.weights)
+    published = {**_torchvisions(trunk.make.get("architecture")), **trunk.published}
+    if trunk.weights not in published:
         names = ["none", *published]
-        raise UserError(f"{place}: trunk.weights is '{weights}', neither a file nor a published name{suggest(weights, names)}")
-    return _downloaded(place, weights, published[weights])
+        near = suggest(trunk.weights, names)
+        raise UserError(f"{place}: trunk.weights is '{trunk.weights}', neither a file nor a published name{near}")
+    entry = published[trunk.weights]
+    file = Path(torch.hub.get_dir()) / "checkpoints" / entry.get("file", entry["url"].rpartition("/")[2])
+    hashes = {"sha256": entry["sha256"]} if "sha256" in entry else {}
+    download(
+        entry["url"], file, hashes, "name a local file with trunk.weights=FILE, or start from scratch with trunk.weights=none"
+    )
+    return file
 
 
-def _published(architecture: str | None) -> dict[str, str]:
-    """Name to address of torchvision's weights for an architecture."""
+def _torchvisions(architecture: str | None) -> dict[str, dict[str, str]]:
+    """Name to address and hash of torchvision's weights for an architecture."""
     from torchvision.models import get_model_weights, list_models
 
     if architecture is None or architecture not in list_models():
         return {}
-    return {name: entry.url for name, entry in get_model_weights(architecture).__members__.items()}
-
-
-def _downloaded(place: str, weights: str, url: str) -> Path:
-    file = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        digits = file.stem.rpartition("-")[2]  # torchvision's file names end in the first digits of their sha256
-        try:
-            torch.hub.download_url_to_file(url, str(file), hash_prefix=digits)
-        except (URLError, OSError, RuntimeError) as error:
-            raise UserError(
-                f"{place}: {weights} is not at {file} and could not be downloaded from {url} ({error}); put the file there, "
-                "name a local one with trunk.weights=FILE, or start from scratch with trunk.weights=none"
-            ) from error
-    return file
+    entries = {name: entry.url for name, entry in get_model_weights(architecture).__members__.items()}
+    # torchvision's file names end in the first digits of their sha256
+    return {name: {"url": url, "sha256": Path(url).stem.rpartition("-")[2]} for name, url in entries.items()}
 
 
 def sha256(file: Path) -> str:
@@ -82,8 +78,8 @@ def load_weights(place: str, trunk: nn.Module, file: Path) -> None:
         UserError: the file is no state dict, or is that of another architecture (what is missing, surplus or of another
             shape is counted, and the first is named).
     """
-    state = _read(place, file)
     own = trunk.state_dict()
+    state = {name: _without_leading_ones(value, own.get(name)) for name, value in _read(place, file).items()}
     missing = [name for name in own if name not in state and not name.endswith(_COUNTER)]
     surplus = [name for name in state if name not in own and not name.startswith(_CLASSIFIER)]
     misshapen = [name for name in own if name in state and own[name].shape != state[name].shape]
@@ -94,10 +90,19 @@ def load_weights(place: str, trunk: nn.Module, file: Path) -> None:
     trunk.load_state_dict({name: state[name] for name in own if name in state}, strict=False)
 
 
+def _without_leading_ones(value: torch.Tensor, like: torch.Tensor | None) -> torch.Tensor:
+    """The tensor in the shape of ours where it has but more leading dimensions of one, as BN-Inception's batch norm."""
+    if like is not None and value.ndim > like.ndim and value.shape == (1,) * (value.ndim - like.ndim) + like.shape:
+        return value.reshape(like.shape)
+    return value
+
+
 def _read(place: str, file: Path) -> dict[str, torch.Tensor]:
     try:
-        state: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        state: Any = (
+            load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
+        )
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, SafetensorError) as error:
         raise UserError(f"{place}: {file} is no state dict that can be read safely: {str(error).splitlines()[0]}") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
