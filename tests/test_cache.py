@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import resource
 import shutil
 import subprocess
 from collections import namedtuple
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -146,22 +148,132 @@ def test_a_disk_that_is_too_small_is_refused_before_a_byte_is_written(tmp_path: 
     assert isinstance(decoded_cache(images, tmp_path / "cache"), DecodedCache)
 
 
-def test_a_disk_that_fills_up_while_caching_is_one_sentence_and_nothing_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(small)]
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 128 KiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(place)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("may not mount a small file system here")
-    try:
-        monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, 2**40))  # another job took the room meanwhile
-        images = ResizedImages(photos(tmp_path / "photos", [(200, 200)] * 4), 150)
-        with pytest.raises(UserError, match=f"{os.strerror(errno.ENOSPC)} after .* MiB; make room"):
-            decoded_cache(images, small / "cache")
-        assert not [path for path in (small / "cache").rglob("*") if path.suffix != ".lock"]
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def caches_in(store: Path) -> list[Path]:
+    """All that lies there but the locks, which hold nothing."""
+    return [path for path in store.rglob("*") if path.suffix != ".lock"]
+
+
+def test_a_disk_that_fills_up_while_caching_is_one_sentence_and_nothing_is_left(
+    tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, 2**40))  # another job took the room meanwhile
+    images = ResizedImages(photos(tmp_path / "photos", [(200, 200)] * 4), 150)
+    with pytest.raises(UserError, match=f"{os.strerror(errno.ENOSPC)} after .* MiB; make room"):
+        decoded_cache(images, small_disk / "cache")
+    assert not caches_in(small_disk / "cache")
+
+
+@pytest.mark.parametrize("room_at_first", [False, True])
+def test_on_a_small_disk_the_command_prints_one_sentence_and_leaves_neither_cache_nor_row(
+    room_at_first: bool, tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if room_at_first:
+        monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, 2**40))
+    for label in "abcd":
+        photos(tmp_path / "photos" / label)
+    words = ["loss=triplet", "dataset=folder", f"dataset.root={tmp_path / 'photos'}", "dataset.cache=memmap", "trunk=convnet"]
+    words += ["protocol=quick", "protocol.image_px=64", f"paths.data={small_disk}", f"paths.runs={tmp_path / 'runs'}"]
+    assert run(["train", *words]) == 2
+    [sentence] = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert "the decoded cache does not fit on the disk of" in sentence
+    assert sentence.endswith("dataset.cache=none")
+    assert not caches_in(small_disk / "cache")
+    assert not list((tmp_path / "runs").rglob("row.json"))
+
+
+@pytest.fixture
+def short_files() -> Iterator[None]:
+    """No file may grow past 10,000 bytes: a write that fails in the middle, also where nobody may mount a disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_write_that_fails_in_the_middle_is_one_sentence_and_nothing_is_left(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    images = ResizedImages(photos(tmp_path / "photos"), 32)
+    request.getfixturevalue("short_files")  # from here on: the photos are longer
+    with pytest.raises(UserError, match=f"{os.strerror(errno.EFBIG)} after .* MiB; make room"):
+        decoded_cache(images, tmp_path / "cache")
+    assert not caches_in(tmp_path / "cache")
+
+
+def test_a_place_that_cannot_be_a_folder_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"^the decoded cache .* cannot be used: .*paths\.data=FOLDER"):
+        decoded_cache(ResizedImages(photos(tmp_path / "photos"), 32), tmp_path / "file" / "cache")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("content", [None, b"no image", "cut"])
+def test_an_image_that_broke_since_it_was_checked_is_one_sentence_and_nothing_is_left(
+    tmp_path: Path, content: bytes | str | None, workers: int
+) -> None:
+    paths = photos(tmp_path / "photos")
+    whole = paths[3].read_bytes()
+    paths[3].unlink()
+    if content is not None:
+        paths[3].write_bytes(whole[:2000] if content == "cut" else content)
+    with pytest.raises(UserError, match=r"^[^\n]*3\.png cannot be read as an image[^\n]*$"):
+        decoded_cache(ResizedImages(paths, 32), tmp_path / "cache", workers)
+    assert not caches_in(tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["pixels.bin", "index.npy", "stamp.json"])
+@pytest.mark.parametrize("content", [None, b"", b"half"])
+def test_a_cache_that_lost_a_part_is_written_again(tmp_path: Path, name: str, content: bytes | None) -> None:
+    images, store = ResizedImages(photos(tmp_path / "photos"), 32), tmp_path / "cache"
+    decoded_cache(images, store)
+    [part] = store.rglob(name)
+    part.unlink()
+    if content is not None:
+        part.write_bytes(content)
+    cached = decoded_cache(images, store)
+    assert all(torch.equal(cached[image_id], images[image_id]) for image_id in range(len(images)))
+
+
+def test_another_version_of_a_library_has_the_cache_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, store = ResizedImages(photos(tmp_path / "photos"), 32), tmp_path / "cache"
+    decoded_cache(images, store)
+    [before] = [file.stat().st_mtime_ns for file in store.rglob("pixels.bin")]
+    monkeypatch.setattr(module, "version", lambda name: "0.0")
+    decoded_cache(images, store)
+    [after] = [file.stat().st_mtime_ns for file in store.rglob("pixels.bin")]
+    assert after != before
+
+
+def test_a_file_that_was_replaced_by_one_of_equal_size_makes_the_cache_stale(tmp_path: Path) -> None:
+    path, store = tmp_path / "a.bmp", tmp_path / "cache"
+    images = ResizedImages([path], 32)
+    for colour, modified in (("red", 1), ("blue", 2)):
+        Image.new("RGB", (50, 40), colour).save(path)  # a BMP's size depends on its shape alone
+        os.utime(path, ns=(1, modified))
+        assert torch.equal(decoded_cache(images, store)[0], images[0])
+
+
+def test_a_cache_larger_than_the_memory_can_be_read(tmp_path: Path) -> None:
+    beyond = 2 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    np.save(tmp_path / "index.npy", np.array([[0, 2, 3], [beyond, 4, 5]]))
+    with (tmp_path / "pixels.bin").open("wb") as file:  # with a hole in it, which takes no room
+        file.write(bytes(range(18)))
+        file.truncate(beyond + 60)
+    cache = DecodedCache(tmp_path)
+    assert cache[0].permute(1, 2, 0).flatten().tolist() == list(range(18))
+    assert torch.equal(cache[1], torch.zeros(3, 4, 5, dtype=torch.uint8))
 
 
 def test_the_box_is_cut_out_before_resizing(tmp_path: Path) -> None:

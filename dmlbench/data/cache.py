@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
+import os
 import shutil
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from dmlbench.data.archive import new_folder
+from dmlbench.data.images import BROKEN
 from dmlbench.data.resized import VERSION, ResizedImages
 from dmlbench.errors import UserError
 
 PIXELS, INDEX, STAMP = "pixels.bin", "index.npy", "stamp.json"
+LIBRARIES = ("pillow", "torch", "torchvision")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+WAYS_OUT = "make room, give another place with paths.data=FOLDER, or do without it with dataset.cache=none"
 
 
 class DecodedCache:
@@ -28,12 +37,20 @@ class DecodedCache:
 
     Args:
         folder: as `decoded_cache` wrote it.
+
+    Raises:
+        OSError, ValueError, EOFError: it is not whole.
     """
 
     def __init__(self, folder: Path) -> None:
         self._index = np.load(folder / INDEX)  # int64 (N, 3): offset, height, width
-        # Copy on write, which nobody does: a read-only array would make torch warn.
-        self._pixels = np.memmap(folder / PIXELS, dtype=np.uint8, mode="c")
+        offset, height, width = self._index[-1].tolist()
+        # Read-only: of a mapping that may be written, if only for oneself, the system demands that it fit into memory.
+        mapped = np.memmap(folder / PIXELS, dtype=np.uint8, mode="r", shape=(offset + height * width * 3,))
+        with warnings.catch_warnings():
+            # torch cannot say of a tensor that it may not be written, and warns; nothing here does
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            self._pixels = torch.from_numpy(mapped)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -41,8 +58,7 @@ class DecodedCache:
     def __getitem__(self, image_id: int) -> torch.Tensor:
         """One image, uint8 `(3, h, w)`; its pages are read when they are looked at."""
         offset, height, width = self._index[image_id].tolist()
-        flat = self._pixels[offset : offset + height * width * 3]
-        return torch.from_numpy(flat.reshape(height, width, 3)).permute(2, 0, 1)
+        return self._pixels[offset : offset + height * width * 3].view(height, width, 3).permute(2, 0, 1)
 
 
 def decoded_cache(images: ResizedImages, store: Path, workers: int = 0) -> DecodedCache:
@@ -56,61 +72,103 @@ def decoded_cache(images: ResizedImages, store: Path, workers: int = 0) -> Decod
         workers: processes that decode.
 
     Raises:
-        UserError: the disk is too small.
+        UserError: the disk is too small, the place cannot be used, or an image cannot be read.
     """
-    folder = store / _name(images)
-    stamp = _stamp(images)
-    store.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_name(f".{folder.name}.lock")):
-        if not _fresh(folder, stamp):
-            for leftover in (folder, *store.glob(f".{folder.name}.*.tmp")):
-                shutil.rmtree(leftover, ignore_errors=True)
-            _write(images, folder, stamp, workers)
-        return DecodedCache(folder)
+    folder, stamp = store / _name(images), _stamp(images)
+    try:
+        with _locked(folder):
+            if not _fresh(folder, stamp):
+                for leftover in (folder, *store.glob(f".{folder.name}.*.tmp")):
+                    shutil.rmtree(leftover, ignore_errors=True)
+                _write(images, folder, stamp, workers)
+            return DecodedCache(folder)
+    except OSError as error:
+        raise UserError(f"the decoded cache {folder} cannot be used: {error.strerror or error}; {WAYS_OUT}") from error
 
 
 def _name(images: ResizedImages) -> str:
     """What the cache is of: files, boxes and size; a change of the files' content makes it stale, not another."""
-    digest = hashlib.sha256("\n".join(map(str, images.paths)).encode())
+    digest = hashlib.sha256("\n".join(map(os.path.abspath, images.paths)).encode())
     if images.boxes is not None:
         digest.update(images.boxes.tobytes())
     return f"{images.px}px-{digest.hexdigest()[:16]}"
 
 
 def _stamp(images: ResizedImages) -> str:
-    digest = hashlib.sha256(f"{VERSION}".encode())
+    """What the pixels come from, as it is now: the files, and whose decoder and resizer read them."""
+    libraries = [f"{name} {version(name)}" for name in LIBRARIES]
+    digest = hashlib.sha256(f"{VERSION} {libraries}".encode())
     for path in images.paths:
-        found = path.stat()
+        try:
+            found = path.stat()
+        except OSError:
+            continue  # whoever reads it will say why it cannot be read
         digest.update(f"{found.st_size},{found.st_mtime_ns};".encode())
     return digest.hexdigest()
 
 
 def _fresh(folder: Path, stamp: str) -> bool:
-    file = folder / STAMP
-    return file.is_file() and json.loads(file.read_text(encoding="utf-8")) == {"stamp": stamp}
+    """Whether a cache is there, whole, and of the files as they are now."""
+    try:
+        return json.loads((folder / STAMP).read_text(encoding="utf-8")) == {"stamp": stamp} and len(DecodedCache(folder)) > 0
+    except (OSError, ValueError, EOFError):
+        return False
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    with file.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+def _locked(folder: Path) -> Iterator[None]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tqdm.write(f"the decoded cache {folder} is in another process's hands; waiting for it", file=sys.stderr)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+class _Tried(Dataset[torch.Tensor | str]):
+    """Images, or the sentence of one that cannot be read: a loading process would wrap an error into its traceback."""
+
+    def __init__(self, images: ResizedImages) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, image_id: int) -> torch.Tensor | str:
+        try:
+            return self.images[image_id]
+        except UserError as error:
+            return str(error)
+
+
+def _decoded(images: ResizedImages, workers: int) -> Iterator[torch.Tensor]:
+    context = "fork" if workers else None
+    loaded = DataLoader(_Tried(images), batch_size=None, num_workers=workers, multiprocessing_context=context)
+    for image in tqdm(loaded, total=len(images), disable=None, unit="image", desc="decode once", leave=False):
+        if isinstance(image, str):
+            raise UserError(image)
+        yield image
 
 
 def _write(images: ResizedImages, folder: Path, stamp: str, workers: int) -> None:
     _refuse_small_disk(images, folder)
-    loaded = DataLoader(images, batch_size=None, num_workers=workers, multiprocessing_context="fork" if workers else None)
     index, offset = [], 0
     try:
         with new_folder(folder) as temporary:
             with (temporary / PIXELS).open("wb") as out:
-                for image in tqdm(loaded, total=len(images), disable=None, unit="image", desc="decode once", leave=False):
+                for image in _decoded(images, workers):
                     out.write(image.permute(1, 2, 0).contiguous().numpy().data)
                     index.append((offset, *image.shape[1:]))
                     offset += image.numel()
+                out.flush()
+                os.fsync(out.fileno())  # else a power cut could leave the folder's name with half the pixels
             np.save(temporary / INDEX, np.array(index, dtype=np.int64))
             (temporary / STAMP).write_text(json.dumps({"stamp": stamp}), encoding="utf-8")
     except OSError as error:
+        if error.errno not in FULL:
+            raise
         raise UserError(_too_small(folder, f"{error.strerror} after {_gib(offset)}")) from error
 
 
@@ -126,17 +184,17 @@ def _bytes_of(images: ResizedImages, image_id: int) -> int:
     if images.boxes is not None:
         width, height = images.boxes[image_id, 2:].tolist()
     else:
-        with Image.open(images.paths[image_id]) as image:
-            width, height = image.size
+        try:
+            with Image.open(images.paths[image_id]) as image:
+                width, height = image.size
+        except BROKEN:
+            return 0  # whoever reads it will say why it cannot be read
     shorter, longer = sorted((max(width, 1), max(height, 1)))
     return 3 * images.px * int(images.px * longer / shorter)
 
 
 def _too_small(folder: Path, how: str) -> str:
-    return (
-        f"the decoded cache does not fit on the disk of {folder.parent}: {how}; make room, give another place with "
-        "paths.data=FOLDER, or do without it with dataset.cache=none"
-    )
+    return f"the decoded cache does not fit on the disk of {folder.parent}: {how}; {WAYS_OUT}"
 
 
 def _gib(n_bytes: int) -> str:

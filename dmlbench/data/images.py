@@ -16,7 +16,7 @@ from dmlbench.errors import UserError
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2"))
 
 # What Pillow's decoders raise on broken files, beside OSError.
-_BROKEN = (
+BROKEN = (
     OSError,
     SyntaxError,
     ValueError,
@@ -46,7 +46,7 @@ def read_image(path: Path) -> torch.Tensor:
     try:
         with Image.open(path) as image:
             pixels = np.array(_rgb(image))
-    except _BROKEN as error:
+    except BROKEN as error:
         raise UserError(
             f"{path} cannot be read as an image: {_reason(error)}; mend or remove it,"
             " or leave such images out and count them with dataset.on_unreadable=skip"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
 
 from dmlbench.data.cache import DecodedCache, decoded_cache
 from dmlbench.data.resized import ResizedImages
@@ -24,12 +26,18 @@ Item = tuple[int, int]  # an image's id, and the seed of its crop
 Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 (B, 3, H, W) and ids, int64 (B,)
 
 
+class _ResizedCrop(v2.RandomResizedCrop):
+    """Torchvision's own, which resizes twice as fast what lies without gaps in memory; a crop does only once it is copied."""
+
+    def transform(self, inpt: torch.Tensor, params: dict[str, Any]) -> torch.Tensor:
+        part = functional.crop(inpt, **params)[None].contiguous(memory_format=torch.channels_last)[0]
+        return functional.resize(part, self.size, antialias=True)
+
+
 def training_crop(protocol: Protocol) -> v2.Transform:
     """The protocol's random crop and flip, on an image that was resized before."""
     crops = {
-        "random_resized": v2.RandomResizedCrop(
-            protocol.image_px, scale=protocol.crop_scale, ratio=protocol.crop_ratio, antialias=True
-        ),
+        "random_resized": _ResizedCrop(protocol.image_px, scale=protocol.crop_scale, ratio=protocol.crop_ratio),
         "random": v2.RandomCrop(protocol.image_px),
         "center": v2.CenterCrop(protocol.image_px),
     }

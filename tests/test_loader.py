@@ -1,0 +1,75 @@
+"""Batches: the crops are torchvision's own, from each item's stream, however the pixels lie in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from dmlbench.data.loader import Batches
+from dmlbench.plan import Protocol
+from dmlbench.randomness import crop_stream, seed_of, torch_stream
+
+SIZES = [(50, 37), (41, 64), (40, 40), (300, 41)]  # width, height; the last is wider than any crop's ratio
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    paths = [folder / f"{number}.png" for number in range(len(SIZES))]
+    for path, (width, height) in zip(paths, SIZES, strict=True):
+        Image.fromarray(generator.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+    return paths
+
+
+def protocol(crop: str) -> Protocol:
+    return Protocol(name="tiny", version=1, epochs=1, batch_size=4, embedding_dim=8, image_px=16, resize_px=24, train_crop=crop)
+
+
+def resized(path: Path) -> torch.Tensor:
+    """By torchvision, from memory laid out channel by channel."""
+    planes = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1).contiguous()
+    return v2.Resize(24, antialias=True)(planes).contiguous()
+
+
+CROPS = {
+    "random_resized": v2.RandomResizedCrop(16, scale=(0.16, 1.0), ratio=(0.75, 4 / 3), antialias=True),
+    "random": v2.RandomCrop(16),
+    "center": v2.CenterCrop(16),
+}
+
+
+@pytest.mark.parametrize("crop", list(CROPS))
+def test_a_training_crop_is_torchvisions_own_under_the_items_seed(paths: list[Path], crop: str) -> None:
+    rows = [[0, 1, 2, 3]] * 20
+    plain = v2.Compose([CROPS[crop], v2.RandomHorizontalFlip(0.5)])
+    for step, (images, ids) in enumerate(Batches(paths, protocol(crop)).training(iter(rows), seed=5)):
+        for position, image_id in enumerate(ids.tolist()):
+            with torch_stream(seed_of(5, "augment", step, position)):
+                assert torch.equal(images[position], plain(resized(paths[image_id])))
+
+
+def test_a_test_crop_is_torchvisions_own(paths: list[Path]) -> None:
+    [(images, _)] = list(Batches(paths, protocol("random")).test(range(4)))
+    assert torch.equal(images, torch.stack([CROPS["center"](resized(path)) for path in paths]))
+
+
+def test_a_batch_lies_channels_last_in_memory_as_the_trunk_wants_it(paths: list[Path]) -> None:
+    batches = Batches(paths, protocol("random_resized"))
+    for images, _ in [*batches.training(iter([[0, 1]]), seed=0), *batches.test([0, 1])]:
+        assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_crops_stream_leaves_the_generator_as_it_was() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    first = torch.rand(1)
+    with crop_stream(7):
+        torch.rand(5)
+    assert torch.equal(torch.cat([first, torch.rand(1)]), expected)
