@@ -149,7 +149,7 @@ def scores_of(models: list[Trained], split: Split, batches: Batches, plan: Plan)
         save_embeddings(one.folder / EMBEDDINGS, embeddings, labels, torch.from_numpy(ids))
         found.append(embeddings)
         scores.append(score(ranking_of(embeddings, ids, split, roles, depth), ks))
-    if len(models) == 1:
+    if plan.protocol.fold != "all":
         return dict(scores[0])
     joined = torch.nn.functional.normalize(torch.cat(found, dim=1))
     together = score(ranking_of(joined, ids, split, roles, depth), ks)

@@ -13,7 +13,8 @@ Columns come in these families (`n_` counts, `_seconds` and `_gib` say their uni
                loss_samples_per_class, loss_lr_scale, loss_make_la, loss_miner_epsilon ...
     chosen     selected_on selected_epoch
     counts     n_train_images n_train_classes n_queries n_excluded n_gallery n_test_classes n_images_skipped ...
-    metrics    recall_at_<k> precision_at_<k> r_precision map_at_r: null in a failed row
+    metrics    recall_at_<k> precision_at_<k> r_precision map_at_r; with a model a fold also concatenated_<metric>, and
+               separated_<metric>, which the plain names repeat; a failed row has none
     machine    device *_version code_revision
     cost       `COST`: differs from one machine and moment to the next, and never decides anything
 """
@@ -67,7 +68,7 @@ COST = (
     "hostname",
 )
 
-_METRIC = re.compile(r"^(recall_at_\d+|precision_at_\d+|r_precision|map_at_r)$")
+_METRIC = re.compile(r"^(concatenated_)?(recall_at_\d+|precision_at_\d+|r_precision|map_at_r)$")
 
 
 @dataclass(frozen=True)

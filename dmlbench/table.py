@@ -24,6 +24,7 @@ AXES = ("loss", "preset")
 OWNED_BY_PRESET = ("preset", "trunk", "protocol", "optimizer", "sampler", "precision")
 UNTRAINED = "untrained"
 ABSENT = "(absent)"
+JOINED = "concatenated_"  # the prefix of a metric of several models' embeddings, joined
 
 # The usual order of print: pairs, then proxies, then softmax with a margin. Any other loss follows, by name.
 ORDER = (
@@ -209,7 +210,11 @@ def metric_label(metric: str) -> str:
 
     >>> [metric_label(name) for name in ("recall_at_10", "precision_at_1", "r_precision", "map_at_r")]
     ['R@10', 'P@1', 'RP', 'MAP@R']
+    >>> metric_label("concatenated_map_at_r")
+    'MAP@R joined'
     """
+    if metric.startswith(JOINED):
+        return f"{metric_label(metric.removeprefix(JOINED))} joined"
     name, _, k = metric.rpartition("_at_")
     short = {"recall": "R", "precision": "P", "map": "MAP"}
     return f"{short[name]}@{k.upper()}" if name else "RP"
@@ -298,11 +303,12 @@ def _seed(row: Row) -> int:
     return cast(int, row["seed"])
 
 
-def _metric_place(metric: str) -> tuple[int, int]:
-    """Recall@k by k, R-precision, MAP@R, precision@k by k."""
+def _metric_place(metric: str) -> tuple[bool, int, int]:
+    """Recall@k by k, R-precision, MAP@R, precision@k by k; then the same of joined models."""
     family = ("recall_at", "r_precision", "map_at", "precision_at")
-    name, _, k = metric.rpartition("_")
-    return family.index(metric if metric == "r_precision" else name), int(k) if k.isdigit() else 0
+    plain = metric.removeprefix(JOINED)
+    name, _, k = plain.rpartition("_")
+    return metric != plain, family.index(plain if plain == "r_precision" else name), int(k) if k.isdigit() else 0
 
 
 def _line_place(line: Line) -> tuple[int, str, str, str]:
@@ -316,9 +322,9 @@ def _line_place(line: Line) -> tuple[int, str, str, str]:
 
 def _default_columns(rows: Sequence[Row], metrics: tuple[str, ...]) -> tuple[str, ...]:
     ok = [row for row in rows if row.ok]
-    return tuple(
-        metric for metric in metrics if not metric.startswith("precision_at_") and all(metric in row.columns for row in ok)
-    )
+    usual = [metric for metric in metrics if not metric.startswith("precision_at_") and not metric.startswith(JOINED)]
+    usual += [metric for metric in metrics if metric in (f"{JOINED}recall_at_1", f"{JOINED}map_at_r")]
+    return tuple(metric for metric in usual if all(metric in row.columns for row in ok))
 
 
 def _labels(methods: Sequence[Row], alike: bool) -> list[str]:
@@ -480,7 +486,8 @@ def _protocol_words(row: Row) -> str:
 def _selection_words(rows: Sequence[Row]) -> str:
     trained = sorted({str(row["selected_on"]) for row in rows if row["loss"] != UNTRAINED and row.get("selected_on")})
     models = max((row["n_models"] for row in rows if isinstance(row.get("n_models"), int)), default=1)  # type: ignore[type-var]
-    folds = f"; each number is the mean over {models} models, one a fold" if models > 1 else ""  # type: ignore[operator]
+    folds = f"; each number is the mean over {models} models, one a fold, unless joined"
+    folds = folds if models > 1 else ""  # type: ignore[operator]
     return f"Selected: {', '.join(SELECTED.get(name, name) for name in trained)}{folds}" if trained else ""
 
 

@@ -147,6 +147,8 @@ def test_a_run_killed_in_its_third_fold_resumes_to_the_same_row(
 def test_the_untrained_trunk_is_embedded_once_whatever_the_folds(data: Path, tmp_path: Path) -> None:
     row = row_of(data, tmp_path, *FOLDS, "loss=untrained")
     assert (row["n_models"], row["selected_on"], row["selected_epoch"]) == (1, "none", 0)
+    # the same trunk four times, joined, ranks as it does once
+    assert row["concatenated_map_at_r"] == row["separated_map_at_r"] == row["map_at_r"]
 
 
 def test_the_trunk_as_it_came_is_scored_first_on_the_same_held_out_classes(data: Path, tmp_path: Path) -> None:

@@ -364,4 +364,15 @@ def test_a_model_a_fold_is_said_in_the_caption() -> None:
     [table] = compare(
         [make_row(selected_on="validation", n_models=4), make_row(loss="untrained", selected_on="none", n_models=1)]
     )
-    assert "Selected: best on held-out training classes; each number is the mean over 4 models, one a fold" in table.caption
+    assert (
+        "Selected: best on held-out training classes; each number is the mean over 4 models, one a fold, unless joined"
+        in table.caption
+    )
+
+
+def test_joined_models_stand_in_columns_of_their_own_where_all_rows_have_them() -> None:
+    joined = {"concatenated_recall_at_1": 0.8, "concatenated_map_at_r": 0.6, "concatenated_r_precision": 0.7}
+    [table] = compare([make_row(**joined), make_row(loss="triplet", **joined)])
+    assert table.columns[-2:] == ("concatenated_recall_at_1", "concatenated_map_at_r")
+    [table] = compare([make_row(**joined), make_row(loss="triplet")])
+    assert not any(column.startswith("concatenated") for column in table.columns)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dmlbench.data.images import IMAGE_SUFFIXES
+from dmlbench.data.images import IMAGE_SUFFIXES, size_bytes
 from dmlbench.data.roles import HALF_PER_CLASS, first_half_of_classes, half_per_class
 from dmlbench.data.split import BOX, ROLES, Split
 from dmlbench.errors import UserError, suggest
@@ -178,20 +178,13 @@ def _sizes(root: Path, paths: pd.Series, file: Path) -> list[int]:
     outside = [path for path in paths if path.split("/")[0] == ".." or os.path.isabs(path)]
     if outside:
         raise UserError(f"dataset.manifest {file}: {outside[0]} lies outside {root}; paths are relative to dataset.root")
-    sizes = [_size(root / path) for path in paths]
+    sizes = [size_bytes(root / path) for path in paths]
     missing = [path for path, size in zip(paths, sizes, strict=True) if size is None]
     if missing:
         raise UserError(
             f"dataset.manifest {file}: {len(missing):,} of {len(paths):,} images are not under {root}, such as {missing[0]}"
         )
     return [size for size in sizes if size is not None]
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
 
 
 def _labelled(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:

@@ -54,6 +54,14 @@ def read_image(path: Path) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
+def size_bytes(path: Path) -> int | None:
+    """The size of a file; None where there is none that can be looked at."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return _eight_bit(image).convert("RGB")

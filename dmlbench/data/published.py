@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dmlbench.data.images import size_bytes
 from dmlbench.data.roles import HALF_PER_CLASS, half_per_class
 from dmlbench.data.split import ROLES, Split
 from dmlbench.errors import UserError, suggest
@@ -107,7 +108,7 @@ def published(
     repeated = frame["path"][frame["path"].duplicated()]
     if len(repeated):
         raise UserError(f"dataset/{dataset}: {source} lists {len(repeated):,} images twice, such as {repeated.iloc[0]}")
-    sizes = [_size(root / path) for path in frame["path"]]
+    sizes = [size_bytes(root / path) for path in frame["path"]]
     missing = [path for path, size in zip(frame["path"], sizes, strict=True) if size is None]
     if missing:
         raise UserError(
@@ -123,10 +124,3 @@ def published(
     leading = ["path", "label", "class_name", *ROLES]
     frame = frame[leading + [name for name in frame.columns if name not in leading]].reset_index(drop=True)
     return Split(frame, root, tuple(notes))
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
