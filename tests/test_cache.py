@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections import namedtuple
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -193,21 +194,23 @@ def test_on_a_small_disk_the_command_prints_one_sentence_and_leaves_neither_cach
     assert not list((tmp_path / "runs").rglob("row.json"))
 
 
-@pytest.fixture
+@contextmanager
 def short_files() -> Iterator[None]:
-    """No file may grow past 10,000 bytes: a write that fails in the middle, also where nobody may mount a disk."""
+    """No file may grow past 10,000 bytes: a write that fails in the middle, also where nobody may mount a disk.
+
+    Only around what is tried: pytest's own output may be a longer file.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_write_that_fails_in_the_middle_is_one_sentence_and_nothing_is_left(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_a_write_that_fails_in_the_middle_is_one_sentence_and_nothing_is_left(tmp_path: Path) -> None:
     images = ResizedImages(photos(tmp_path / "photos"), 32)
-    request.getfixturevalue("short_files")  # from here on: the photos are longer
-    with pytest.raises(UserError, match=f"{os.strerror(errno.EFBIG)} after .* MiB; make room"):
+    with pytest.raises(UserError, match=f"{os.strerror(errno.EFBIG)} after .* MiB; make room"), short_files():
         decoded_cache(images, tmp_path / "cache")
     assert not caches_in(tmp_path / "cache")
 
