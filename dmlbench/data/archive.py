@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from dmlbench.errors import UserError
 
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, LZMAError, OSError, NotImplementedError, RuntimeError)
+_BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, LZMAError, OSError, RuntimeError)
 
 
 @contextmanager
