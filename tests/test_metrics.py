@@ -32,7 +32,6 @@ def ranking_of(*queries: list[list[bool]]) -> Ranking:
         query_ids=torch.arange(len(queries)),
         query_labels=torch.zeros(len(queries), dtype=torch.int64),
         n_relevant=torch.tensor(columns["relevant"]).sum(1),
-        relevant=torch.tensor(columns["relevant"]),
         group_start=torch.tensor(columns["start"]),
         group_size=torch.tensor(columns["size"]),
         group_relevant=torch.tensor(columns["hits"]),
@@ -103,7 +102,7 @@ def bare(n: int, r: int, above: int) -> Ranking:
     nothing = torch.zeros(1, 0, dtype=torch.int64)
     return Ranking(
         *(torch.tensor([1]) for _ in range(3)),
-        *(nothing for _ in range(4)),
+        *(nothing for _ in range(3)),
         *(torch.tensor([count]) for count in (above, n, r)),
         n_excluded=0,
         n_gallery=n + above,
@@ -114,7 +113,7 @@ def test_recall_at_k_of_many_queries_at_once_equals_one_at_a_time():
     cases = [(n, r, above) for n in range(1, 7) for r in range(1, n + 1) for above in (0, 2)]
     together = Ranking(
         *(torch.ones(len(cases), dtype=torch.int64) for _ in range(3)),
-        *(torch.zeros(len(cases), 0, dtype=torch.int64) for _ in range(4)),
+        *(torch.zeros(len(cases), 0, dtype=torch.int64) for _ in range(3)),
         best_above=torch.tensor([above for _, _, above in cases]),
         best_tied=torch.tensor([n for n, _, _ in cases]),
         best_tied_relevant=torch.tensor([r for _, r, _ in cases]),
@@ -190,6 +189,6 @@ def test_only_ties_for_a_place_among_the_first_r_are_counted():
 def test_a_set_without_any_match_is_refused_in_one_sentence():
     nobody = torch.zeros(0, dtype=torch.int64)
     nowhere = torch.zeros(0, 1, dtype=torch.int64)
-    empty = Ranking(*[nobody] * 3, *[nowhere] * 4, *[nobody] * 3, n_excluded=12, n_gallery=12)
+    empty = Ranking(*[nobody] * 3, *[nowhere] * 3, *[nobody] * 3, n_excluded=12, n_gallery=12)
     with pytest.raises(UserError, match=r"none of the 12 queries .* a test class with two images"):
         score(empty, ks=(1,))

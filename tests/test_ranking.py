@@ -242,7 +242,7 @@ def test_no_chunk_size_changes_a_bit(chunk_size: int):
 def test_a_gallery_larger_than_a_block_is_scored_in_smaller_ones(monkeypatch: pytest.MonkeyPatch):
     x, labels = tied_set()
     expected = scores_of(x, labels)
-    monkeypatch.setattr("dmlbench.evaluate.ranking._BLOCK_SCORES", 450)
+    monkeypatch.setattr("dmlbench.evaluate.search._BLOCK_SCORES", 450)
     assert scores_of(x, labels) == expected
 
 
@@ -262,7 +262,7 @@ def test_the_best_relevant_item_below_the_cut_is_found_with_its_tie():
     labels = torch.tensor([7, 7, 7, 5, 7, 5, 7])
     ranking = rank(query, gallery, torch.tensor([5]), labels, torch.tensor([9]), torch.arange(7))
     assert ranking.depth == 2
-    assert ranking.relevant.tolist() == [[False, False]]
+    assert ranking.group_relevant.tolist() == [[0, 0]]
     assert (ranking.best_above.item(), ranking.best_tied.item(), ranking.best_tied_relevant.item()) == (
         3,
         3,
@@ -289,7 +289,7 @@ def test_a_difference_in_the_last_digit_of_float32_is_no_tie():
     nearer[0, 0] = torch.nextafter(base[0, 0], torch.copysign(torch.tensor(2.0), base[0, 0]))
     gallery, labels = torch.cat([base, nearer]), torch.tensor([0, 1])
     ranking = rank(base, gallery, torch.tensor([1]), labels, torch.tensor([9]), torch.arange(2))
-    assert ranking.relevant.tolist() == [[True]]
+    assert ranking.group_relevant.tolist() == [[1]]
     assert ranking.group_size.tolist() == [[1]]
 
 

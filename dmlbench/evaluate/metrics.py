@@ -18,7 +18,7 @@ from dmlbench.errors import UserError
 from dmlbench.evaluate.ranking import Ranking
 
 # Precision@k is given up to here; Recall@k needs no list of k neighbours, and is given for any k.
-PRECISION_DEPTH = 100
+PRECISION_DEPTH = 10
 
 
 def recall_at_k(ranking: Ranking, k: int) -> Tensor:
