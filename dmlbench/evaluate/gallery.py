@@ -12,6 +12,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from dmlbench.errors import MethodFailure
 from dmlbench.evaluate.exact import bits_of
@@ -63,13 +64,14 @@ def survey(side: str, rows: Rows) -> Survey:
         MethodFailure: a row is NaN or infinite; the first are named.
     """
     generator = torch.Generator().manual_seed(0)
-    weights = torch.randint(-(2**62), 2**62, (rows.shape[1],), generator=generator).to(rows.device)
+    weights = torch.randint(-(2**62), 2**62, (-(-rows.shape[1] // 2),), generator=generator).to(rows.device)
     hashes, norms, broken, bits = [], [], [], 0
     for begin, part in parts(rows):
         norms.append(torch.linalg.vector_norm(part, dim=1, dtype=torch.float64))
         if not norms[-1].isfinite().all():
             broken += (begin + (~part.isfinite().all(1)).nonzero().squeeze(1)).tolist()
-        hashes.append(((part + 0.0).view(torch.int32).long() * weights).sum(1))  # 0.0 makes one zero of -0 and 0
+        pairs = pad(part, (0, part.shape[1] % 2)) + 0.0  # which makes one zero of -0 and 0
+        hashes.append((pairs.view(torch.int64) * weights).sum(1))
         bits = bits if bits > 26 else max(bits, bits_of(part, limit=26))
     if broken:
         named = ", ".join(map(str, broken[:_ROWS_NAMED])) + (", ..." if len(broken) > _ROWS_NAMED else "")
@@ -116,9 +118,8 @@ class Gallery:
     bits: int
 
     @classmethod
-    def of(cls, rows: Rows, labels: Tensor) -> Gallery:
-        """Find the distinct vectors of some items with their labels, int64 `(G,)`."""
-        found = survey("gallery", rows)
+    def of(cls, rows: Rows, labels: Tensor, found: Survey) -> Gallery:
+        """Find the distinct vectors of some items with their labels, int64 `(G,)`, and what a survey found."""
         first, of_item = _distinct(rows, found.hashes)
         known, places = labels.unique(return_inverse=True)
         keys, counts = (places * len(first) + of_item).unique(return_counts=True)
@@ -165,7 +166,7 @@ class Gallery:
         return n
 
     def of_labels(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """For each label of `(B,)` places, its vectors: positions in `places`, vectors and counts, int64 `(P,)` each."""
+        """The vectors of `(B,)` places of labels, -1 for none: positions in `places`, vectors and counts, int64 `(P,)`."""
         begin = torch.searchsorted(self.keys, places * len(self))
         lengths = torch.searchsorted(self.keys, (places + 1) * len(self)) - begin
         line = torch.repeat_interleave(lengths)

@@ -105,10 +105,11 @@ def rank(
     device = gallery.device
     query_labels, query_ids = _check_items("query", queries, query_labels, query_ids, device)
     gallery_labels, gallery_ids = _check_items("gallery", gallery, gallery_labels, gallery_ids, device)
-    surveyed = survey("query", queries)
+    of_gallery = survey("gallery", gallery)
+    surveyed = of_gallery if queries is gallery else survey("query", queries)
 
     own = _own_position(query_ids, gallery_ids)
-    known = Gallery.of(gallery, gallery_labels)
+    known = Gallery.of(gallery, gallery_labels, of_gallery)
     n_relevant = _count_relevant(query_labels, gallery_labels, own)
     kept = n_relevant.nonzero().squeeze(1)
     depth = min(max(depth, int(n_relevant.max()) if len(n_relevant) else 0), len(gallery))

@@ -8,8 +8,8 @@ again in float64. What is found so is what float64 would find, whatever the size
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,8 +18,12 @@ from torch.nn.functional import pad
 from dmlbench.evaluate.exact import exact_dots, float64_dots, is_exact, rounding
 from dmlbench.evaluate.gallery import Gallery
 
-# Scores held at once, 32 MiB of float32; a piece of the gallery is no wider than 2^16, a block of queries than 2^10.
+# Scores held at once: 32 MiB of float32, or 128 MiB where rows are so long that a product of more queries is the faster one
+# by more than its scores, which leave the processor's cache, cost. A piece of the gallery is no wider than 2^16, a block of
+# queries than 2^10.
 _BLOCK_SCORES = 2**23
+_LONG_ROWS = 256
+_TILE = 7680  # vectors that such a product takes at a time
 _PIECE = 2**16
 _MOST_QUERIES = 2**10
 _MARGIN = 4  # places beyond the last rank, so that a near tie there is seen to end
@@ -49,21 +53,23 @@ class Block:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, lines: Tensor) -> Block:
+    def __getitem__(self, lines: Tensor | slice) -> Block:
         rows, norms, labels = self.rows[lines], self.norms[lines], self.labels[lines]
         return Block(rows, norms, labels, self.own[lines], self.own_relevant[lines], self.bits)
 
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Scores of a block with consecutive vectors of the gallery, in groups.
+    """Scores of some queries of a block with consecutive vectors of the gallery, in groups.
 
     Args:
+        lines: of the block, B of them.
         begin: the first vector.
         scores: `(B, M, N)`: vector `begin + m N + n` is member m of group n; minus infinity where there is none.
         maxima: `(B, N)`, of each group.
     """
 
+    lines: slice
     begin: int
     scores: Tensor
     maxima: Tensor
@@ -71,6 +77,17 @@ class Piece:
     def vectors(self, members: Tensor | int, groups: Tensor) -> Tensor:
         """Which vectors stand at some places."""
         return self.begin + members * self.scores.shape[2] + groups
+
+    def best(self, n: int) -> tuple[Tensor, Tensor]:
+        """The n greatest scores of each query, or as many as there are, descending, and their vectors."""
+        n_queries, size, n_groups = self.scores.shape
+        if size == 1:
+            values, column = self.maxima.topk(min(n, n_groups))
+            return values, self.vectors(0, column)
+        groups = self.maxima.topk(min(n, n_groups), sorted=False).indices
+        members = self.scores.gather(2, groups[:, None].expand(-1, size, -1)).view(n_queries, -1)
+        values, column = members.topk(min(n, members.shape[1]))
+        return values, self.vectors(column // groups.shape[1], groups.gather(1, column % groups.shape[1]))
 
 
 class Search:
@@ -85,102 +102,124 @@ class Search:
         self.gallery = gallery
         self.depth = depth
         self.n_listed = min(depth + _MARGIN, len(gallery))
+        self._single = len(gallery) <= _PIECE
         self._held: Tensor | None = None  # a gallery of one piece, read once
         self._buffers: dict[torch.dtype, Tensor] = {}
 
     def block_size(self, dtype: torch.dtype) -> int:
         """How many queries a block should have."""
-        share = 1 if dtype == torch.float32 else 4
-        return max(1, min(_MOST_QUERIES, _BLOCK_SCORES // share // min(_PIECE, len(self.gallery))))
+        return _MOST_QUERIES if dtype == torch.float32 else self._rows_at_once(dtype)
+
+    def _rows_at_once(self, dtype: torch.dtype) -> int:
+        """How many queries are multiplied at once."""
+        n_scores = _BLOCK_SCORES * (4 if self.gallery.dim >= _LONG_ROWS else 1) // (4 if dtype == torch.float64 else 1)
+        n = min(_MOST_QUERIES, n_scores // min(_PIECE, len(self.gallery)))
+        return n // 32 * 32 or max(1, n)
 
     def first_ranks(self, block: Block, dtype: torch.dtype) -> tuple[dict[str, Tensor], Tensor]:
         """The fields of a `Ranking` for some queries, and whether they could be told from this dtype, bool `(B,)`.
 
-        With float64 they always can.
+        With float64 they always can; a block is then no larger than `block_size`.
         """
         exact = is_exact(block.bits, self.gallery.bits, self.gallery.dim, dtype)
         tolerance = block.norms * (0.0 if exact else self.gallery.norm * rounding(self.gallery.dim, dtype))
-        single = len(self.gallery) <= _PIECE
-        pieces = list(self._pieces(block, dtype)) if single else None
-        values, vectors = self._best(pieces or self._pieces(block, dtype), self.n_listed)
-        if dtype == torch.float64:
-            floor = values[:, min(self.depth, self.n_listed) - 1] - 2 * tolerance
-            values, vectors = self._all_above(pieces or self._pieces(block, dtype), floor)
+        values, vectors, counted = self._list(block, dtype, tolerance)
         found, told, hit = self._order(block, values, vectors, tolerance, complete=dtype == torch.float64)
-        lines = (told & ~hit).nonzero().squeeze(1)
+        known = counted["best_tied"] > 0
+        for name, counts in counted.items():
+            found[name] = torch.where(hit, found[name], counts)
+        lines = (told & ~hit & ~known).nonzero().squeeze(1)
         if len(lines):
             part = block[lines]
-            again = ((lines, piece) for piece in pieces) if pieces else ((None, piece) for piece in self._pieces(part, dtype))
-            for name, counted in self._best_relevant(part, again, tolerance[lines]).items():
-                found[name][lines] = counted
+            everyone = torch.ones_like(lines, dtype=torch.bool)
+            again = self._best_relevant(part, self._pieces(part, dtype), everyone, tolerance[lines])
+            for name, counts in again.items():
+                found[name][lines] = counts
         return found, told
 
+    def _list(self, block: Block, dtype: torch.dtype, tolerance: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """The best scores of each query, descending, and their vectors, `(B, M)`; and what `_best_relevant` says of others.
+
+        With float32 these are the first K and a few more; with float64 all that may stand among the first K. For queries
+        whose list shows nothing relevant `_best_relevant` is asked at once, while their scores are at hand.
+        """
+        values = torch.full((len(block), self.n_listed), -torch.inf, dtype=dtype, device=block.rows.device)
+        vectors = torch.zeros_like(values, dtype=torch.int64)
+        counted = {name: torch.zeros_like(block.own) for name in ("best_above", "best_tied", "best_tied_relevant")}
+        last = None
+        for piece in self._pieces(block, dtype):
+            self._merge(piece, values[piece.lines], vectors[piece.lines])
+            if self._single and dtype == torch.float32:
+                part = block[piece.lines]
+                wanted = ~self._relevant(part, values[piece.lines], vectors[piece.lines]).any(1)
+                if wanted.any():
+                    alone = replace(piece, lines=slice(0, len(part)))
+                    for name, counts in self._best_relevant(part, [alone], wanted, tolerance[piece.lines]).items():
+                        counted[name][piece.lines] = counts
+            last = piece
+        if dtype == torch.float64:
+            floor = values[:, min(self.depth, self.n_listed) - 1] - 2 * tolerance
+            pieces = [last] if self._single and last is not None else self._pieces(block, dtype)
+            values, vectors = self._all_above(pieces, floor)
+        return values, vectors, counted
+
+    def _merge(self, piece: Piece, values: Tensor, vectors: Tensor) -> None:
+        """Put the best of a piece among the best so far, in place."""
+        found, which = piece.best(self.n_listed)
+        if piece.begin:
+            found, column = torch.cat([values, found], 1).topk(self.n_listed)
+            which = torch.cat([vectors, which], 1).gather(1, column)
+        values[:, : found.shape[1]] = found
+        vectors[:, : found.shape[1]] = which.clamp(max=len(self.gallery) - 1)  # where nothing is, beside minus infinity
+
+    def _relevant(self, block: Block, scores: Tensor, vectors: Tensor) -> Tensor:
+        """Relevant items of each listed vector, int64 `(B, M)`."""
+        itself = vectors == block.own[:, None]
+        n_hits = self.gallery.n_of_label(block.labels[:, None].expand_as(vectors), vectors)
+        return torch.where(scores > -torch.inf, n_hits - (itself & block.own_relevant[:, None]).long(), 0)
+
     def _pieces(self, block: Block, dtype: torch.dtype) -> Iterator[Piece]:
-        """The scores of a block; each piece overwrites the one before."""
+        """The scores of a block, part by part; each overwrites the one before."""
         width = min(_PIECE, len(self.gallery))
         group = group_size(width, self.n_listed)
         n_groups = -(-width // group)
-        n_groups += -n_groups % 16  # a stride that is no multiple of 16 floats slows the product by a third
-        wanted = len(block) * group * n_groups
-        if dtype not in self._buffers or len(self._buffers[dtype]) < wanted:
-            self._buffers[dtype] = torch.empty(wanted, dtype=dtype, device=block.rows.device)
-        flat = self._buffers[dtype][:wanted].view(len(block), group * n_groups)
+        n_groups += -n_groups % 16
+        # A stride that is no multiple of 16 floats slows the product by a third; an even multiple, by some percent.
+        stride = group * n_groups + (16 if group * n_groups % 32 == 0 else 0)
+        at_once = min(self._rows_at_once(dtype), len(block))
+        if dtype not in self._buffers or len(self._buffers[dtype]) < at_once:
+            self._buffers[dtype] = torch.full(
+                (at_once, stride), -torch.inf, dtype=dtype, device=block.rows.device
+            )  # nothing is ever written beyond `width`
         alone = (block.own >= 0) & (self.gallery.n_items[block.own.clamp(min=0)] == 1)
         for begin in range(0, len(self.gallery), width):
-            end = min(begin + width, len(self.gallery))
-            self._multiply(block, begin, end, flat[:, : end - begin])
-            flat[:, end - begin :] = -torch.inf
-            itself = (alone & (block.own >= begin) & (block.own < end)).nonzero().squeeze(1)
-            flat[itself, block.own[itself] - begin] = -torch.inf
-            scores = flat.view(len(block), group, n_groups)
-            yield Piece(begin, scores, scores.amax(1) if group > 1 else flat)
+            vectors = self._vectors(begin, min(begin + width, len(self.gallery)))
+            for first in range(0, len(block), at_once):
+                lines = slice(first, min(first + at_once, len(block)))
+                flat = self._buffers[dtype][: lines.stop - lines.start, : group * n_groups]
+                multiply(block.rows[lines], vectors, out=flat[:, : len(vectors)])
+                flat[:, len(vectors) : width] = -torch.inf
+                own = block.own[lines] - begin
+                itself = (alone[lines] & (own >= 0) & (own < len(vectors))).nonzero().squeeze(1)
+                flat[itself, own[itself]] = -torch.inf
+                scores = flat.view(len(flat), group, n_groups)
+                yield Piece(lines, begin, scores, scores.amax(1) if group > 1 else flat)
 
-    def _multiply(self, block: Block, begin: int, end: int, out: Tensor) -> None:
-        if out.dtype == torch.float32:
-            if len(self.gallery) > _PIECE:
-                vectors = self.gallery.vectors(slice(begin, end))
-            elif self._held is None:
-                vectors = self._held = self.gallery.vectors(slice(begin, end))
-            else:
-                vectors = self._held
-            torch.mm(block.rows, vectors.T, out=out)
-            return
-        rows = block.rows.double()
-        step = max(1, _BLOCK_SCORES // 4 // max(1, self.gallery.dim))
-        for at in range(begin, end, step):
-            vectors = self.gallery.vectors(slice(at, min(at + step, end))).double()
-            torch.mm(rows, vectors.T, out=out[:, at - begin : at - begin + len(vectors)])
+    def _vectors(self, begin: int, end: int) -> Tensor:
+        if not self._single:
+            return self.gallery.vectors(slice(begin, end))
+        if self._held is None:
+            self._held = self.gallery.vectors(slice(begin, end))
+        return self._held
 
-    def _best(self, pieces: list[Piece] | Iterator[Piece], n: int) -> tuple[Tensor, Tensor]:
-        """The n greatest scores of each query and their vectors, `(B, n)`, descending."""
-        values, vectors = None, None
-        for piece in pieces:
-            n_queries, size, n_groups = piece.scores.shape
-            if size == 1:
-                found, column = piece.maxima.topk(min(n, n_groups))
-                which = piece.vectors(0, column)
-            else:
-                groups = piece.maxima.topk(min(n, n_groups), sorted=False).indices
-                members = piece.scores.gather(2, groups[:, None].expand(-1, size, -1)).view(n_queries, -1)
-                found, column = members.topk(min(n, members.shape[1]))
-                which = piece.vectors(column // groups.shape[1], groups.gather(1, column % groups.shape[1]))
-            if values is None or vectors is None:
-                values, vectors = found, which
-            else:
-                values, column = torch.cat([values, found], 1).topk(min(n, values.shape[1] + found.shape[1]))
-                vectors = torch.cat([vectors, which], 1).gather(1, column)
-        assert values is not None
-        assert vectors is not None
-        return values, vectors.clamp(max=len(self.gallery) - 1)
-
-    def _all_above(self, pieces: list[Piece] | Iterator[Piece], floor: Tensor) -> tuple[Tensor, Tensor]:
+    def _all_above(self, pieces: Iterable[Piece], floor: Tensor) -> tuple[Tensor, Tensor]:
         """Every score from `floor` on, float64 `(B,)`, and its vector, `(B, M)`, descending, M that of the longest."""
         lines, values, vectors = [], [], []
         for piece in pieces:
-            for line, group in picks(piece.maxima >= floor[:, None]):
+            for line, group in picks(piece.maxima >= floor[piece.lines, None]):
                 members = piece.scores[line, :, group]
-                at, member = (members >= floor[line, None]).nonzero(as_tuple=True)
-                lines.append(line[at])
+                at, member = (members >= floor[piece.lines][line, None]).nonzero(as_tuple=True)
+                lines.append(line[at] + piece.lines.start)
                 values.append(members[at, member])
                 vectors.append(piece.vectors(member, group[at]))
         line, value, vector = torch.cat(lines), torch.cat(values), torch.cat(vectors)
@@ -204,8 +243,7 @@ class Search:
         real = scores > -torch.inf
         itself = vectors == block.own[:, None]
         n_items = torch.where(real, self.gallery.n_items[vectors] - itself.long(), 0)
-        n_hits = self.gallery.n_of_label(block.labels[:, None].expand_as(vectors), vectors)
-        n_hits = torch.where(real, n_hits - (itself & block.own_relevant[:, None]).long(), 0)
+        n_hits = self._relevant(block, scores, vectors)
 
         first = pad(scores[:, 1:] != scores[:, :-1], (1, 0), value=True)
         group = first.cumsum(1) - 1
@@ -244,22 +282,29 @@ class Search:
                 vectors = vectors.gather(1, by_score)
         return scores, vectors
 
-    def _best_relevant(
-        self, block: Block, pieces: Iterator[tuple[Tensor | None, Piece]], tolerance: Tensor
-    ) -> dict[str, Tensor]:
-        """Where the best relevant item stands, for queries whose list does not reach it: items above, tied, relevant."""
-        line, vector, count = self.gallery.of_labels(block.labels)
+    def _best_relevant(self, block: Block, pieces: Iterable[Piece], wanted: Tensor, tolerance: Tensor) -> dict[str, Tensor]:
+        """Where the best relevant item stands, from a count over the gallery: items above, tied, relevant; int64 `(B,)`.
+
+        Args:
+            block: the queries.
+            pieces: all scores of the block.
+            wanted: bool `(B,)`; the others get zeros.
+            tolerance: float64 `(B,)`, of the scores.
+        """
+        line, vector, count = self.gallery.of_labels(torch.where(wanted, block.labels, -1))
         count = count - ((vector == block.own[line]) & block.own_relevant[line]).long()
         line, vector, count = line[count > 0], vector[count > 0], count[count > 0]
         line, vector, count, score = self._best_of(block, line, vector, count)
         best = torch.full_like(block.norms, -torch.inf).scatter_reduce(0, line, score, "amax")
         relevant = torch.zeros_like(block.own).index_add(0, line, torch.where(score == best[line], count, 0))
+        best[best == -torch.inf] = torch.inf  # of nobody: nothing is counted
 
         above, tied = torch.zeros_like(relevant), torch.zeros_like(relevant)
-        for lines, piece in pieces:
-            self._count(block, lines, piece, best, tolerance, above, tied)
+        for piece in pieces:
+            of = piece.lines
+            self._count(block[of], piece, best[of], tolerance[of], above[of], tied[of])
         # The query itself is counted where its vector stands for others too; alone it is masked.
-        twin = ((block.own >= 0) & (self.gallery.n_items[block.own.clamp(min=0)] > 1)).nonzero().squeeze(1)
+        twin = ((relevant > 0) & (block.own >= 0) & (self.gallery.n_items[block.own.clamp(min=0)] > 1)).nonzero().squeeze(1)
         own = exact_dots(block.rows[twin], self.gallery.vectors(block.own[twin]))
         above[twin] -= (own > best[twin]).long()
         tied[twin] -= (own == best[twin]).long()
@@ -283,21 +328,11 @@ class Search:
         ]
         return line, vector, count, torch.cat(exact)
 
-    def _count(
-        self,
-        block: Block,
-        lines: Tensor | None,
-        piece: Piece,
-        best: Tensor,
-        tolerance: Tensor,
-        above: Tensor,
-        tied: Tensor,
-    ) -> None:
+    def _count(self, block: Block, piece: Piece, best: Tensor, tolerance: Tensor, above: Tensor, tied: Tensor) -> None:
         """Add to `above` and `tied`, in place, the items of a piece with a score greater than `best` and equal to it.
 
         Args:
-            block: the queries, B of them.
-            lines: int64 `(B,)`, the lines of the piece that are theirs; None for all.
+            block: the queries of the piece, B of them.
             piece: of the gallery.
             best: float64 `(B,)`.
             tolerance: float64 `(B,)`.
@@ -305,13 +340,11 @@ class Search:
             tied: int64 `(B,)`.
         """
         low, high = ((best + sign * tolerance).to(piece.maxima.dtype) for sign in (-1, 1))
-        maxima = piece.maxima if lines is None else piece.maxima[lines]
-        padded = self._weights(piece)
-        for line, group in picks(maxima >= low[:, None]):
-            members = piece.scores[line if lines is None else lines[line], :, group]
-            weight = padded[:, group].T
+        weights = self._weights(piece)
+        for line, group in picks(piece.maxima >= low[:, None]):
+            members = piece.scores[line, :, group]
             over = torch.gt(members, high[line, None], out=torch.empty_like(members))  # as floats: thrice as fast
-            above.index_add_(0, line, (over * weight).sum(1, dtype=torch.float64).long())
+            above.index_add_(0, line, (over * weights[:, group].T).sum(1, dtype=torch.float64).long())
             at, member = ((members >= low[line, None]) & (over == 0)).nonzero(as_tuple=True)
             pair, vector = line[at], piece.vectors(member, group[at])
             score = members[at, member].double()
@@ -326,6 +359,16 @@ class Search:
         _, size, n_groups = piece.scores.shape
         weights = self.gallery.n_items[piece.begin : piece.begin + size * n_groups]
         return pad(weights, (0, size * n_groups - len(weights))).view(size, n_groups).to(piece.scores.dtype)
+
+
+def multiply(rows: Tensor, vectors: Tensor, out: Tensor) -> None:
+    """All inner products of float32 rows `(B, D)` and `(V, D)`, computed in the dtype of `out`, `(B, V)`."""
+    long = rows.shape[1] >= _LONG_ROWS
+    step = _TILE if long or out.dtype == torch.float64 else max(1, len(vectors))
+    rows = rows.to(out.dtype)
+    for at in range(0, len(vectors), step):
+        some = vectors[at : at + step].to(out.dtype)
+        torch.mm(rows, some.T, out=out[:, at : at + len(some)])
 
 
 def group_size(width: int, n_listed: int) -> int:
