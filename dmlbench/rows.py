@@ -13,8 +13,9 @@ Columns come in these families (`n_` counts, `_seconds` and `_gib` say their uni
                loss_samples_per_class, loss_lr_scale, loss_make_la, loss_miner_epsilon ...
     chosen     selected_on selected_epoch
     counts     n_train_images n_train_classes n_queries n_excluded n_gallery n_test_classes n_images_skipped ...
-    metrics    recall_at_<k> precision_at_<k> r_precision map_at_r; with a model a fold also concatenated_<metric>, and
-               separated_<metric>, which the plain names repeat; a failed row has none
+    metrics    what `measures` declares: recall_at_<k> map_at_r macro_map_at_r nmi ...; with a model a fold also
+               concatenated_<metric>, and separated_<metric>, which the plain names repeat; a failed row has none
+    clusters   n_clusters n_clusterings cluster_init cluster_seed, and the spread nmi_std ...
     machine    device *_version code_revision
     cost       `COST`: differs from one machine and moment to the next, and never decides anything
 """
@@ -24,13 +25,13 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dmlbench.errors import UserError
+from dmlbench.measures import column_of
 
 SCHEMA_VERSION = 1
 ROW_FILE = "row.json"
@@ -67,8 +68,6 @@ COST = (
     "n_resumed",
     "hostname",
 )
-
-_METRIC = re.compile(r"^(concatenated_)?(recall_at_\d+|precision_at_\d+|r_precision|map_at_r)$")
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ class Row:
 
     @property
     def metrics(self) -> dict[str, Scalar]:
-        """The columns that are retrieval metrics, in the row's order; fractions in [0, 1]."""
+        """The columns that are metrics, in the row's order; fractions."""
         return {name: value for name, value in self.columns.items() if is_metric(name)}
 
     @property
@@ -132,12 +131,13 @@ def is_shared(column: str) -> bool:
 
 
 def is_metric(column: str) -> bool:
-    """Whether the column is a retrieval metric.
+    """Whether the column is a metric that tables compare.
 
-    >>> is_metric("recall_at_10"), is_metric("recall_speed")
-    (True, False)
+    >>> is_metric("recall_at_10"), is_metric("recall_speed"), is_metric("tied_share")
+    (True, False, False)
     """
-    return bool(_METRIC.match(column))
+    found = column_of(column)
+    return found is not None and found.measure.kind != "diagnostic"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from dmlbench.errors import UserError, suggest
+from dmlbench.measures import JOINED, Column, column_of
 from dmlbench.rows import SHARED, Row, Scalar
 from dmlbench.stats import t_interval
 
@@ -24,7 +25,6 @@ AXES = ("loss", "preset")
 OWNED_BY_PRESET = ("preset", "trunk", "protocol", "optimizer", "sampler", "precision")
 UNTRAINED = "untrained"
 ABSENT = "(absent)"
-JOINED = "concatenated_"  # the prefix of a metric of several models' embeddings, joined
 
 # The usual order of print: pairs, then proxies, then softmax with a margin. Any other loss follows, by name.
 ORDER = (
@@ -206,18 +206,14 @@ def shown(value: Scalar) -> str:
 
 
 def metric_label(metric: str) -> str:
-    """A metric's name in print.
+    """A metric's name in print."""
+    return _known(metric).label
 
-    >>> [metric_label(name) for name in ("recall_at_10", "precision_at_1", "r_precision", "map_at_r")]
-    ['R@10', 'P@1', 'RP', 'MAP@R']
-    >>> metric_label("concatenated_map_at_r")
-    'MAP@R joined'
-    """
-    if metric.startswith(JOINED):
-        return f"{metric_label(metric.removeprefix(JOINED))} joined"
-    name, _, k = metric.rpartition("_at_")
-    short = {"recall": "R", "precision": "P", "map": "MAP"}
-    return f"{short[name]}@{k.upper()}" if name else "RP"
+
+def _known(metric: str) -> Column:
+    found = column_of(metric)
+    assert found is not None  # rows.is_metric let it pass
+    return found
 
 
 def _families(column: str) -> Iterable[str]:
@@ -237,7 +233,7 @@ def _table(rows: Sequence[Row], chosen: tuple[str, ...], vary: str) -> Table:
     alike = vary == "loss"
     unique = [row for seeds in methods.values() for row in seeds.values()]
     everyone = {_seed(row) for row in unique}
-    metrics = tuple(sorted({metric for row in unique for metric in row.metrics}, key=_metric_place))
+    metrics = tuple(sorted({metric for row in unique for metric in row.metrics}, key=lambda metric: _known(metric).place))
     columns = chosen or _default_columns(unique, metrics)
     firsts = [next(iter(seeds.values())) for seeds in methods.values()]
     labels = _labels(firsts, alike)
@@ -303,14 +299,6 @@ def _seed(row: Row) -> int:
     return cast(int, row["seed"])
 
 
-def _metric_place(metric: str) -> tuple[bool, int, int]:
-    """Recall@k by k, R-precision, MAP@R, precision@k by k; then the same of joined models."""
-    family = ("recall_at", "r_precision", "map_at", "precision_at")
-    plain = metric.removeprefix(JOINED)
-    name, _, k = plain.rpartition("_")
-    return metric != plain, family.index(plain if plain == "r_precision" else name), int(k) if k.isdigit() else 0
-
-
 def _line_place(line: Line) -> tuple[int, str, str, str]:
     return (
         ORDER.index(line.loss) if line.loss in ORDER else len(ORDER),
@@ -322,7 +310,7 @@ def _line_place(line: Line) -> tuple[int, str, str, str]:
 
 def _default_columns(rows: Sequence[Row], metrics: tuple[str, ...]) -> tuple[str, ...]:
     ok = [row for row in rows if row.ok]
-    usual = [metric for metric in metrics if not metric.startswith("precision_at_") and not metric.startswith(JOINED)]
+    usual = [metric for metric in metrics if metric.startswith(("recall_at_", "r_precision", "map_at_r"))]
     usual += [metric for metric in metrics if metric in (f"{JOINED}recall_at_1", f"{JOINED}map_at_r")]
     return tuple(metric for metric in usual if all(metric in row.columns for row in ok))
 

@@ -14,6 +14,7 @@ FLOORS = {
     "__init__": 0,
     "errors": 0,
     "configs": 1,
+    "measures": 1,
     "plan": 1,
     "presets": 1.5,
     "randomness": 1,

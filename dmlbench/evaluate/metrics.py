@@ -9,16 +9,18 @@ is better.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
 
 from dmlbench.errors import UserError
 from dmlbench.evaluate.ranking import Ranking
+from dmlbench.measures import MACRO
 
 # Precision@k is given up to here; Recall@k needs no list of k neighbours, and is given for any k.
 PRECISION_DEPTH = 10
+_CASES_AT_ONCE = 2**22
 
 
 def recall_at_k(ranking: Ranking, k: int) -> Tensor:
@@ -102,17 +104,67 @@ def map_at_r(ranking: Ranking) -> Tensor:
     return (_chance_of_relevant(ranking) * precision * _within_r(ranking)).sum(1) / ranking.n_relevant
 
 
-def score(ranking: Ranking, ks: Iterable[int]) -> dict[str, float]:
-    """All metrics as columns of a row: means over the evaluated queries, and what they were taken over.
+def retrieved_at_k(ranking: Ranking, k: int) -> Tensor:
+    """Share of the relevant items that stand among the first k: what information retrieval calls recall.
 
     Args:
-        ranking: at least one evaluated query.
-        ks: for `recall_at_<k>`, each at least 1; `precision_at_<k>` is given for those within the depth.
+        ranking: at least k deep.
+        k: in [1, ranking.depth].
 
     Returns:
-        `recall_at_<k>`, `precision_at_<k>`, `r_precision`, `map_at_r` in [0, 1], and the counts `n_queries`
-        (evaluated), `n_excluded` (no relevant item), `n_gallery`, `n_tied_queries` (a relevant and an
-        irrelevant item tie for a place among the first R). The order of the queries changes no bit of it.
+        float64 `(Q,)`.
+
+    Raises:
+        ValueError: k is below 1 or beyond the ranking's depth.
+    """
+    return precision_at_k(ranking, k) * k / ranking.n_relevant
+
+
+def mean_reciprocal_rank(ranking: Ranking) -> Tensor:
+    """One over the rank of the first relevant item.
+
+    Where `above` items stand over the best relevant item's tie group of n items, r of them relevant, the first relevant one
+    stands at position t of the group with the probability `C(n-t, r-1) / C(n, r)`, and at rank `above + t`.
+
+    Args:
+        ranking: of any depth.
+
+    Returns:
+        float64 `(Q,)`.
+    """
+    cases, of_query = torch.stack([ranking.best_tied, ranking.best_tied_relevant, ranking.best_above]).unique(
+        dim=1, return_inverse=True
+    )
+    values = torch.empty(cases.shape[1], dtype=torch.float64)
+    begin = 0
+    while begin < len(values):  # ascending in n, so that cases of about the same length share a matrix
+        rest = cases[0, begin:]
+        n_cases = int((rest * torch.arange(1, len(rest) + 1) <= _CASES_AT_ONCE).sum()) or 1
+        n, r, above = cases[:, begin : begin + n_cases, None]
+        t = torch.arange(1, int(n.max()) + 1)
+        # the chance that position t is relevant where none before it is
+        hit = torch.where(t <= n - r + 1, r / (n - t + 1).clamp(min=1), 0).double()
+        before = (1 - hit).cumprod(1).roll(1, dims=1)
+        before[:, 0] = 1
+        values[begin : begin + n_cases] = (before * hit / (above + t)).sum(1)
+        begin += n_cases
+    return values[of_query]
+
+
+def tied_share(ranking: Ranking) -> Tensor:
+    """Share of the first R ranks whose item ties with another, float64 `(Q,)`."""
+    return ((ranking.group_size > 1) & _within_r(ranking)).sum(1) / ranking.n_relevant.double()
+
+
+def per_query(ranking: Ranking, ks: Iterable[int]) -> dict[str, Tensor]:
+    """Every retrieval metric of every evaluated query.
+
+    Args:
+        ranking: of any depth.
+        ks: of `recall_at_<k>`, each at least 1; `precision_at_<k>` and `retrieved_at_<k>` are given for those within the depth.
+
+    Returns:
+        Column name to float64 `(Q,)`, in [0, 1].
 
     Raises:
         UserError: no query has a relevant item.
@@ -123,18 +175,58 @@ def score(ranking: Ranking, ks: Iterable[int]) -> dict[str, float]:
             f"of {ranking.n_gallery:,}; retrieval needs a test class with two images"
         )
     ks = list(ks)
-    per_query = {f"recall_at_{k}": recall_at_k(ranking, k) for k in ks}
-    per_query |= {f"precision_at_{k}": precision_at_k(ranking, k) for k in ks if k <= ranking.depth}
-    per_query |= {"r_precision": r_precision(ranking), "map_at_r": map_at_r(ranking)}
-    # fsum rounds once, so the order of the queries cannot show in the mean.
-    columns: dict[str, float] = {name: math.fsum(values.tolist()) / ranking.n_queries for name, values in per_query.items()}
+    within = [k for k in ks if k <= ranking.depth]
+    return {
+        **{f"recall_at_{k}": recall_at_k(ranking, k) for k in ks},
+        **{f"precision_at_{k}": precision_at_k(ranking, k) for k in within},
+        **{f"retrieved_at_{k}": retrieved_at_k(ranking, k) for k in within},
+        "r_precision": r_precision(ranking),
+        "map_at_r": map_at_r(ranking),
+        "mean_reciprocal_rank": mean_reciprocal_rank(ranking),
+    }
+
+
+def score(ranking: Ranking, ks: Iterable[int]) -> dict[str, float]:
+    """All retrieval metrics as columns of a row, and what they were taken over.
+
+    Args:
+        ranking: at least one evaluated query.
+        ks: see `per_query`.
+
+    Returns:
+        Of each metric the mean over the queries, and as `macro_<metric>` the mean over the classes of their means; the counts
+        `n_queries` (evaluated), `n_excluded` (no relevant item), `n_gallery`, `n_tied_queries` (a relevant and an irrelevant
+        item tie for a place among the first R), and `tied_share`. The order of the queries changes no bit of it.
+
+    Raises:
+        UserError: no query has a relevant item.
+    """
+    return summary(ranking, per_query(ranking, ks))
+
+
+def summary(ranking: Ranking, values: Mapping[str, Tensor]) -> dict[str, float]:
+    """See `score`; `values` are those of `per_query`."""
     mixed = (ranking.group_relevant > 0) & (ranking.group_relevant < ranking.group_size)
+    columns: dict[str, float] = {name: _mean(each) for name, each in values.items()}
+    columns |= {f"{MACRO}{name}": _macro_mean(each, ranking.query_labels) for name, each in values.items()}
     return columns | {
         "n_queries": ranking.n_queries,
         "n_excluded": ranking.n_excluded,
         "n_gallery": ranking.n_gallery,
         "n_tied_queries": int((mixed & _within_r(ranking)).any(1).sum()),
+        "tied_share": _mean(tied_share(ranking)),
     }
+
+
+def _mean(values: Tensor) -> float:
+    return math.fsum(values.tolist()) / len(values)  # fsum rounds once, so the order of the queries cannot show
+
+
+def _macro_mean(values: Tensor, labels: Tensor) -> float:
+    """The mean over classes; each is summed in whole numbers of 2^-40, so the order of its queries cannot show."""
+    _, place, counts = labels.unique(return_inverse=True, return_counts=True)
+    sums = torch.zeros_like(counts).index_add_(0, place, (values * 2.0**40).round().long())
+    return _mean(sums / 2.0**40 / counts)
 
 
 def _chance_of_relevant(ranking: Ranking) -> Tensor:
