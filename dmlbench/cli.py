@@ -16,6 +16,7 @@ from dmlbench.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from dmlbench.launch import Outcome
+    from dmlbench.rows import Row
 
 HELP = """\
 dmlbench: deep metric learning methods, compared fairly.
@@ -23,6 +24,7 @@ dmlbench: deep metric learning methods, compared fairly.
   dmlbench train  loss=softtriple dataset=cub         one run, one row
   dmlbench sweep  dataset=cub seed=0,1,2              the seven losses and the untrained trunk, then their table
   dmlbench table  [runs...] --format latex            rows -> fair comparison tables
+  dmlbench evaluate PLACE [rerank=k_reciprocal]       score a saved run again, or anyone's embeddings
   dmlbench data   prepare NAME                        download, or take your archive; verify, unpack
   dmlbench data   check NAME [dataset.root=...]       count, verify, find unreadable and duplicate images
   dmlbench list   losses | datasets | trunks | protocols | samplers | optimizers | sweeps
@@ -78,6 +80,30 @@ dmlbench table [PLACE...] [vary=loss] [--format FORMAT]: rows -> fair comparison
 Rows stand in one table only where everything but the loss and the seed is equal; what differs makes another table.
 """
 
+EVALUATE_HELP = """\
+dmlbench evaluate PLACE... [KEY=VALUE...]: score a saved run again, without training, or anyone's embeddings.
+
+  dmlbench evaluate runs/digits ks=1,5,20             every run below, at other ks
+  dmlbench evaluate runs/digits rerank=k_reciprocal   with k-reciprocal re-ranking
+  dmlbench evaluate theirs.npz --name "Their method"  a row that tables can hold
+
+  PLACE              a folder that holds runs; or a file: .safetensors or .npz with the keys embeddings, labels and, if wanted,
+                     ids, is_query, is_gallery; or .npy with a CSV that has a column labels
+  ks=1,2,4,8         of Recall@k (default: the run's own)
+  clusters=N         N clusters a class for k-means, 0 for none (default: 1, where there are at most 1,000 classes)
+  distance=NAME      inner_product (of a run: the cosine), cosine (default for a file), euclidean (default with beta)
+  rerank=k_reciprocal  rerank.k1=20 rerank.k2=6 rerank.lambda=0.3
+  whiten=D           PCA whitening to D dimensions, fitted on training images (of a file: rows neither query nor gallery)
+  beta=B             beta-normalisation: x / |x| + B x
+  layer=NAME         of a run: embedding (default), fully_connected (the head's last hidden layer), pooled (the trunk)
+  --name NAME        of a file's method, in print      dataset=NAME trunk=NAME seed=0   what it says of them
+  --runs DIR         where a file's row goes (default: runs)
+  --config-dir DIR   where the configurations of a run with own code are
+
+The row names its parent, or its protocol is `external`; either way it stands in a table of its own, never among rows made
+otherwise. Scores of each query are written beside it, as per_query.safetensors.
+"""
+
 DATA_HELP = """\
 dmlbench data prepare NAME [KEY=VALUE...]: download or take the user's archive, verify, unpack; then check.
 dmlbench data check NAME [KEY=VALUE...]: count, verify, find unreadable and duplicate images.
@@ -99,7 +125,14 @@ dmlbench list GROUP: what can be named on the command line.
 GROUP is one of losses, datasets, trunks, protocols, samplers, optimizers, sweeps.
 """
 
-HELPS = {"train": TRAIN_HELP, "sweep": SWEEP_HELP, "table": TABLE_HELP, "data": DATA_HELP, "list": LIST_HELP}
+HELPS = {
+    "train": TRAIN_HELP,
+    "sweep": SWEEP_HELP,
+    "table": TABLE_HELP,
+    "evaluate": EVALUATE_HELP,
+    "data": DATA_HELP,
+    "list": LIST_HELP,
+}
 DATA_VERBS = ("prepare", "check")
 HELP_WORDS = ("--help", "-h", "help")
 
@@ -240,11 +273,7 @@ def _say_once() -> Callable[[str], None]:
 
 def _say_end(outcome: Outcome) -> None:
     if outcome.row is not None and outcome.row.ok:
-        numbers = "  ".join(
-            f"{name} {outcome.row[column]:.1%}"
-            for name, column in (("R@1", "recall_at_1"), ("MAP@R", "map_at_r"))
-            if isinstance(outcome.row.get(column), float)
-        )
+        numbers = _headline(outcome.row)
         said = "already done" if outcome.status == "skipped" else f"done in {outcome.row['train_seconds']:.0f} s of training"
         print(f"{outcome.job}: {numbers}  ({said}: {outcome.folder})", flush=True)
     elif outcome.row is not None:
@@ -254,6 +283,11 @@ def _say_end(outcome: Outcome) -> None:
     else:
         sys.stdout.flush()
         _complain(f"{outcome.job}: {outcome.error}" if outcome.status == "accident" else str(outcome.error))
+
+
+def _headline(row: Row) -> str:
+    named = (("R@1", row.get("recall_at_1")), ("MAP@R", row.get("map_at_r")))
+    return "  ".join(f"{name} {value:.1%}" for name, value in named if isinstance(value, float))
 
 
 def _status(outcomes: Sequence[Outcome]) -> int:
@@ -304,6 +338,56 @@ def table(words: list[str]) -> int:
     rows = [read_row(path) for path in find_rows(*(places or [Path("runs")]))]
     print(render(compare(rows, vary), chosen), end="")
     return 0
+
+
+EVALUATE_KEYS = (
+    *("ks", "clusters", "distance", "rerank", "rerank.k1", "rerank.k2", "rerank.lambda", "whiten", "beta", "layer"),
+    *("dataset", "trunk", "seed", "labels"),
+)
+
+
+def evaluate(words: list[str]) -> int:
+    """`dmlbench evaluate PLACE...`: saved runs and files of embeddings to rows."""
+    config_dir, words = _config_dir(words)
+    places, values, flags = _evaluate_words(words)
+    if not places:
+        raise UserError("dmlbench evaluate needs a run's folder or a file of embeddings, such as runs/digits or theirs.npz")
+    for place in places:
+        if not place.exists():
+            raise UserError(f"{place} does not exist; name a folder that holds runs, or a file of embeddings")
+    _find_own_code(config_dir)
+    from dmlbench.mistakes import COMPOSING, reword
+    from dmlbench.rescore import evaluate as scored
+    from dmlbench.rescore import request_of
+
+    for place in places:
+        request = request_of(values, flags.get("--name"), flags.get("--runs"), place.is_file(), config_dir)
+        try:
+            for path, row in scored(place, request):
+                print(f"{row['loss_label']} on {row['dataset_label']}: {_headline(row)}  ({path})")
+        except COMPOSING as error:
+            raise reword(error, words) from error
+    return 0
+
+
+def _evaluate_words(words: list[str]) -> tuple[list[Path], dict[str, str], dict[str, str]]:
+    """Places, values by their key, and flags with theirs."""
+    known = {"--name": "NAME", "--runs": "DIR"}
+    places, values, flags = [], {}, {}
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name in known:
+            flags[name] = value if equals else next(rest, "")
+            if not flags[name]:
+                raise UserError(f"{name} needs a value: {name} {known[name]}")
+        elif name in EVALUATE_KEYS and equals:
+            values[name] = value
+        elif word.startswith("-") or (equals and not Path(word).exists()):
+            raise UserError(f"dmlbench evaluate does not know '{name}'{suggest(name, [*EVALUATE_KEYS, *known, '--help'])}")
+        else:
+            places.append(Path(word))
+    return places, values, flags
 
 
 def data(words: list[str]) -> int:
@@ -380,6 +464,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "sweep": sweep,
     "table": table,
+    "evaluate": evaluate,
     "data": data,
     "list": list_,
 }

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from tqdm import tqdm
 
 from dmlbench.data.loader import Batches
@@ -18,7 +16,9 @@ COLLAPSED = 1e-6
 
 
 @torch.no_grad()
-def embed(model: Embedder, batches: Batches, ids: Sequence[int], device: str, precision: str) -> torch.Tensor:
+def embed(
+    model: Embedder, batches: Batches, ids: Sequence[int], device: str, precision: str, unit: bool = True
+) -> torch.Tensor:
     """Embed images, centre-cropped.
 
     Args:
@@ -27,9 +27,10 @@ def embed(model: Embedder, batches: Batches, ids: Sequence[int], device: str, pr
         ids: of the images, N of them.
         device: `cpu` or `cuda`.
         precision: `fp32` or `bf16`.
+        unit: whether to bring them to unit length.
 
     Returns:
-        float32 `(N, D)` on the CPU, of unit length.
+        float32 `(N, D)` on the CPU.
     """
     model.eval()
     parts = []
@@ -37,7 +38,7 @@ def embed(model: Embedder, batches: Batches, ids: Sequence[int], device: str, pr
         for images, _ in batches.test(ids):
             moved = images.to(device, non_blocking=True, memory_format=torch.channels_last)
             with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"):
-                parts.append(model(moved).float().cpu())
+                parts.append((model(moved) if unit else model.features(moved)).float().cpu())
             bar.update(len(images))
     return torch.cat(parts)
 
@@ -67,10 +68,3 @@ def refuse_collapse(embeddings: torch.Tensor) -> None:
     spread = 1 - embeddings.double().mean(0).square().sum().item()
     if spread < COLLAPSED:
         raise MethodFailure(f"the embedding collapsed: the mean distance (1 - cosine) of two images is {spread:.1e}")
-
-
-def save_embeddings(file: Path, embeddings: torch.Tensor, labels: torch.Tensor, ids: torch.Tensor) -> None:
-    """Write embeddings float32 `(N, D)`, labels and ids int64 `(N,)` as safetensors, by rename."""
-    temporary = file.with_name(f".{file.name}.tmp")
-    save_file({"embeddings": embeddings.contiguous(), "labels": labels, "ids": ids}, temporary)
-    temporary.replace(file)

@@ -7,11 +7,13 @@ import resource
 import socket
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,11 +22,13 @@ from dmlbench import __version__
 from dmlbench.data.folds import training_parts
 from dmlbench.data.loader import Batches
 from dmlbench.data.split import Split
-from dmlbench.embed import embed, refuse_collapse, refuse_not_finite, save_embeddings
+from dmlbench.embed import embed, refuse_collapse, refuse_not_finite
 from dmlbench.errors import MethodFailure
-from dmlbench.evaluate.metrics import PRECISION_DEPTH, score
-from dmlbench.evaluate.ranking import Ranking, rank
+from dmlbench.evaluate.embeddings import Embeddings, save_embeddings, save_tensors
+from dmlbench.evaluate.metrics import score
+from dmlbench.judge import Judging, judge
 from dmlbench.losses.objective import Objective, objective_of
+from dmlbench.measures import JOINED
 from dmlbench.plan import Plan
 from dmlbench.randomness import seed_of, torch_stream
 from dmlbench.rows import SCHEMA_VERSION, Row, Scalar
@@ -33,6 +37,7 @@ from dmlbench.trunks.embedder import Embedder, embedder_of
 
 MODEL = "model.pt"
 EMBEDDINGS = "embeddings.safetensors"
+PER_QUERY = "per_query.safetensors"
 
 
 def run(plan: Plan, split: Split) -> Row:
@@ -130,37 +135,64 @@ def watch_of(split: Split, batches: Batches, plan: Plan) -> Watch | None:
 
 def map_at_r_on(model: Embedder, split: Split, roles: tuple[str, str], batches: Batches, plan: Plan) -> float:
     """MAP@R of a model between two roles of a split."""
-    ids = np.union1d(*(split.ids(role) for role in roles))
-    embeddings = embed(model, batches, ids.tolist(), plan.device, plan.precision)
-    refuse_not_finite(embeddings)  # a collapse may pass: another epoch may be chosen
-    return score(ranking_of(embeddings, ids, split, roles, depth=1), (1,))["map_at_r"]
+    embeddings = embedded(model, split, roles, batches, plan)
+    refuse_not_finite(cast(torch.Tensor, embeddings.rows))  # a collapse may pass: another epoch may be chosen
+    return score(embeddings.ranking(depth=1), (1,))["map_at_r"]
+
+
+def embedded(model: Embedder, split: Split, roles: tuple[str, str], batches: Batches, plan: Plan) -> Embeddings:
+    """The embeddings of the images of two roles of a split, the queries and the gallery."""
+    queries, gallery = (split.ids(role) for role in roles)
+    ids = np.union1d(queries, gallery)
+    return Embeddings(
+        rows=embed(model, batches, ids.tolist(), plan.device, plan.precision),
+        labels=torch.from_numpy(split.frame["label"].to_numpy()[ids]),
+        ids=torch.from_numpy(ids),
+        is_query=torch.from_numpy(np.isin(ids, queries)),
+        is_gallery=torch.from_numpy(np.isin(ids, gallery)),
+    )
 
 
 def scores_of(models: list[Trained], split: Split, batches: Batches, plan: Plan) -> dict[str, Scalar]:
     """The metrics on the unseen classes, of one model or of one a fold; each model's embeddings are written beside it."""
-    roles, ks = ("query", "gallery"), plan.dataset.recall_at
-    depth = max((k for k in ks if k <= PRECISION_DEPTH), default=1)
-    ids = np.union1d(split.ids("query"), split.ids("gallery"))
-    labels = torch.from_numpy(split.frame["label"].to_numpy()[ids])
-    found, scores = [], []
+    how = Judging(plan.dataset.recall_at)
+    found: list[Embeddings] = []
+    scores: list[dict[str, Scalar]] = []
     for one in models:
-        embeddings = embed(one.model, batches, ids.tolist(), plan.device, plan.precision)
-        refuse_collapse(embeddings)
-        save_embeddings(one.folder / EMBEDDINGS, embeddings, labels, torch.from_numpy(ids))
+        embeddings = embedded(one.model, split, ("query", "gallery"), batches, plan)
+        refuse_collapse(cast(torch.Tensor, embeddings.rows))
+        save_embeddings(one.folder / EMBEDDINGS, embeddings)
+        judgement = judge(embeddings, how, progress=True)
+        save_tensors(one.folder / PER_QUERY, judgement.tensors)
         found.append(embeddings)
-        scores.append(score(ranking_of(embeddings, ids, split, roles, depth), ks))
+        scores.append(dict(judgement.columns))
     if plan.protocol.fold != "all":
-        return dict(scores[0])
-    joined = torch.nn.functional.normalize(torch.cat(found, dim=1))
-    together = score(ranking_of(joined, ids, split, roles, depth), ks)
-    separated = {name: float(np.mean([one[name] for one in scores])) for name in together if not name.startswith("n_")}
+        return scores[0]
+    joined = joined_models(found)
+    together = judge(joined, how, progress=True)
+    save_tensors(plan.folder / PER_QUERY, together.tensors)
+    return {
+        **averaged(scores, together.columns),
+        **{f"fold{fold}_map_at_r": one["map_at_r"] for fold, one in enumerate(scores)},
+        "concatenated_dim": joined.rows.shape[1],
+    }
+
+
+def joined_models(found: Sequence[Embeddings]) -> Embeddings:
+    """The embeddings of several models side by side, of unit length."""
+    rows = torch.cat([cast(torch.Tensor, one.rows) for one in found], dim=1)
+    return replace(found[0], rows=torch.nn.functional.normalize(rows))
+
+
+def averaged(scores: Sequence[Mapping[str, Scalar]], together: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """The columns of several models: means as the plain names and as `separated_*`; of the joined one as `concatenated_*`."""
+    numbers = [name for name, value in scores[0].items() if isinstance(value, float)]
+    separated = {name: float(np.mean([cast(float, one[name]) for one in scores])) for name in numbers}
     return {
         **scores[0],  # the counts, which are the same for all
         **separated,
         **{f"separated_{name}": value for name, value in separated.items()},
-        **{f"concatenated_{name}": value for name, value in together.items() if name in separated},
-        **{f"fold{fold}_map_at_r": one["map_at_r"] for fold, one in enumerate(scores)},
-        "concatenated_dim": joined.shape[1],
+        **{f"{JOINED}{name}": together[name] for name in numbers},
     }
 
 
@@ -179,30 +211,6 @@ def initialised_objective(plan: Plan) -> Objective | None:
     """The method's objective, its own parameters drawn from a stream of their own."""
     with torch_stream(seed_of(plan.seed, "initialise loss")):
         return objective_of(plan.method)
-
-
-def ranking_of(embeddings: torch.Tensor, ids: np.ndarray, split: Split, roles: tuple[str, str], depth: int) -> Ranking:
-    """Rank the gallery for each query.
-
-    Args:
-        embeddings: float32 `(N, D)`, of the images with `ids`.
-        ids: int64 `(N,)`, ascending.
-        split: gives labels and roles.
-        roles: of the queries and of the gallery; the images of both are among `ids`.
-        depth: ranks to look at, at least.
-    """
-    labels = split.frame["label"].to_numpy()
-    queries, gallery = (split.ids(role) for role in roles)
-    q, g = (torch.from_numpy(np.searchsorted(ids, role)) for role in (queries, gallery))
-    return rank(
-        queries=embeddings[q],
-        gallery=embeddings[g],
-        query_labels=torch.from_numpy(labels[queries]),
-        gallery_labels=torch.from_numpy(labels[gallery]),
-        query_ids=torch.from_numpy(queries),
-        gallery_ids=torch.from_numpy(gallery),
-        depth=depth,
-    )
 
 
 def selected(models: list[Trained], plan: Plan) -> dict[str, Scalar]:

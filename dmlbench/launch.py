@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import fcntl
+import json
 import re
 import sys
 import traceback
@@ -30,12 +31,13 @@ from dmlbench.data.split import Split
 from dmlbench.errors import UserError, suggest
 from dmlbench.plan import Dataset, Method, Plan, Protocol, Scalar, Trunk, flatten, typed
 from dmlbench.presets import GROUP, NONE
-from dmlbench.rows import ROW_FILE, Row, read_row, write_row
+from dmlbench.rows import ROW_FILE, Row, read_row, write_row, write_text
 from dmlbench.train import BEST, CHECKPOINT
 from dmlbench.trunks.weights import sha256, weights_file
 
 LOCK = ".lock"
 ERROR = "error.txt"
+WORDS = "words.json"
 TOP = ("dataset", "trunk", "loss", "sampler", "optimizer", "protocol", "seed", "device", "workers", "oracle", "paths")
 PATHS = ("data", "runs")
 
@@ -86,7 +88,8 @@ def launch(
 
     @hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")
     def job(cfg: DictConfig) -> None:
-        outcomes.append(run_job(cfg, HydraConfig.get().runtime.choices, wait, tell))
+        hydra_config = HydraConfig.get()
+        outcomes.append(run_job(cfg, hydra_config.runtime.choices, wait, tell, list(hydra_config.overrides.task)))
         each(outcomes[-1])
 
     GlobalHydra.instance().clear()
@@ -98,13 +101,23 @@ def launch(
     return outcomes
 
 
-def run_job(cfg: DictConfig, choices: Mapping[str, str], wait: bool, tell: Callable[[str], None]) -> Outcome:
-    """Run one composed configuration; never raises but on an interrupt, so that a failing job stops no other."""
+def run_job(
+    cfg: DictConfig, choices: Mapping[str, str], wait: bool, tell: Callable[[str], None], words: Sequence[str] = ()
+) -> Outcome:
+    """Run one composed configuration; never raises but on an interrupt, so that a failing job stops no other.
+
+    Args:
+        cfg: as composed.
+        choices: the chosen file of each group.
+        wait: for a run that another process is at.
+        tell: prints a line.
+        words: that it was composed of; kept beside the row, so that the saved model can be built again.
+    """
     name, folder = f"loss={choices['loss']} seed={cfg.get('seed')}", None
     try:
         plan, split = prepare(cfg, choices)
         folder = plan.folder
-        return _run_locked(name, plan, split, wait, tell)
+        return _run_locked(name, plan, split, wait, tell, words)
     except UserError as mistake:
         return Outcome("mistake", name, folder, error=str(mistake))
     except OmegaConfBaseException as mistake:  # an interpolation that leads nowhere shows only when it is resolved
@@ -121,7 +134,7 @@ def run_job(cfg: DictConfig, choices: Mapping[str, str], wait: bool, tell: Calla
         return Outcome("accident", name, folder, error=sentence)
 
 
-def _run_locked(name: str, plan: Plan, split: Split, wait: bool, tell: Callable[[str], None]) -> Outcome:
+def _run_locked(name: str, plan: Plan, split: Split, wait: bool, tell: Callable[[str], None], words: Sequence[str]) -> Outcome:
     folder = plan.folder
     with locked(folder, wait, tell) as ours:
         if not ours:
@@ -133,6 +146,7 @@ def _run_locked(name: str, plan: Plan, split: Split, wait: bool, tell: Callable[
         if row is None or not done_before:
             for line in announcement(plan, split):
                 tell(line)
+            write_text(folder / WORDS, json.dumps(list(words), indent=1) + "\n")
             row = experiment.run(plan, split)
             write_row(folder, row)
         for leaving in (CHECKPOINT, BEST, ERROR):  # the row is there: none is needed again

@@ -9,6 +9,7 @@ Columns come in these families (`n_` counts, `_seconds` and `_gib` say their uni
     what       dataset dataset_label trunk trunk_label loss loss_label seed protocol
     shared     stands in `SHARED` or starts with one of `SHARED_PREFIXES`: must be equal to compare. So
                trunk_weights_sha256, protocol_version, protocol_epochs, optimizer_betas, split_digest, split_seed ...
+               evaluation_*: what was done otherwise by `dmlbench evaluate`, whose row also names its `parent`
     method     loss_*: the method's own values, which may differ between two compared rows: loss_kind,
                loss_samples_per_class, loss_lr_scale, loss_make_la, loss_miner_epsilon ...
     chosen     selected_on selected_epoch
@@ -35,6 +36,7 @@ from dmlbench.measures import column_of
 
 SCHEMA_VERSION = 1
 ROW_FILE = "row.json"
+EXTERNAL = "external"  # the protocol of embeddings from elsewhere
 
 Scalar = str | int | float | bool | None
 
@@ -55,7 +57,7 @@ REQUIRED: dict[str, type] = {
 # The columns that must be equal before two rows may stand side by side; the fingerprint is the digest of just these.
 # A shared column that interpolates into the method keeps its text (`${loss.samples_per_class}`): all rows agree on it.
 SHARED = ("dataset", "trunk", "preset", "protocol", "optimizer", "sampler", "precision")
-SHARED_PREFIXES = ("split_", "trunk_", "protocol_", "optimizer_", "sampler_")
+SHARED_PREFIXES = ("split_", "trunk_", "protocol_", "optimizer_", "sampler_", "evaluation_")
 NOT_SHARED = ("trunk_label", "trunk_weights")  # names in print; the weights' digest decides
 
 # The columns that differ from one machine and moment to the next. Equality of rows is promised for all others.

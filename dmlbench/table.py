@@ -17,7 +17,7 @@ from typing import cast
 
 from dmlbench.errors import UserError, suggest
 from dmlbench.measures import JOINED, Column, column_of
-from dmlbench.rows import SHARED, Row, Scalar
+from dmlbench.rows import EXTERNAL, SHARED, Row, Scalar
 from dmlbench.stats import t_interval
 
 AXES = ("loss", "preset")
@@ -250,7 +250,8 @@ def _table(rows: Sequence[Row], chosen: tuple[str, ...], vary: str) -> Table:
         *(note for column, name in SHOULD_AGREE.items() for note in _disagreement(unique, column, name)),
     ]
     caption = _caption(unique, lines, alike)
-    return Table(_equal(unique[0], vary), tuple(lines), metrics, columns, caption, tuple(notes), alike)
+    marked = alike and unique[0]["protocol"] != EXTERNAL
+    return Table(_equal(unique[0], vary), tuple(lines), metrics, columns, caption, tuple(notes), marked)
 
 
 def _recipes(labels: Sequence[str], rows: Sequence[Row]) -> list[str]:
@@ -425,7 +426,12 @@ def _disagreement(rows: Sequence[Row], column: str, name: str) -> list[str]:
 
 def _caption(rows: Sequence[Row], lines: Sequence[Line], alike: bool) -> str:
     sentences = [_data_words(rows)]
-    if alike:
+    if rows[0]["protocol"] == EXTERNAL:
+        stated = "" if rows[0]["trunk"] == EXTERNAL else f", by their own account from the trunk {rows[0]['trunk']}"
+        sentences.append(
+            f"Embeddings from elsewhere{stated}: how they were trained and chosen is not known here, and none is marked best"
+        )
+    elif alike:
         sentences += [_trunk_words(rows[0]), _protocol_words(rows[0])]
     else:
         sentences.append(

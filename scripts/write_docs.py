@@ -1,4 +1,7 @@
-"""Write the generated pages: docs/cli.md, from the texts that `--help` and `list` print.
+"""Write the generated pages.
+
+docs/cli.md is what `--help` and `list` print; docs/metrics.md is `measures`, and what the conformance cases say of us and
+others.
 
 python scripts/write_docs.py           write them
 python scripts/write_docs.py --check   say which differ; status 1 if any
@@ -6,11 +9,14 @@ python scripts/write_docs.py --check   say which differ; status 1 if any
 
 from __future__ import annotations
 
+import math
+import subprocess
 import sys
 from pathlib import Path
 
 from dmlbench.cli import HELP, HELPS
 from dmlbench.configs import GROUPS, entries
+from dmlbench.measures import MEASURES
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -29,7 +35,67 @@ def cli_page() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"cli.md": cli_page}
+def metrics_page() -> str:
+    """Every measure, the rules they share, and who passes the conformance cases."""
+    parts = ["# What is measured\n", "Generated from `dmlbench/measures.py` by `make docs`; a test compares the two.\n", RULES]
+    titles = {"retrieval": "Retrieval", "clustering": "Clustering", "diagnostic": "Diagnostics"}
+    for kind, title in titles.items():
+        lines = ["| column | in print | range | better | what it is | source |", "| --- | --- | --- | --- | --- | --- |"]
+        for one in MEASURES:
+            if one.kind == kind:
+                high = "D" if one.high == math.inf else f"{one.high:g}"
+                better = "higher" if one.higher_is_better else "lower"
+                name = f"`{one.name}`"
+                label = one.label.replace("<k>", "k")
+                lines.append(f"| {name} | {label} | {one.low:g} to {high} | {better} | {one.definition} | {one.source} |")
+        parts.append(f"## {title}\n\n{SAID[kind]}\n\n" + "\n".join(lines) + "\n")
+    parts.append(f"## Who computes it right\n\n{CONFORMANCE}\n\n{conformance_table()}")
+    return "\n".join(parts)
+
+
+def conformance_table() -> str:
+    """What `python tests/conformance` prints."""
+    done = subprocess.run([sys.executable, "tests/conformance"], cwd=DOCS.parent, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+RULES = """\
+## Rules
+
+- **The query itself** is left out by its id, never by its position or because it comes first.
+- **R**, the number of relevant items, comes from the labels; it is each query's own.
+- **A query without a relevant item** is left out of every mean, and counted (`n_excluded`).
+- **Labels** are whole numbers and are compared as such.
+- **NaN and infinity** are refused, with the rows they stand in.
+- **The score** of two embeddings is the inner product of their float32 vectors, correctly rounded to float64. It is a
+  property of the pair: neither a permutation of the rows nor the size of a chunk nor the number of threads changes a
+  number.
+- **A tie** is two equal scores. It counts with its expected value over random orders of the tied items, in closed form
+  (after McSherry & Najork, ECIR 2008). In a tie group of n items, r of them relevant, with c relevant ones above it,
+  the item at position t of the group and rank i adds (r/n) (c + 1 + (t-1)(r-1)/(n-1)) / i to the sum of MAP@R. A
+  collapsed embedding scores chance.
+"""
+SAID = {
+    "retrieval": (
+        "Means over the queries; `macro_<column>` is the mean over the classes of their means. A list is kept of "
+        "the first R ranks, and of ten where R is smaller: `precision_at_<k>` and `retrieved_at_<k>` are given "
+        "for k within it. What each query scored stands in `per_query.safetensors` beside the row."
+    ),
+    "clustering": (
+        "k-means with one cluster a class (or `clusters=N` times as many), five runs with seeds of their own; the "
+        "mean is the number, `<column>_std` the standard deviation over the runs, `cluster_init` and "
+        "`cluster_seed` say how. Left out beyond 1,000 clusters, unless asked for. What is clustered are queries "
+        "and gallery."
+    ),
+    "diagnostic": ("They tell how an embedding lies, and are no metrics: no table compares them."),
+}
+CONFORMANCE = (
+    "`tests/conformance` asks any implementation the questions below; its README tells how to put yours to it. The "
+    "expected numbers are those of an oracle that shares no code with any of them. pytorch-metric-learning is its "
+    "`AccuracyCalculator` with faiss; drop-first is what much research code does: sort, and drop the first neighbour."
+)
+
+PAGES = {"cli.md": cli_page, "metrics.md": metrics_page}
 
 
 def main(check: bool) -> int:

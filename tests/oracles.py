@@ -30,14 +30,16 @@ def oracle_scores(
 
     Args:
         queries: `(Q, D)`; gallery: `(G, D)`; labels and ids: integers `(Q,)` and `(G,)`.
-        ks: for `recall_at_<k>` and `precision_at_<k>`.
+        ks: for `recall_at_<k>`, `precision_at_<k>` and `retrieved_at_<k>`.
 
     Returns:
-        Those, `r_precision`, `map_at_r`, and `n_queries`, `n_excluded`, `n_gallery`, `n_tied_queries`.
+        Those, `r_precision`, `map_at_r`, `mean_reciprocal_rank`, the same as `macro_*`, `tied_share`, and `n_queries`,
+        `n_excluded`, `n_gallery`, `n_tied_queries`.
     """
     ks = list(ks)
     per_query: list[dict[str, float]] = []
-    n_tied = 0
+    of_class: dict[int, list[dict[str, float]]] = {}
+    n_tied, tied_shares = 0, []
     for q in range(len(queries)):
         found = []
         for g in range(len(gallery)):
@@ -50,8 +52,14 @@ def oracle_scores(
             continue
         groups = tie_groups(found)
         per_query.append(mean_of([order_scores(order, n_relevant, ks) for order in orders(groups)]))
+        of_class.setdefault(int(query_labels[q]), []).append(per_query[-1])
+        sizes = [len(group) for group in groups for _ in group][:n_relevant]
+        tied_shares.append(sum(size > 1 for size in sizes) / n_relevant)
         n_tied += tie_matters(groups, n_relevant)
     means = mean_of(per_query) if per_query else {}
+    if per_query:
+        means |= {f"macro_{name}": value for name, value in mean_of([mean_of(each) for each in of_class.values()]).items()}
+        means["tied_share"] = math.fsum(tied_shares) / len(tied_shares)
     return means | {
         "n_queries": len(per_query),
         "n_excluded": len(queries) - len(per_query),
@@ -66,9 +74,11 @@ def order_scores(order: Sequence[bool], n_relevant: int, ks: Iterable[int]) -> d
     for k in ks:
         scores[f"recall_at_{k}"] = float(any(order[:k]))
         scores[f"precision_at_{k}"] = sum(order[:k]) / k
+        scores[f"retrieved_at_{k}"] = sum(order[:k]) / n_relevant
     scores["r_precision"] = sum(order[:n_relevant]) / n_relevant
     precisions = [sum(order[:i]) / i for i in range(1, n_relevant + 1) if order[i - 1]]
     scores["map_at_r"] = sum(precisions) / n_relevant
+    scores["mean_reciprocal_rank"] = 1 / (list(order).index(True) + 1)
     return scores
 
 

@@ -141,7 +141,8 @@ def test_a_run_writes_a_row_that_stands_alone(photos: Photos, capsys: pytest.Cap
         assert part in said
     [place] = {path.parent for path in Path("runs").rglob("row.json")}
     left = {path.name for path in place.iterdir()}
-    assert left == {"row.json", "history.jsonl", "embeddings.safetensors", "model.pt", ".lock"}
+    files = {"row.json", "history.jsonl", "words.json", "embeddings.safetensors", "per_query.safetensors", "model.pt", ".lock"}
+    assert left == files
 
 
 def test_a_finished_run_is_skipped_and_said_so(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,10 +30,12 @@ FLOORS = {
     "train": 4,
     "embed": 4,
     "evaluate": 4,
+    "judge": 4.5,
     "render": 5,
     "experiment": 5,
     "launch": 6,
     "mistakes": 6.5,
+    "rescore": 6.5,
     "cli": 7,
     "__main__": 8,
 }
@@ -48,6 +50,7 @@ TRAINING = {
     "train",
     "embed",
     "evaluate",
+    "judge",
     "experiment",
 }
 PAPER = {"stats", "table", "render"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from fractions import Fraction
 
@@ -10,7 +11,16 @@ import torch
 from oracles import mean_of, order_scores, orders
 
 from dmlbench.errors import UserError
-from dmlbench.evaluate.metrics import map_at_r, precision_at_k, r_precision, recall_at_k, score
+from dmlbench.evaluate.metrics import (
+    map_at_r,
+    mean_reciprocal_rank,
+    precision_at_k,
+    r_precision,
+    recall_at_k,
+    retrieved_at_k,
+    score,
+    tied_share,
+)
 from dmlbench.evaluate.ranking import Ranking
 from dmlbench.rows import is_metric
 
@@ -144,6 +154,41 @@ def test_every_metric_equals_its_mean_over_all_orders_of_the_ties():
                 assert precision_at_k(ranking, k).item() == pytest.approx(expected[f"precision_at_{k}"], abs=1e-12)
                 recall = recall_at_k(ranking_of(groups[1:]), k).item()
                 assert recall == pytest.approx(tie_first[f"recall_at_{k}"], abs=1e-12)
+                retrieved = retrieved_at_k(ranking, k).item()
+                assert retrieved == pytest.approx(expected[f"retrieved_at_{k}"], abs=1e-12)
+            reciprocal = mean_reciprocal_rank(ranking_of(groups[1:])).item()
+            assert reciprocal == pytest.approx(tie_first["mean_reciprocal_rank"], abs=1e-12)
+
+
+@pytest.mark.parametrize(("n", "r", "above"), [(1, 1, 0), (7, 3, 2), (300, 1, 5), (300, 290, 0), (2000, 7, 1000)])
+def test_the_reciprocal_rank_equals_its_exact_fraction(n: int, r: int, above: int):
+    chances = [Fraction(math.comb(n - t, r - 1), math.comb(n, r)) for t in range(1, n - r + 2)]
+    exact = sum(chance / (above + t) for t, chance in enumerate(chances, start=1))
+    assert mean_reciprocal_rank(one_group(n, r, above)).item() == pytest.approx(float(exact), abs=1e-13)
+
+
+def test_reciprocal_ranks_of_many_queries_at_once_equal_one_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("dmlbench.evaluate.metrics._CASES_AT_ONCE", 40)
+    shapes = [(n, r, above) for n in (1, 2, 7, 30) for r in (1, 2, 7) if r <= n for above in (0, 3)]
+    parts = [one_group(*shape) for shape in shapes]
+    columns = {
+        name: torch.cat([getattr(part, name) for part in parts]) for name in ("best_above", "best_tied", "best_tied_relevant")
+    }
+    together = dataclasses.replace(parts[0], **columns)
+    assert mean_reciprocal_rank(together).tolist() == [mean_reciprocal_rank(part).item() for part in parts]
+
+
+def test_a_macro_mean_counts_classes_alike():
+    found, missed = [[True], [False]], [[False], [True]]
+    ranking = dataclasses.replace(ranking_of(found, found, found, missed), query_labels=torch.tensor([5, 5, 5, 9]))
+    columns = score(ranking, ks=(1,))
+    assert columns["recall_at_1"] == 3 / 4
+    assert columns["macro_recall_at_1"] == 1 / 2
+
+
+def test_the_share_of_ties_counts_the_first_r_ranks_alone():
+    ranking = ranking_of([[True], [True, False], [False, False]])
+    assert tied_share(ranking).item() == 1 / 2
 
 
 def test_precision_beyond_the_depth_is_refused_with_the_depth():
@@ -174,8 +219,10 @@ def test_the_columns_of_a_row_are_known_to_it_as_metrics_and_counts():
     columns = score(ranking_of([[True, False], [True]]), ks=(1, 2, 1000))
     metrics = [name for name in columns if is_metric(name)]
     recalls = ["recall_at_1", "recall_at_2", "recall_at_1000"]
-    assert metrics == [*recalls, "precision_at_1", "precision_at_2", "r_precision", "map_at_r"]
-    assert set(columns) - set(metrics) == {"n_queries", "n_excluded", "n_gallery", "n_tied_queries"}
+    within = ["precision_at_1", "precision_at_2", "retrieved_at_1", "retrieved_at_2"]
+    plain = [*recalls, *within, "r_precision", "map_at_r", "mean_reciprocal_rank"]
+    assert metrics == [*plain, *(f"macro_{name}" for name in plain)]
+    assert set(columns) - set(metrics) == {"n_queries", "n_excluded", "n_gallery", "n_tied_queries", "tied_share"}
 
 
 def test_only_ties_for_a_place_among_the_first_r_are_counted():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -41,7 +42,8 @@ def assert_agrees_with_oracle(*arguments: torch.Tensor) -> None:
     expected = oracle_scores(*[argument.numpy() for argument in arguments], ks=KS)
     for name, value in found.items():
         assert value == pytest.approx(expected[name], abs=1e-9), name
-    assert expected.keys() - found.keys() <= {f"precision_at_{k}" for k in KS}  # those beyond the gallery
+    beyond = {f"{mean}{name}_at_{k}" for mean in ("", "macro_") for name in ("precision", "retrieved") for k in KS}
+    assert expected.keys() - found.keys() <= beyond  # of the gallery
 
 
 # Agreement
@@ -344,3 +346,59 @@ def test_an_empty_gallery_is_refused():
     x, labels, ids = embeddings(3), torch.arange(3), torch.arange(3)
     with pytest.raises(ValueError, match="the gallery is empty"):
         rank(x, x[:0], labels, labels[:0], ids, ids[:0])
+
+
+# Whatever the embeddings and however the search is cut up
+
+
+def kinds() -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
+    """Ways to make embeddings difficult, of 40 random ones."""
+    normal = torch.nn.functional.normalize
+    return {
+        "plain": lambda x: normal(x, dim=1),
+        "duplicates": lambda x: x[(torch.arange(40) ** 2) % 13],
+        "whole numbers": lambda x: (2 * x).round(),
+        "binary codes": lambda x: x.sign() / x.shape[1] ** 0.5,
+        "collapsed": lambda x: x[:1].repeat(40, 1),
+        "nearly collapsed": lambda x: normal(x[:1] + 1e-7 * x, dim=1),
+        "an outlier": lambda x: torch.cat([1e4 * x[:1], x[1:]]),
+        "half precision": lambda x: x.half().float(),
+        "huge": lambda x: 1e36 * x,
+        "tiny": lambda x: 1e-39 * x,
+        "of every size": lambda x: x * 10.0 ** (torch.arange(40) % 60 - 30)[:, None],
+    }
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize(
+    ("piece", "group", "margin", "chunk"), [(2**16, None, 4, None), (7, 1, 1, 5), (16, 4, 2, 1), (33, 2, 1, None)]
+)
+@pytest.mark.parametrize("kind", kinds())
+def test_every_field_is_that_of_exactly_rounded_scores(monkeypatch, kind: str, piece, group, margin, chunk, apart: bool):
+    from dmlbench.evaluate import search as module
+
+    monkeypatch.setattr(module, "_PIECE", piece)
+    monkeypatch.setattr(module, "_MARGIN", margin)
+    monkeypatch.setattr(module, "_PICKS_AT_ONCE", 2**16 if chunk is None else 3)
+    if group:
+        monkeypatch.setattr(module, "group_size", lambda width, n_listed: group)
+    generator = torch.Generator().manual_seed(len(kind))
+    x = kinds()[kind](torch.randn(40, 9, generator=generator))
+    labels, ids = torch.arange(40) % 7, torch.randperm(40, generator=generator)
+    q, g = (torch.arange(15), torch.arange(10, 40)) if apart else (torch.arange(40), torch.arange(40))
+    found = rank(x[q], x[g], labels[q], labels[g], ids[q], ids[g], depth=9, chunk_size=chunk)
+    for line, query in enumerate(q.tolist()):
+        others = [other for other in g.tolist() if other != query]
+        scores = {other: math.fsum((x[query].double() * x[other].double()).tolist()) for other in others}
+        order = sorted(others, key=lambda other: -scores[other])
+        for rank_ in range(min(found.depth, len(order))):
+            tied = [other for other in others if scores[other] == scores[order[rank_]]]
+            hits = sum(int(labels[other] == labels[query]) for other in tied)
+            start = sum(scores[other] > scores[order[rank_]] for other in others)
+            here = [getattr(found, name)[line, rank_].item() for name in ("group_start", "group_size", "group_relevant")]
+            assert here == [start, len(tied), hits]
+        best = next(other for other in order if labels[other] == labels[query])
+        tied = [other for other in others if scores[other] == scores[best]]
+        assert found.best_above[line] == sum(scores[other] > scores[best] for other in others)
+        assert found.best_tied[line] == len(tied)
+        assert found.best_tied_relevant[line] == sum(int(labels[other] == labels[query]) for other in tied)

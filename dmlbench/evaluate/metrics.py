@@ -143,7 +143,7 @@ def mean_reciprocal_rank(ranking: Ranking) -> Tensor:
         n, r, above = cases[:, begin : begin + n_cases, None]
         t = torch.arange(1, int(n.max()) + 1)
         # the chance that position t is relevant where none before it is
-        hit = torch.where(t <= n - r + 1, r / (n - t + 1).clamp(min=1), 0).double()
+        hit = torch.where(t <= n - r + 1, r.double() / (n - t + 1).clamp(min=1), 0)
         before = (1 - hit).cumprod(1).roll(1, dims=1)
         before[:, 0] = 1
         values[begin : begin + n_cases] = (before * hit / (above + t)).sum(1)
@@ -226,7 +226,7 @@ def _macro_mean(values: Tensor, labels: Tensor) -> float:
     """The mean over classes; each is summed in whole numbers of 2^-40, so the order of its queries cannot show."""
     _, place, counts = labels.unique(return_inverse=True, return_counts=True)
     sums = torch.zeros_like(counts).index_add_(0, place, (values * 2.0**40).round().long())
-    return _mean(sums / 2.0**40 / counts)
+    return _mean(sums.double() / 2.0**40 / counts)
 
 
 def _chance_of_relevant(ranking: Ranking) -> Tensor:

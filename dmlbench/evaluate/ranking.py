@@ -7,7 +7,7 @@ a permutation of the rows nor the size of a chunk changes a number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -150,6 +150,67 @@ def rank(
         n_excluded=len(queries) - len(kept),
         n_gallery=len(gallery),
     )
+
+
+def ranking_from_scores(
+    blocks: Iterable[Tensor],
+    query_labels: Tensor,
+    gallery_labels: Tensor,
+    query_ids: Tensor,
+    gallery_ids: Tensor,
+    depth: int = 0,
+) -> Ranking:
+    """Rank the gallery by scores that are no inner products, each row sorted whole: slower than `rank`, and as exact.
+
+    Args:
+        blocks: float64 `(B, G)`, the scores of consecutive queries, B as it comes; greater is nearer, equal is a tie.
+        query_labels: int64 `(Q,)`.
+        gallery_labels: int64 `(G,)`.
+        query_ids: int64 `(Q,)`.
+        gallery_ids: int64 `(G,)`.
+        depth: ranks to look at, at least.
+    """
+    own = _own_position(query_ids, gallery_ids)
+    n_relevant = _count_relevant(query_labels, gallery_labels, own)
+    kept = n_relevant > 0
+    depth = min(max(depth, int(n_relevant.max())), len(gallery_labels))
+    parts: list[dict[str, Tensor]] = []
+    begin = 0
+    for block in blocks:
+        lines = slice(begin, begin + len(block))
+        begin = lines.stop
+        relevant = query_labels[lines, None] == gallery_labels
+        itself = (own[lines] >= 0).nonzero().squeeze(1)
+        block[itself, own[lines][itself]] = -torch.inf
+        relevant[itself, own[lines][itself]] = False
+        chosen = kept[lines]
+        parts.append(_whole_order(block[chosen], relevant[chosen], depth))
+    found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return Ranking(
+        query_ids[kept], query_labels[kept], n_relevant[kept], **found,
+        n_excluded=int((~kept).sum()), n_gallery=len(gallery_labels),
+    )  # fmt: skip
+
+
+def _whole_order(scores: Tensor, relevant: Tensor, depth: int) -> dict[str, Tensor]:
+    """The fields of a ranking from all scores of some queries; an item at minus infinity is not there."""
+    scores, order = scores.sort(dim=1, descending=True)
+    hits, there = relevant.gather(1, order).long(), (scores > -torch.inf).long()
+    first = torch.ones_like(hits, dtype=torch.bool)
+    first[:, 1:] = scores[:, 1:] != scores[:, :-1]
+    group = first.cumsum(1) - 1
+    column = torch.arange(scores.shape[1]).expand_as(group)
+    start = torch.where(first, column, 0).cummax(1).values
+    size, of_group = (torch.zeros_like(hits).scatter_add_(1, group, values).gather(1, group) for values in (there, hits))
+    best = hits.argmax(1, keepdim=True)  # the first of several
+    return {
+        "group_start": start[:, :depth],
+        "group_size": torch.where(there[:, :depth] > 0, size[:, :depth], 1),
+        "group_relevant": of_group[:, :depth],
+        "best_above": start.gather(1, best).squeeze(1),
+        "best_tied": size.gather(1, best).squeeze(1),
+        "best_tied_relevant": of_group.gather(1, best).squeeze(1),
+    }
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from dmlbench.randomness import seed_of, torch_stream
 from dmlbench.trunks.weights import load_weights, weights_file
 
 Pooling = Literal["avg", "max", "avg+max", "mixed"]
+Layer = Literal["embedding", "fully_connected", "pooled"]
 
 
 class Embedder(nn.Module):
@@ -90,11 +91,29 @@ class Embedder(nn.Module):
     @contextmanager
     def without_projection(self) -> Iterator[None]:
         """Within, the embedding is the pooled trunk."""
-        projection, self.projection = self.projection, nn.Identity()
+        with self.at_layer("pooled"):
+            yield
+
+    @contextmanager
+    def at_layer(self, layer: Layer) -> Iterator[None]:
+        """Within, what comes out is that of a layer: `embedding`, or the projection's last hidden one, or the pooled trunk.
+
+        Raises:
+            UserError: the projection has no hidden layer.
+        """
+        whole = self.projection
+        if layer == "fully_connected":
+            if not isinstance(whole, nn.Sequential) or not any(isinstance(part, nn.ReLU) for part in whole):
+                raise UserError(
+                    "layer=fully_connected: the projection is linear; protocol.head_layers would give it a hidden layer"
+                )
+            self.projection = whole[:-1]
+        elif layer == "pooled":
+            self.projection = nn.Identity()
         try:
             yield
         finally:
-            self.projection = projection
+            self.projection = whole
 
     def train(self, mode: bool = True) -> Embedder:
         """Set the training mode; frozen batch norm stays in evaluation mode."""
@@ -114,10 +133,14 @@ class Embedder(nn.Module):
         Returns:
             float32 `(B, D)`, of unit length.
         """
+        return functional.normalize(self.features(images))
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """The same before it is brought to unit length."""
         if self.reverse_channels:
             images = images.flip(1)
         features = self.trunk((images.float() - self.mean) / self.std)
-        return functional.normalize(self.projection(pool(features, self.pooling, self.mix)).float())
+        return self.projection(pool(features, self.pooling, self.mix)).float()
 
 
 def projection(channels: int, hidden: Sequence[int], embedding_dim: int, layer_norm: bool) -> nn.Module:

@@ -1,0 +1,73 @@
+"""Floor 4: what may be done to embeddings before the search; each is recorded in the row."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dmlbench.errors import UserError
+
+
+def whitened(embeddings: Tensor, training: Tensor, dim: int) -> Tensor:
+    """PCA whitening, fitted on training embeddings alone, then unit length.
+
+    Args:
+        embeddings: float32 `(N, D)`.
+        training: float32 `(M, D)`.
+        dim: principal directions to keep, at most D and fewer than M.
+
+    Returns:
+        float32 `(N, dim)`: less the training mean, along the principal directions, each divided by its standard deviation.
+
+    Raises:
+        UserError: there are too few training rows or directions.
+
+    Source: Jégou & Chum, "Negative evidences and co-occurences in image retrieval", ECCV 2012.
+    """
+    n, width = training.shape
+    if not 1 <= dim <= min(width, n - 1):
+        raise UserError(
+            f"whiten={dim}: {n:,} training embeddings of {width} dimensions allow from 1 to {max(0, min(width, n - 1))}"
+        )
+    mean = training.double().mean(0)
+    centred = training.double() - mean
+    variances, directions = torch.linalg.eigh(centred.T @ centred / (n - 1))
+    variances, directions = variances.flip(0)[:dim], directions.flip(1)[:, :dim]
+    if variances[-1] <= variances[0] * 1e-12:
+        spread = int((variances > variances[0] * 1e-12).sum())
+        raise UserError(f"whiten={dim}: the training embeddings spread in {spread} directions only")
+    # An eigenvector's sign is the library's choice; the largest component of each is made positive.
+    signs = directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
+    along = (embeddings.double() - mean) @ (directions * signs / variances.sqrt())
+    return torch.nn.functional.normalize(along).float()
+
+
+def beta_normalised(embeddings: Tensor, beta: float) -> Tensor:
+    """The unit vector plus `beta` times the embedding as it came: `x / |x| + beta x`, float32 `(N, D)`; a zero stays zero.
+
+    Source: Elezi et al., "The group loss++", PAMI 2022, as the best-practice slides give it.
+    """
+    wide = embeddings.double()
+    return (torch.nn.functional.normalize(wide, eps=torch.finfo(torch.float64).tiny) + beta * wide).float()
+
+
+def by_cosine(embeddings: Tensor) -> Tensor:
+    """Rows of unit length, float32 `(N, D)`: their inner products are cosines; a zero stays zero."""
+    return torch.nn.functional.normalize(embeddings.double(), eps=torch.finfo(torch.float64).tiny).float()
+
+
+def by_euclid(queries: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
+    """Vectors whose inner products order the gallery as Euclidean distances do: `(q, 1)` and `(g, -|g|^2 / 2)`.
+
+    Args:
+        queries: float32 `(Q, D)`.
+        gallery: float32 `(G, D)`.
+
+    Returns:
+        float32 `(Q, D + 2)` and `(G, D + 2)`; the square takes two columns, so that float32 does not cut it short.
+    """
+    squares = gallery.double().square().sum(1) / 2
+    high = squares.float()
+    low = (squares - high.double()).float()
+    ones = torch.ones(len(queries), 2, dtype=torch.float32)
+    return torch.cat([queries, ones], 1), torch.cat([gallery, -high[:, None], -low[:, None]], 1)

@@ -1,0 +1,49 @@
+"""What is declared is computed, and what is computed is declared."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dmlbench.evaluate.embeddings import Embeddings
+from dmlbench.judge import Judging, judge
+from dmlbench.measures import MEASURES, column_of
+from dmlbench.rows import is_metric
+
+
+@pytest.fixture(scope="module")
+def columns() -> dict:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(60) % 6
+    rows = torch.nn.functional.normalize(torch.randn(60, 8, generator=generator), dim=1)
+    everyone = torch.ones(60, dtype=torch.bool)
+    return dict(judge(Embeddings(rows, labels, torch.arange(60), everyone, everyone), Judging(ks=(1, 5))).columns)
+
+
+def test_every_declared_measure_is_a_column_of_a_judgement_within_its_range(columns: dict) -> None:
+    for measure in MEASURES:
+        for k in (1, 5):
+            value = columns[measure.name.replace("<k>", str(k))]
+            assert measure.low <= value <= measure.high, measure.name
+
+
+def test_every_number_that_judges_is_declared(columns: dict) -> None:
+    about = {name for name in columns if name.startswith(("n_", "cluster_")) or name.endswith("_std")}
+    assert {name for name in columns if column_of(name) is None} == about
+
+
+def test_diagnostics_are_no_metrics_and_clusters_have_no_macro_mean() -> None:
+    assert not is_metric("effective_rank")
+    assert is_metric("concatenated_nmi")
+    assert column_of("macro_nmi") is None
+
+
+def test_names_are_unique_and_say_their_source() -> None:
+    assert len({measure.name for measure in MEASURES}) == len(MEASURES)
+    assert all(np.char.isdigit(measure.source[-4:]) for measure in MEASURES)
+
+
+def test_k_of_zero_is_no_column() -> None:
+    assert column_of("recall_at_0") is None
+    assert column_of("recall_at_") is None
