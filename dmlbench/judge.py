@@ -116,7 +116,7 @@ def processed(embeddings: Embeddings, how: Judging) -> Embeddings:
     if how.beta is not None:
         items = replace(items, rows=beta_normalised(_tensor(items), how.beta))
     if how.distance == "cosine":
-        items = replace(items, rows=by_cosine(_tensor(items)))
+        items = replace(items, rows=by_cosine(items.rows))
     return items
 
 

@@ -4,12 +4,17 @@
     python scripts/bench.py train        throughput: dmlbench's training against a bare loop
     python scripts/bench.py start        start-up: `dmlbench --help` against `python -c pass`
     python scripts/bench.py input        loading: our batches, decoded and cached, against PIL and torchvision's v1 transforms
+    python scripts/bench.py evaluate     all metrics against the bare matrix product and against pytorch-metric-learning
+    python scripts/bench.py cluster      k-means once against ten times; the scores of a partition
+    python scripts/bench.py gallery      memory of a search in a million embeddings on the disk
 
 The two sides alternate, so that a busy machine slows both; medians are compared. Seconds mean little elsewhere, ratios do.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import statistics
 import subprocess
 import sys
@@ -174,7 +179,119 @@ def photos(folder: Path, n: int) -> list[Path]:
     return paths
 
 
-BENCHES = {"start": bench_start, "train": bench_train, "input": bench_input}
+def bench_evaluate(rounds: int = 3) -> None:
+    """All retrieval metrics against the bare matrix product and against pytorch-metric-learning with faiss.
+
+    Each side is a process of its own; CPU seconds, wall seconds and memory are those of the evaluation alone.
+    """
+    for name, dim in (("cub", 512), ("cars", 512), ("sop", 128), ("sop", 512)):
+        found: dict[str, list[dict[str, float]]] = {"floor": [], "ours": [], "peer": []}
+        for _ in range(rounds):
+            for side, runs in found.items():
+                words = [sys.executable, str(Path(__file__).with_name("bench_evaluate.py")), side, name, str(dim)]
+                environment = dict(os.environ, OMP_NUM_THREADS="2")
+                done = subprocess.run(words, check=True, capture_output=True, text=True, env=environment)
+                runs.append(json.loads(done.stdout.splitlines()[-1]))
+        median = {
+            side: {what: statistics.median(run[what] for run in runs) for what in ("cpu", "wall", "memory")}
+            for side, runs in found.items()
+        }
+        ours, peer, floor = (median[side] for side in ("ours", "peer", "floor"))
+        print(
+            f"evaluate {name} x {dim}: R@1 {found['ours'][0]['recall_at_1']:.3f}, peer {found['peer'][0]['precision_at_1']:.3f}"
+        )
+        for what, unit, scale in (("cpu", "s", 1), ("wall", "s", 1), ("memory", "MiB", 2**20)):
+            numbers = ", ".join(f"{side} {values[what] / scale:.2f} {unit}" for side, values in median.items())
+            ratios = f"ours / floor {ours[what] / floor[what]:.2f}, peer / ours {peer[what] / ours[what]:.2f}"
+            print(f"evaluate {name} x {dim}: {what:6} {numbers}; {ratios}", flush=True)
+
+
+def bench_cluster(rounds: int = 3) -> None:
+    """k-means with one initialisation against ten, and the scores of a partition, on the sizes of CUB and SOP."""
+    import numpy as np
+    import torch
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
+    from dmlbench.evaluate.clustering import clusters, contingency_scores
+
+    generator = torch.Generator().manual_seed(0)
+    labels = (torch.arange(5_924) % 100).numpy()
+    for noise in (3.0, 5.0):
+        centres = torch.randn(100, 512, generator=generator)[labels]
+        x = torch.nn.functional.normalize(centres + noise * torch.randn(len(labels), 512, generator=generator), dim=1).numpy()
+        once, tenfold, seconds = [], [], {"once": 0.0, "tenfold": 0.0}
+        for seed in range(5):
+            began = time.perf_counter()
+            found = clusters(x, 100, seed)
+            seconds["once"] += time.perf_counter() - began
+            once.append(contingency_scores(found, labels)["nmi"])
+            began = time.perf_counter()
+            with threadpool_limits(1):
+                found = KMeans(100, n_init=10, random_state=seed).fit(x).labels_
+            seconds["tenfold"] += time.perf_counter() - began
+            tenfold.append(contingency_scores(found, labels)["nmi"])
+        print(
+            f"cluster NMI of five seeds: once {np.mean(once):.4f} (std {np.std(once):.4f}), n_init=10 {np.mean(tenfold):.4f}; "
+            f"difference {abs(np.mean(once) - np.mean(tenfold)):.4f} (at most 0.01), "
+            f"time {seconds['once'] / seconds['tenfold']:.3f} (at most 0.125)"
+        )
+    classes = np.random.default_rng(0).permutation(np.arange(60_502) % 11_316)
+    found = np.where(np.random.default_rng(1).random(60_502) < 0.6, classes, np.random.default_rng(2).permutation(classes))
+    took = alternate(20, scores=lambda: _seconds(lambda: contingency_scores(found, classes)))
+    print(f"cluster scores of SOP's partition: {took['scores'] * 1e3:.1f} ms (at most 10)")
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def bench_gallery(n: int = 1_000_000, dim: int = 128, n_queries: int = 1_000) -> None:
+    """Memory of `dmlbench evaluate` on a gallery that stays on the disk, above that of its imports."""
+    import numpy as np
+
+    program = (
+        "import resource, sys\n"
+        "import torch, scipy.sparse, sklearn.cluster, hydra, pandas, dmlbench.rescore, dmlbench.mistakes, safetensors.torch\n"
+        "from dmlbench.cli import run\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
+        "before = peak()\n"
+        "status = run(['evaluate', sys.argv[1], '--runs', sys.argv[2], 'ks=1,10,100,1000'])\n"
+        "print(status, peak() - before)\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        generator = np.random.default_rng(0)
+        labels = generator.integers(0, 50_000, n + n_queries)
+        centres = generator.standard_normal((50_000, dim), dtype=np.float32)
+        file = Path(folder) / "gallery.npy"
+        values = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=(n + n_queries, dim))
+        for begin in range(0, len(values), 2**16):
+            part = slice(begin, begin + 2**16)
+            values[part] = centres[labels[part]] + 1.5 * generator.standard_normal(values[part].shape, dtype=np.float32)
+        values.flush()
+        del values
+        roles = (np.arange(n + n_queries) >= n).astype(int)
+        lines = (f"{label},{role},{1 - role}" for label, role in zip(labels, roles, strict=True))
+        file.with_suffix(".csv").write_text("labels,is_query,is_gallery\n" + "\n".join(lines) + "\n")
+        began = time.perf_counter()
+        words = [sys.executable, "-c", program, str(file), f"{folder}/runs"]
+        done = subprocess.run(words, check=True, capture_output=True, text=True)
+        print("gallery " + done.stdout.splitlines()[0].split("  (")[0])
+        status, mebibytes = done.stdout.splitlines()[-1].split()
+        seconds = time.perf_counter() - began
+        print(f"gallery status {status}, {seconds:.0f} s, {float(mebibytes):.0f} MiB above the imports (at most 512)")
+
+
+BENCHES = {
+    "start": bench_start,
+    "train": bench_train,
+    "input": bench_input,
+    "evaluate": bench_evaluate,
+    "cluster": bench_cluster,
+    "gallery": bench_gallery,
+}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or BENCHES:

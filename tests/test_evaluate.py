@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
 from dmlbench.cli import run
@@ -237,6 +238,16 @@ def test_unit_length_is_given_unless_another_distance_is_asked_for(theirs: Path)
     scores = {(row["loss"], row["evaluation_distance"]): row["map_at_r"] for row in map(read_row, find_rows(Path("runs")))}
     assert scores["long", "cosine"] == pytest.approx(scores["theirs", "cosine"], abs=1e-6)
     assert len(set(scores.values())) >= 3
+
+
+def test_a_file_that_stays_on_the_disk_scores_like_one_in_memory(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with np.load(theirs) as arrays:
+        save_file({name: arrays[name] for name in arrays}, "theirs.safetensors")
+    assert run(["evaluate", "theirs.safetensors", "clusters=0"]) == 0
+    monkeypatch.setattr("dmlbench.evaluate.embeddings._MOST_IN_MEMORY", 0)
+    assert run(["evaluate", "theirs.safetensors", "clusters=0", "--name", "on disk"]) == 0
+    one, other = (read_row(path).metrics for path in find_rows(Path("runs")))
+    assert one == other
 
 
 def save(**changes: np.ndarray) -> None:

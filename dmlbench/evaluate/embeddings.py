@@ -29,7 +29,6 @@ KEYS = ("embeddings", "labels", "ids", "is_query", "is_gallery")
 SUFFIXES = (".safetensors", ".npz", ".npy")
 # Larger files are read in parts, again for each use, and not mapped: what is mapped counts as the process's own memory.
 _MOST_IN_MEMORY = 2**28
-_ROWS_AT_ONCE = 2**14
 _MOST_HEADER = 100 * 2**20  # bytes, the limit of safetensors itself
 _DTYPES = {"F32": "<f4", "F64": "<f8", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
 
@@ -119,9 +118,11 @@ class FileRows:
         if isinstance(rows, slice):
             begin, end, _ = rows.indices(len(self))
             return self._read(begin, max(begin, end))
-        wanted, back = rows.unique(return_inverse=True)  # ascending
-        if not len(wanted):
+        if not len(rows):
             return self._read(0, 0)
+        if (rows[1:] - rows[:-1] == 1).all():
+            return self._read(int(rows[0]), int(rows[-1]) + 1)
+        wanted, back = rows.unique(return_inverse=True)  # ascending
         cuts = ((wanted[1:] - wanted[:-1]) > 1).nonzero().squeeze(1) + 1
         runs = wanted.tensor_split(cuts)
         return torch.cat([self._read(int(run[0]), int(run[-1]) + 1) for run in runs])[back]

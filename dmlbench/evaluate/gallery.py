@@ -65,19 +65,22 @@ def survey(side: str, rows: Rows) -> Survey:
     """
     generator = torch.Generator().manual_seed(0)
     weights = torch.randint(-(2**62), 2**62, (-(-rows.shape[1] // 2),), generator=generator).to(rows.device)
-    hashes, norms, broken, bits = [], [], [], 0
+    # Results kept from each part among its temporaries would fragment the heap, by the size of all rows.
+    hashes = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
+    norms = torch.empty(len(rows), dtype=torch.float64, device=rows.device)
+    broken, bits = [], 0
     for begin, part in parts(rows):
-        norms.append(torch.linalg.vector_norm(part, dim=1, dtype=torch.float64))
-        if not norms[-1].isfinite().all():
+        here = slice(begin, begin + len(part))
+        norms[here] = torch.linalg.vector_norm(part, dim=1, dtype=torch.float64)
+        if not norms[here].isfinite().all():
             broken += (begin + (~part.isfinite().all(1)).nonzero().squeeze(1)).tolist()
         pairs = pad(part, (0, part.shape[1] % 2)) + 0.0  # which makes one zero of -0 and 0
-        hashes.append((pairs.view(torch.int64) * weights).sum(1))
+        hashes[here] = (pairs.view(torch.int64) * weights).sum(1)
         bits = bits if bits > 26 else max(bits, bits_of(part, limit=26))
     if broken:
         named = ", ".join(map(str, broken[:_ROWS_NAMED])) + (", ..." if len(broken) > _ROWS_NAMED else "")
         raise MethodFailure(f"{len(broken)} of {len(rows)} {side} embeddings are NaN or infinite (rows {named})")
-    empty = torch.zeros(0, device=rows.device)
-    return Survey(torch.cat([*hashes, empty.long()]), torch.cat([*norms, empty.double()]), bits)
+    return Survey(hashes, norms, bits)
 
 
 def parts(rows: Rows) -> Iterator[tuple[int, Tensor]]:

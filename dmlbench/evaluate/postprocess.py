@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from dmlbench.errors import UserError
+from dmlbench.evaluate.gallery import Rows
+
+_ROWS_AT_ONCE = 2**13
 
 
 def whitened(embeddings: Tensor, training: Tensor, dim: int) -> Tensor:
@@ -51,9 +56,37 @@ def beta_normalised(embeddings: Tensor, beta: float) -> Tensor:
     return (torch.nn.functional.normalize(wide, eps=torch.finfo(torch.float64).tiny) + beta * wide).float()
 
 
-def by_cosine(embeddings: Tensor) -> Tensor:
-    """Rows of unit length, float32 `(N, D)`: their inner products are cosines; a zero stays zero."""
-    return torch.nn.functional.normalize(embeddings.double(), eps=torch.finfo(torch.float64).tiny).float()
+def by_cosine(embeddings: Rows) -> Rows:
+    """Rows of unit length, float32 `(N, D)`: their inner products are cosines; a zero stays zero; of a file, as it is read."""
+    return _unit(embeddings) if isinstance(embeddings, Tensor) else _UnitRows(embeddings)
+
+
+@dataclass(frozen=True, eq=False)
+class _UnitRows:
+    """Rows of a file, brought to unit length as they are read."""
+
+    rows: Rows
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.rows.shape
+
+    @property
+    def device(self) -> torch.device:
+        return self.rows.device
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: slice | Tensor, /) -> Tensor:
+        return _unit(self.rows[rows])
+
+
+def _unit(embeddings: Tensor) -> Tensor:
+    found = torch.empty_like(embeddings)
+    for part, out in zip(embeddings.split(_ROWS_AT_ONCE), found.split(_ROWS_AT_ONCE), strict=True):
+        out.copy_(torch.nn.functional.normalize(part.double(), eps=torch.finfo(torch.float64).tiny))
+    return found
 
 
 def by_euclid(queries: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
