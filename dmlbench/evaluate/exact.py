@@ -13,14 +13,11 @@ import torch
 from torch import Tensor
 
 _MANTISSA = {torch.float32: 24, torch.float64: 53}
-_PAIRS_AT_ONCE = 2**20  # components, 8 MiB of float64
 
 
 def float64_dots(left: Tensor, right: Tensor) -> Tensor:
     """The inner product of each pair of rows, float32 `(P, D)` both, summed in float64 in any order: float64 `(P,)`."""
-    size = max(1, _PAIRS_AT_ONCE // max(1, left.shape[1]))
-    parts = [(a.double() * b).sum(1) for a, b in zip(left.split(size), right.split(size), strict=True)]
-    return torch.cat(parts) if parts else left.new_zeros(0, dtype=torch.float64)
+    return (left.double() * right).sum(1)
 
 
 def exact_dots(left: Tensor, right: Tensor) -> Tensor:
@@ -41,12 +38,6 @@ def exact_dots(left: Tensor, right: Tensor) -> Tensor:
     >>> exact_dots(torch.tensor([[2.0**60, 1.0, -(2.0**60)]]), torch.ones(1, 3)).item()
     1.0
     """
-    size = max(1, _PAIRS_AT_ONCE // max(1, left.shape[1]))
-    parts = [_dots(a, b) for a, b in zip(left.split(size), right.split(size), strict=True)]
-    return torch.cat(parts) if parts else left.new_zeros(0, dtype=torch.float64)
-
-
-def _dots(left: Tensor, right: Tensor) -> Tensor:
     total = left.double() * right.double()
     lost = torch.zeros_like(total)
     while total.shape[1] > 1:

@@ -8,8 +8,8 @@ again in float64. What is found so is what float64 would find, whatever the size
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ _PIECE = 2**16
 _MOST_QUERIES = 2**10
 _MARGIN = 4  # places beyond the last rank, so that a near tie there is seen to end
 _PICKS_AT_ONCE = 2**16  # groups of scores
+_COUNTED_AT_ONCE = 64  # queries
+_PAIRED = 2**17  # components of pairs of rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +80,11 @@ class Piece:
         """Which vectors stand at some places."""
         return self.begin + members * self.scores.shape[2] + groups
 
+    @property
+    def rows(self) -> Tensor:
+        """The scores as `(B, M N)`: column c is that of vector `begin + c`."""
+        return self.scores.view(len(self.scores), -1)
+
     def best(self, n: int) -> tuple[Tensor, Tensor]:
         """The n greatest scores of each query, or as many as there are, descending, and their vectors."""
         n_queries, size, n_groups = self.scores.shape
@@ -88,6 +95,21 @@ class Piece:
         members = self.scores.gather(2, groups[:, None].expand(-1, size, -1)).view(n_queries, -1)
         values, column = members.topk(min(n, members.shape[1]))
         return values, self.vectors(column // groups.shape[1], groups.gather(1, column % groups.shape[1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """The best relevant vector of each of B queries.
+
+    Args:
+        vector: int64 `(B,)`; the greatest where several tie.
+        score: float64 `(B,)`, up to the rounding of float64.
+        n_relevant: int64 `(B,)`, relevant items with its score, itself included.
+    """
+
+    vector: Tensor
+    score: Tensor
+    n_relevant: Tensor
 
 
 class Search:
@@ -103,7 +125,7 @@ class Search:
         self.depth = depth
         self.n_listed = min(depth + _MARGIN, len(gallery))
         self._single = len(gallery) <= _PIECE
-        self._held: Tensor | None = None  # a gallery of one piece, read once
+        self._held = gallery.vectors(slice(0, len(gallery))) if self._single else None  # read once
         self._buffers: dict[torch.dtype, Tensor] = {}
 
     def block_size(self, dtype: torch.dtype) -> int:
@@ -131,9 +153,9 @@ class Search:
         lines = (told & ~hit & ~known).nonzero().squeeze(1)
         if len(lines):
             part = block[lines]
-            everyone = torch.ones_like(lines, dtype=torch.bool)
-            again = self._best_relevant(part, self._pieces(part, dtype), everyone, tolerance[lines])
-            for name, counts in again.items():
+            places = torch.arange(len(lines), device=lines.device)
+            scored = ((piece.begin, places[piece.lines], piece.rows) for piece in self._pieces(part, dtype))
+            for name, counts in self._best_relevant(part, scored, tolerance[lines]).items():
                 found[name][lines] = counts
         return found, told
 
@@ -146,17 +168,29 @@ class Search:
         values = torch.full((len(block), self.n_listed), -torch.inf, dtype=dtype, device=block.rows.device)
         vectors = torch.zeros_like(values, dtype=torch.int64)
         counted = {name: torch.zeros_like(block.own) for name in ("best_above", "best_tied", "best_tied_relevant")}
+        waiting: list[tuple[Tensor, Tensor]] = []  # queries, and all of their scores
+
+        def count() -> None:
+            if waiting:
+                lines = torch.cat([queries for queries, _ in waiting])
+                scored = [(0, torch.arange(len(lines), device=lines.device), torch.cat([rows for _, rows in waiting]))]
+                for name, counts in self._best_relevant(block[lines], scored, tolerance[lines]).items():
+                    counted[name][lines] = counts
+                waiting.clear()
+
         last = None
         for piece in self._pieces(block, dtype):
             self._merge(piece, values[piece.lines], vectors[piece.lines])
             if self._single and dtype == torch.float32:
-                part = block[piece.lines]
-                wanted = ~self._relevant(part, values[piece.lines], vectors[piece.lines]).any(1)
-                if wanted.any():
-                    alone = replace(piece, lines=slice(0, len(part)))
-                    for name, counts in self._best_relevant(part, [alone], wanted, tolerance[piece.lines]).items():
-                        counted[name][piece.lines] = counts
+                first = piece.lines, slice(self.depth)
+                shown = self._relevant(block[piece.lines], values[first], vectors[first]).any(1)
+                for some in (~shown).nonzero().squeeze(1).split(_COUNTED_AT_ONCE):
+                    if len(some):
+                        waiting.append((some + piece.lines.start, piece.rows[some]))
+                    if sum(len(queries) for queries, _ in waiting) >= _COUNTED_AT_ONCE:
+                        count()
             last = piece
+        count()
         if dtype == torch.float64:
             floor = values[:, min(self.depth, self.n_listed) - 1] - 2 * tolerance
             pieces = [last] if self._single and last is not None else self._pieces(block, dtype)
@@ -206,11 +240,7 @@ class Search:
                 yield Piece(lines, begin, scores, scores.amax(1) if group > 1 else flat)
 
     def _vectors(self, begin: int, end: int) -> Tensor:
-        if not self._single:
-            return self.gallery.vectors(slice(begin, end))
-        if self._held is None:
-            self._held = self.gallery.vectors(slice(begin, end))
-        return self._held
+        return self.gallery.vectors(slice(begin, end)) if self._held is None else self._held
 
     def _all_above(self, pieces: Iterable[Piece], floor: Tensor) -> tuple[Tensor, Tensor]:
         """Every score from `floor` on, float64 `(B,)`, and its vector, `(B, M)`, descending, M that of the longest."""
@@ -277,88 +307,113 @@ class Search:
             unsure[allowed == 0] = False  # then the product is exact
             line, column = unsure.nonzero(as_tuple=True)
             if len(line):
-                scores[line, column] = dots(block.rows[line], self.gallery.vectors(vectors[line, column]))
+                scores[line, column] = self._of_pairs(dots, block, line, vectors[line, column])
                 scores, by_score = scores.sort(dim=1, descending=True, stable=True)
                 vectors = vectors.gather(1, by_score)
         return scores, vectors
 
-    def _best_relevant(self, block: Block, pieces: Iterable[Piece], wanted: Tensor, tolerance: Tensor) -> dict[str, Tensor]:
+    def _best_relevant(
+        self, block: Block, scored: Iterable[tuple[int, Tensor, Tensor]], tolerance: Tensor
+    ) -> dict[str, Tensor]:
         """Where the best relevant item stands, from a count over the gallery: items above, tied, relevant; int64 `(B,)`.
 
         Args:
             block: the queries.
-            pieces: all scores of the block.
-            wanted: bool `(B,)`; the others get zeros.
+            scored: all scores of the block in parts: the first vector of a part, which queries, and their scores `(S, W)`.
             tolerance: float64 `(B,)`, of the scores.
         """
-        line, vector, count = self.gallery.of_labels(torch.where(wanted, block.labels, -1))
+        target = self._target(block)
+        above, tied = torch.zeros_like(block.own), torch.zeros_like(block.own)
+        for begin, lines, rows in scored:
+            for some, scores in zip(lines.split(_COUNTED_AT_ONCE), rows.split(_COUNTED_AT_ONCE), strict=True):
+                self._count(block, target, begin, some, scores, tolerance, above, tied)
+        # The query itself is counted where its vector stands for others too; alone it is masked.
+        twin = ((block.own >= 0) & (self.gallery.n_items[block.own.clamp(min=0)] > 1)).nonzero().squeeze(1)
+        own, best = (self._of_pairs(exact_dots, block, twin, vector[twin]) for vector in (block.own, target.vector))
+        above[twin] -= (own > best).long()
+        tied[twin] -= (own == best).long()
+        return {"best_above": above, "best_tied": tied, "best_tied_relevant": target.n_relevant}
+
+    def _target(self, block: Block) -> Target:
+        """The best relevant vector of each query; every query has one."""
+        line, vector, count = self.gallery.of_labels(block.labels)
         count = count - ((vector == block.own[line]) & block.own_relevant[line]).long()
         line, vector, count = line[count > 0], vector[count > 0], count[count > 0]
-        line, vector, count, score = self._best_of(block, line, vector, count)
+        score = self._of_pairs(float64_dots, block, line, vector)
+        rough = torch.full_like(block.norms, -torch.inf).scatter_reduce(0, line, score, "amax")
+        slack = 2 * self.gallery.norm * block.norms * rounding(self.gallery.dim, torch.float64)
+        kept = (score >= (rough - slack)[line]).nonzero().squeeze(1)
+        line, vector, count, score = line[kept], vector[kept], count[kept], score[kept]
+        several = (torch.bincount(line, minlength=len(block))[line] > 1).nonzero().squeeze(1)
+        score[several] = self._of_pairs(exact_dots, block, line[several], vector[several])
         best = torch.full_like(block.norms, -torch.inf).scatter_reduce(0, line, score, "amax")
-        relevant = torch.zeros_like(block.own).index_add(0, line, torch.where(score == best[line], count, 0))
-        best[best == -torch.inf] = torch.inf  # of nobody: nothing is counted
+        first = (score == best[line]).nonzero().squeeze(1)
+        n_relevant = torch.zeros_like(block.own).index_add(0, line[first], count[first])
+        chosen = torch.zeros_like(block.own).scatter_(0, line[first], vector[first])
+        return Target(chosen, best, n_relevant)
 
-        above, tied = torch.zeros_like(relevant), torch.zeros_like(relevant)
-        for piece in pieces:
-            of = piece.lines
-            self._count(block[of], piece, best[of], tolerance[of], above[of], tied[of])
-        # The query itself is counted where its vector stands for others too; alone it is masked.
-        twin = ((relevant > 0) & (block.own >= 0) & (self.gallery.n_items[block.own.clamp(min=0)] > 1)).nonzero().squeeze(1)
-        own = exact_dots(block.rows[twin], self.gallery.vectors(block.own[twin]))
-        above[twin] -= (own > best[twin]).long()
-        tied[twin] -= (own == best[twin]).long()
-        return {"best_above": above, "best_tied": tied, "best_tied_relevant": relevant}
-
-    def _best_of(self, block: Block, line: Tensor, vector: Tensor, count: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of some pairs of query and vector those that may be the query's best, with their exact scores."""
-        size = max(1, _BLOCK_SCORES // 8 // max(1, self.gallery.dim))
-        rough = [
-            (block.rows[line[at : at + size]] * self.gallery.vectors(vector[at : at + size])).sum(1).double()
-            for at in range(0, len(line), size)
-        ]
-        estimate = torch.cat(rough)
-        best = torch.full_like(block.norms, -torch.inf).scatter_reduce(0, line, estimate, "amax")
-        slack = 2 * self.gallery.norm * block.norms * rounding(self.gallery.dim, torch.float32)
-        kept = estimate >= (best - slack)[line]
-        line, vector, count = line[kept], vector[kept], count[kept]
-        exact = [
-            exact_dots(block.rows[line[at : at + size]], self.gallery.vectors(vector[at : at + size]))
-            for at in range(0, len(line), size)
-        ]
-        return line, vector, count, torch.cat(exact)
-
-    def _count(self, block: Block, piece: Piece, best: Tensor, tolerance: Tensor, above: Tensor, tied: Tensor) -> None:
-        """Add to `above` and `tied`, in place, the items of a piece with a score greater than `best` and equal to it.
+    def _count(
+        self,
+        block: Block,
+        target: Target,
+        begin: int,
+        some: Tensor,
+        scores: Tensor,
+        tolerance: Tensor,
+        above: Tensor,
+        tied: Tensor,
+    ) -> None:
+        """Add to `above` and `tied`, in place, the items that score more than the target, and as much.
 
         Args:
-            block: the queries of the piece, B of them.
-            piece: of the gallery.
-            best: float64 `(B,)`.
+            block: B queries.
+            target: theirs.
+            begin: the first vector that was scored.
+            some: int64 `(S,)`, which queries were.
+            scores: `(S, W)`.
             tolerance: float64 `(B,)`.
             above: int64 `(B,)`.
             tied: int64 `(B,)`.
         """
-        low, high = ((best + sign * tolerance).to(piece.maxima.dtype) for sign in (-1, 1))
-        weights = self._weights(piece)
-        for line, group in picks(piece.maxima >= low[:, None]):
-            members = piece.scores[line, :, group]
-            over = torch.gt(members, high[line, None], out=torch.empty_like(members))  # as floats: thrice as fast
-            above.index_add_(0, line, (over * weights[:, group].T).sum(1, dtype=torch.float64).long())
-            at, member = ((members >= low[line, None]) & (over == 0)).nonzero(as_tuple=True)
-            pair, vector = line[at], piece.vectors(member, group[at])
-            score = members[at, member].double()
-            doubtful = (tolerance[pair] > 0).nonzero().squeeze(1)
-            score[doubtful] = exact_dots(block.rows[pair[doubtful]], self.gallery.vectors(vector[doubtful]))
-            items = self.gallery.n_items[vector]
-            above.index_add_(0, pair, torch.where(score > best[pair], items, 0))
-            tied.index_add_(0, pair, torch.where(score == best[pair], items, 0))
+        allowed, best = tolerance[some], target.score[some]
+        low, high = ((best + sign * allowed).to(scores.dtype)[:, None] for sign in (-1, 1))
+        weights = self._weights(begin, scores.shape[1]).to(scores.dtype)
+        # comparisons written as floats, and their sum as a product, are several times as fast as booleans
+        over, least = (
+            torch.mv(compare(scores, bound, out=torch.empty_like(scores)), weights).long()
+            for compare, bound in ((torch.gt, high), (torch.ge, low))
+        )
+        above.index_add_(0, some, over)
+        n_near = least - over
+        vector = target.vector[some]
+        here = (vector >= begin) & (vector < begin + _PIECE)
+        clear = (allowed == 0) | (n_near == torch.where(here, self.gallery.n_items[vector], 0))
+        tied.index_add_(0, some, torch.where(clear, n_near, 0))
+        unclear = (~clear).nonzero().squeeze(1)
+        if len(unclear):
+            near = (scores[unclear] >= low[unclear]) & (scores[unclear] <= high[unclear])
+            at, column = near.nonzero(as_tuple=True)
+            query, other = some[unclear][at], begin + column
+            exact = self._of_pairs(exact_dots, block, query, other)
+            goal = self._of_pairs(exact_dots, block, some[unclear], target.vector[some[unclear]])[at]
+            items = self.gallery.n_items[other]
+            above.index_add_(0, query, torch.where(exact > goal, items, 0))
+            tied.index_add_(0, query, torch.where(exact == goal, items, 0))
 
-    def _weights(self, piece: Piece) -> Tensor:
-        """Items of each vector of a piece, as its scores are laid out, `(M, N)`."""
-        _, size, n_groups = piece.scores.shape
-        weights = self.gallery.n_items[piece.begin : piece.begin + size * n_groups]
-        return pad(weights, (0, size * n_groups - len(weights))).view(size, n_groups).to(piece.scores.dtype)
+    def _of_pairs(self, dots: Callable[[Tensor, Tensor], Tensor], block: Block, line: Tensor, vector: Tensor) -> Tensor:
+        """The inner products of some pairs of query and vector, float64 `(P,)`, a few at a time: they stay in the cache."""
+        found = torch.empty(len(line), dtype=torch.float64, device=line.device)
+        if not len(line):
+            return found
+        size = max(1, _PAIRED // max(1, self.gallery.dim))
+        for lines, vectors, out in zip(line.split(size), vector.split(size), found.split(size), strict=True):
+            out.copy_(dots(block.rows[lines], self.gallery.vectors(vectors)))
+        return found
+
+    def _weights(self, begin: int, width: int) -> Tensor:
+        """Items of each vector of a piece, int64; 0 beyond the gallery, and of no account beyond the piece."""
+        weights = self.gallery.n_items[begin : begin + width]
+        return pad(weights, (0, width - len(weights)))
 
 
 def multiply(rows: Tensor, vectors: Tensor, out: Tensor) -> None:
