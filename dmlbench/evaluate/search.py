@@ -135,7 +135,7 @@ class Search:
     def _rows_at_once(self, dtype: torch.dtype) -> int:
         """How many queries are multiplied at once."""
         n_scores = _BLOCK_SCORES * (4 if self.gallery.dim >= _LONG_ROWS else 1) // (4 if dtype == torch.float64 else 1)
-        n = min(_MOST_QUERIES, n_scores // min(_PIECE, len(self.gallery)))
+        n = min(_MOST_QUERIES // 2, n_scores // min(_PIECE, len(self.gallery)))
         return n // 32 * 32 or max(1, n)
 
     def first_ranks(self, block: Block, dtype: torch.dtype) -> tuple[dict[str, Tensor], Tensor]:
@@ -407,7 +407,8 @@ class Search:
             return found
         size = max(1, _PAIRED // max(1, self.gallery.dim))
         for lines, vectors, out in zip(line.split(size), vector.split(size), found.split(size), strict=True):
-            out.copy_(dots(block.rows[lines], self.gallery.vectors(vectors)))
+            right = self.gallery.vectors(vectors) if self._held is None else self._held.index_select(0, vectors)
+            out.copy_(dots(block.rows.index_select(0, lines), right))
         return found
 
     def _weights(self, begin: int, width: int) -> Tensor:
