@@ -132,7 +132,7 @@ def _captions(tables: Sequence[Table]) -> list[str]:
     captions = []
     for i, table in enumerate(tables):
         here = ", ".join(f"{name} = {shown(apart[name][i])}" for name in unsaid)
-        bold = "; best method in bold" if table.alike else ""
+        bold = "; best method in bold" if table.alike and not table.even else ""
         captions.append(f"{table.caption}{f' Here {here}.' if here else ''} Numbers in %{bold}.")
     return captions
 
@@ -153,7 +153,8 @@ def _number(table: Table, line: Line, metric: str, style: Style) -> str:
     text = percent(cell, style.plus_minus)
     if cell is None or best is None or line.loss == UNTRAINED:
         return text
-    return style.bold.format(text) if percent(Cell(cell.mean, None)) == percent(Cell(best, None)) else text
+    marked = percent(Cell(cell.mean, None)) == percent(Cell(best, None)) or line.label in table.even.get(metric, ())
+    return style.bold.format(text) if marked else text
 
 
 def _footnotes(table: Table) -> dict[str, int]:

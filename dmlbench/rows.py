@@ -27,7 +27,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,7 @@ class Row:
 
     Args:
         columns: column name to scalar; every column of `REQUIRED` is there with its type.
+        folder: where it was read from, with what lies beside it.
 
     Raises:
         UserError: a required column is missing or has another type, a column holds no scalar, or the schema is newer than
@@ -85,6 +86,7 @@ class Row:
     """
 
     columns: Mapping[str, Scalar]
+    folder: Path | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for name, kind in REQUIRED.items():
@@ -184,7 +186,7 @@ def read_row(path: Path) -> Row:
         columns: Any = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(columns, dict):
             raise UserError("it holds no object")
-        return Row(columns)
+        return Row(columns, path.parent)
     except (OSError, ValueError, UserError) as error:
         raise UserError(f"{path} is not a row of dmlbench: {error}") from None
 

@@ -12,12 +12,13 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from dmlbench.errors import UserError, suggest
 from dmlbench.measures import JOINED, Column, column_of
 from dmlbench.rows import EXTERNAL, SHARED, Row, Scalar
+from dmlbench.significance import LEVEL, alike_best
 from dmlbench.stats import t_interval
 
 AXES = ("loss", "preset")
@@ -25,6 +26,7 @@ AXES = ("loss", "preset")
 OWNED_BY_PRESET = ("preset", "trunk", "protocol", "optimizer", "sampler", "precision")
 UNTRAINED = "untrained"
 ABSENT = "(absent)"
+FEW_SEEDS = 3
 
 # The usual order of print: pairs, then proxies, then softmax with a margin. Any other loss follows, by name.
 ORDER = (
@@ -108,6 +110,7 @@ class Table:
         caption: what was held equal, how a model was selected, what an interval means: plain sentences.
         notes: what a reader must know of the whole table, a clause each.
         alike: whether its lines differ in the method alone; else none is the best of them.
+        even: metric to the labels of the methods that cannot be told from the best, itself included; empty where untested.
     """
 
     shared: Mapping[str, Scalar]
@@ -117,6 +120,7 @@ class Table:
     caption: str
     notes: tuple[str, ...] = ()
     alike: bool = True
+    even: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def best(self, metric: str) -> float | None:
         """The highest mean of a trained method, a fraction; None where there is none, or where lines are not made alike."""
@@ -125,7 +129,7 @@ class Table:
         return _highest((line for line in self.lines if line.loss != UNTRAINED), metric)
 
 
-def compare(rows: Sequence[Row], vary: str = "loss", metrics: Sequence[str] = ()) -> list[Table]:
+def compare(rows: Sequence[Row], vary: str = "loss", metrics: Sequence[str] = (), tested: bool = True) -> list[Table]:
     """Set rows side by side wherever that is fair.
 
     Args:
@@ -133,6 +137,7 @@ def compare(rows: Sequence[Row], vary: str = "loss", metrics: Sequence[str] = ()
         vary: the axis whose values make the lines of a table: `loss`, or `preset`, which owns several columns: they differ from
             line to line, and are told.
         metrics: what to print; empty for Recall@k, R-precision and MAP@R, as far as all rows have them.
+        tested: whether to look which methods cannot be told from the best, from the scores of each query.
 
     Returns:
         One table for each set of rows that agree in every shared column (`rows.is_shared`) that the axis does not own.
@@ -154,7 +159,7 @@ def compare(rows: Sequence[Row], vary: str = "loss", metrics: Sequence[str] = ()
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(json.dumps(_equal(row, vary), sort_keys=True), []).append(row)
-    return sorted((_table(group, tuple(metrics), vary) for group in groups.values()), key=_table_place)
+    return sorted((_table(group, tuple(metrics), vary, tested) for group in groups.values()), key=_table_place)
 
 
 def _equal(row: Row, vary: str) -> dict[str, Scalar]:
@@ -228,7 +233,7 @@ def _follows(tables: Sequence[Table], column: str, family: str) -> bool:
     return len(pairs) == len({name for name, _ in pairs})
 
 
-def _table(rows: Sequence[Row], chosen: tuple[str, ...], vary: str) -> Table:
+def _table(rows: Sequence[Row], chosen: tuple[str, ...], vary: str, tested: bool) -> Table:
     methods, contradicted = _methods(rows)
     alike = vary == "loss"
     unique = [row for seeds in methods.values() for row in seeds.values()]
@@ -249,9 +254,34 @@ def _table(rows: Sequence[Row], chosen: tuple[str, ...], vary: str) -> Table:
         *(f"{row} is there twice with different numbers; only one of them counts" for row in contradicted),
         *(note for column, name in SHOULD_AGREE.items() for note in _disagreement(unique, column, name)),
     ]
-    caption = _caption(unique, lines, alike)
     marked = alike and unique[0]["protocol"] != EXTERNAL
-    return Table(_equal(unique[0], vary), tuple(lines), metrics, columns, caption, tuple(notes), marked)
+    even, said = _even(labels, methods.values(), columns) if marked and tested else ({}, "")
+    caption = _caption(unique, lines, alike, said)
+    return Table(_equal(unique[0], vary), tuple(lines), metrics, columns, caption, tuple(notes), marked, even)
+
+
+def _even(
+    labels: Sequence[str], methods: Iterable[Mapping[int, Row]], columns: Sequence[str]
+) -> tuple[dict[str, frozenset[str]], str]:
+    """Of each metric the trained methods that cannot be told from the best, and a sentence about the test."""
+    trained = {
+        label: list(seeds.values())
+        for label, seeds in zip(labels, methods, strict=True)
+        if all(row.ok and row["loss"] != UNTRAINED for row in seeds.values())
+    }
+    if len(trained) < 2 or max(map(len, trained.values())) < 2:
+        return {}, ""
+    found = {}
+    for metric in columns:
+        found[metric], why = alike_best(trained, metric)
+        if why:
+            return {}, f"What is best was not tested: {why}"
+    n = len(next(iter(trained.values())))
+    few = "; so few have little power to tell methods apart" if n <= FEW_SEEDS else ""
+    return found, (
+        f"Bold: the best, and every method that is not significantly different from it at {LEVEL:.0%} (crossed random "
+        f"effects of seeds and classes, Satterthwaite, Tukey; n = {n} seeds{few})"
+    )
 
 
 def _recipes(labels: Sequence[str], rows: Sequence[Row]) -> list[str]:
@@ -424,7 +454,7 @@ def _disagreement(rows: Sequence[Row], column: str, name: str) -> list[str]:
     return [f"the rows come from different {name}: {', '.join(values)}"] if len(values) > 1 else []
 
 
-def _caption(rows: Sequence[Row], lines: Sequence[Line], alike: bool) -> str:
+def _caption(rows: Sequence[Row], lines: Sequence[Line], alike: bool, tested: str) -> str:
     sentences = [_data_words(rows)]
     if rows[0]["protocol"] == EXTERNAL:
         stated = "" if rows[0]["trunk"] == EXTERNAL else f", by their own account from the trunk {rows[0]['trunk']}"
@@ -437,7 +467,7 @@ def _caption(rows: Sequence[Row], lines: Sequence[Line], alike: bool) -> str:
         sentences.append(
             "Lines were not made alike: each has its preset's trunk, protocol and optimizer, and none is marked best"
         )
-    sentences += [_selection_words(rows), _interval_words(lines)]
+    sentences += [_selection_words(rows), _interval_words(lines), tested]
     return " ".join(f"{sentence}." for sentence in sentences if sentence)
 
 

@@ -20,6 +20,7 @@ FLOORS = {
     "randomness": 1,
     "rows": 2,
     "stats": 3,
+    "significance": 3,
     "build": 3,
     "download": 3,
     "samplers": 3,
@@ -53,7 +54,7 @@ TRAINING = {
     "judge",
     "experiment",
 }
-PAPER = {"stats", "table", "render"}
+PAPER = {"stats", "significance", "table", "render"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

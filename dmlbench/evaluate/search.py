@@ -182,11 +182,14 @@ class Search:
         for piece in self._pieces(block, dtype):
             self._merge(piece, values[piece.lines], vectors[piece.lines])
             if self._single and dtype == torch.float32:
-                first = piece.lines, slice(self.depth)
-                shown = self._relevant(block[piece.lines], values[first], vectors[first]).any(1)
-                for some in (~shown).nonzero().squeeze(1).split(_COUNTED_AT_ONCE):
+                # What this overlooks, an item that shares its vector, is counted in vain and no more.
+                listed = vectors[piece.lines, : self.depth]
+                hits = (self.gallery.place[listed] == block.labels[piece.lines, None]) & (
+                    listed != block.own[piece.lines, None]
+                )
+                for some in (~hits.any(1)).nonzero().squeeze(1).split(_COUNTED_AT_ONCE):
                     if len(some):
-                        waiting.append((some + piece.lines.start, piece.rows[some]))
+                        waiting.append((some + piece.lines.start, piece.rows.index_select(0, some)))
                     if sum(len(queries) for queries, _ in waiting) >= _COUNTED_AT_ONCE:
                         count()
             last = piece
@@ -219,7 +222,8 @@ class Search:
         n_groups = -(-width // group)
         n_groups += -n_groups % 16
         # A stride that is no multiple of 16 floats slows the product by a third; an even multiple, by some percent.
-        stride = group * n_groups + (16 if group * n_groups % 32 == 0 else 0)
+        # There is one column to spare at least, where a query that is not in the piece strikes out "itself".
+        stride = group * n_groups + (16 if group * n_groups % 32 == 0 else 32)
         at_once = min(self._rows_at_once(dtype), len(block))
         if dtype not in self._buffers or len(self._buffers[dtype]) < at_once:
             self._buffers[dtype] = torch.full(
@@ -228,14 +232,16 @@ class Search:
         alone = (block.own >= 0) & (self.gallery.n_items[block.own.clamp(min=0)] == 1)
         for begin in range(0, len(self.gallery), width):
             vectors = self._vectors(begin, min(begin + width, len(self.gallery)))
+            own = block.own - begin
+            own = torch.where(alone & (own >= 0) & (own < len(vectors)), own, stride - 1)[:, None]
             for first in range(0, len(block), at_once):
                 lines = slice(first, min(first + at_once, len(block)))
-                flat = self._buffers[dtype][: lines.stop - lines.start, : group * n_groups]
+                buffer = self._buffers[dtype][: lines.stop - lines.start]
+                flat = buffer[:, : group * n_groups]
                 multiply(block.rows[lines], vectors, out=flat[:, : len(vectors)])
-                flat[:, len(vectors) : width] = -torch.inf
-                own = block.own[lines] - begin
-                itself = (alone[lines] & (own >= 0) & (own < len(vectors))).nonzero().squeeze(1)
-                flat[itself, own[itself]] = -torch.inf
+                if len(vectors) < width:
+                    flat[:, len(vectors) : width] = -torch.inf
+                buffer.scatter_(1, own[lines], -torch.inf)
                 scores = flat.view(len(flat), group, n_groups)
                 yield Piece(lines, begin, scores, scores.amax(1) if group > 1 else flat)
 
