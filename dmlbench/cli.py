@@ -73,12 +73,14 @@ dmlbench table [PLACE...] [vary=loss] [--format FORMAT]: rows -> fair comparison
   dmlbench table --format csv > results.csv
 
   PLACE              a folder that holds runs, or a row.json (default: runs)
-  vary=AXIS          what may differ between two lines of a table: loss (default), or preset: the same loss under a fixed
-                     protocol and under its paper's recipe, each line told for what it is and none marked best
+  vary=AXIS          what may differ between two lines of a table: loss (default); trunk, sampler, optimizer, protocol, or one
+                     value such as loss.make.margin or protocol.embedding_dim, each for one loss at a time; or preset: the
+                     same loss under a fixed protocol and under its paper's recipe, each line told for what it is
   --format FORMAT    markdown, latex or csv (default: markdown)
   --untested         do not look which methods cannot be told from the best; faster for thousands of rows
 
-Rows stand in one table only where everything but the loss and the seed is equal; what differs makes another table.
+Rows stand in one table only where everything but the axis and the seed is equal; what differs makes another table. Bold are the
+best and all that are not significantly different from it, where two seeds or more allow a test (docs/significance.md).
 """
 
 EVALUATE_HELP = """\

@@ -15,17 +15,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+from dmlbench.axes import ABSENT, Axis, axis_of
 from dmlbench.errors import UserError, suggest
 from dmlbench.measures import JOINED, Column, column_of
 from dmlbench.rows import EXTERNAL, SHARED, Row, Scalar
 from dmlbench.significance import LEVEL, alike_best
 from dmlbench.stats import t_interval
 
-AXES = ("loss", "preset")
-# What a preset owns: under `vary=preset` these may differ between two lines, and each line says how.
-OWNED_BY_PRESET = ("preset", "trunk", "protocol", "optimizer", "sampler", "precision")
 UNTRAINED = "untrained"
-ABSENT = "(absent)"
 FEW_SEEDS = 3
 
 # The usual order of print: pairs, then proxies, then softmax with a margin. Any other loss follows, by name.
@@ -134,43 +131,35 @@ def compare(rows: Sequence[Row], vary: str = "loss", metrics: Sequence[str] = ()
 
     Args:
         rows: in any order; a run given twice counts once.
-        vary: the axis whose values make the lines of a table: `loss`, or `preset`, which owns several columns: they differ from
-            line to line, and are told.
+        vary: the axis whose values make the lines of a table, see `axes`: `loss`, `trunk`, `loss.make.alpha` ...
         metrics: what to print; empty for Recall@k, R-precision and MAP@R, as far as all rows have them.
         tested: whether to look which methods cannot be told from the best, from the scores of each query.
 
     Returns:
-        One table for each set of rows that agree in every shared column (`rows.is_shared`) that the axis does not own.
+        One table for each set of rows that agree in every shared column (`rows.is_shared`) that the axis does not own, and on
+        an axis other than the method in the method too; of these, tables of one line are left out where there are others.
 
     Raises:
         UserError: there is no row, or an axis or a metric that is not known.
     """
-    if vary not in AXES:
-        raise UserError(f"vary={vary} is no axis of a table{suggest(vary, AXES)}")
     if not rows:
         raise UserError(
             "there is no finished run to make a table of; make some with `dmlbench sweep dataset=digits`, "
             "or name the folder they are in: `dmlbench table FOLDER`"
         )
+    axis = axis_of(vary, rows)
     for metric in metrics:
         if not any(metric in row.metrics for row in rows):
             known = {name for row in rows for name in row.metrics}
             raise UserError(f"metrics={metric}: no row has this metric{suggest(metric, known)}")
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        groups.setdefault(json.dumps(_equal(row, vary), sort_keys=True), []).append(row)
-    return sorted((_table(group, tuple(metrics), vary, tested) for group in groups.values()), key=_table_place)
-
-
-def _equal(row: Row, vary: str) -> dict[str, Scalar]:
-    """The shared columns that an axis leaves equal."""
-    if vary == "loss":
-        return dict(row.shared)
-    return {name: value for name, value in row.shared.items() if not _owned(name)}
-
-
-def _owned(column: str) -> bool:
-    return column in OWNED_BY_PRESET or column.startswith(tuple(f"{name}_" for name in OWNED_BY_PRESET))
+        groups.setdefault(json.dumps(axis.equal(row), sort_keys=True), []).append(row)
+    tables = sorted((_table(group, tuple(metrics), axis, tested) for group in groups.values()), key=_table_place)
+    if axis.is_loss or axis.is_preset:
+        return tables
+    several = [table for table in tables if len(table.lines) > 1]  # a line alone compares nothing
+    return several or tables
 
 
 def differences(tables: Sequence[Table]) -> dict[str, tuple[Scalar, ...]]:
@@ -233,31 +222,35 @@ def _follows(tables: Sequence[Table], column: str, family: str) -> bool:
     return len(pairs) == len({name for name, _ in pairs})
 
 
-def _table(rows: Sequence[Row], chosen: tuple[str, ...], vary: str, tested: bool) -> Table:
+def _table(rows: Sequence[Row], chosen: tuple[str, ...], axis: Axis, tested: bool) -> Table:
     methods, contradicted = _methods(rows)
-    alike = vary == "loss"
+    alike = not axis.is_preset
     unique = [row for seeds in methods.values() for row in seeds.values()]
     everyone = {_seed(row) for row in unique}
     metrics = tuple(sorted({metric for row in unique for metric in row.metrics}, key=lambda metric: _known(metric).place))
     columns = chosen or _default_columns(unique, metrics)
     firsts = [next(iter(seeds.values())) for seeds in methods.values()]
-    labels = _labels(firsts, alike)
+    labels = _labels(firsts, alike) if axis.is_loss or axis.is_preset else _values(firsts, axis)
     lines = [
         _line(label, [seeds[seed] for seed in sorted(seeds)], metrics, columns, everyone)
         for label, seeds in zip(labels, methods.values(), strict=True)
     ]
-    lines = sorted(lines, key=_line_place)
-    if alike:
+    if axis.is_loss or axis.is_preset:
+        lines = sorted(lines, key=_line_place)
+    else:
+        by_label = {label: axis.place(row) for label, row in zip(labels, firsts, strict=True)}
+        lines = sorted(lines, key=lambda line: by_label[line.label])
+    if axis.is_loss:
         lines = _with_sentinels(lines)
     notes = [
-        *(_unbeaten(lines, columns) if alike else _recipes(labels, firsts)),
+        *(_recipes(labels, firsts, axis) if axis.is_preset else _unbeaten(lines, columns)),
         *(f"{row} is there twice with different numbers; only one of them counts" for row in contradicted),
         *(note for column, name in SHOULD_AGREE.items() for note in _disagreement(unique, column, name)),
     ]
     marked = alike and unique[0]["protocol"] != EXTERNAL
     even, said = _even(labels, methods.values(), columns) if marked and tested else ({}, "")
-    caption = _caption(unique, lines, alike, said)
-    return Table(_equal(unique[0], vary), tuple(lines), metrics, columns, caption, tuple(notes), marked, even)
+    caption = _caption(unique, lines, axis, said)
+    return Table(axis.equal(unique[0]), tuple(lines), metrics, columns, caption, tuple(notes), marked, even)
 
 
 def _even(
@@ -284,9 +277,9 @@ def _even(
     )
 
 
-def _recipes(labels: Sequence[str], rows: Sequence[Row]) -> list[str]:
+def _recipes(labels: Sequence[str], rows: Sequence[Row], axis: Axis) -> list[str]:
     """For each line that is not made like the others, the columns in which they differ."""
-    names = dict.fromkeys(name for row in rows for name in row.shared if _owned(name) and name != "preset")
+    names = dict.fromkeys(name for row in rows for name in row.shared if axis.owns(name) and name != "preset")
     differing = [name for name in names if len({repr(row.shared.get(name, ABSENT)) for row in rows}) > 1]
     said = []
     for label, row in sorted(zip(labels, rows, strict=True), key=lambda pair: pair[0]):
@@ -358,6 +351,19 @@ def _labels(methods: Sequence[Row], alike: bool) -> list[str]:
         label if told_apart.count(label) == 1 else f"{label} (digest {shown(row['method_digest' if alike else 'fingerprint'])})"
         for row, label in zip(methods, told_apart, strict=True)
     ]
+
+
+def _values(rows: Sequence[Row], axis: Axis) -> list[str]:
+    """A name in print for each value of an axis; those that share one are told apart by what else the axis owns."""
+    labels = [axis.label(row) for row in rows]
+    told_apart = []
+    for row, label in zip(rows, labels, strict=True):
+        twins = [other for other, shared in zip(rows, labels, strict=True) if shared == label]
+        owned = dict.fromkeys(name for other in twins for name in other.shared if axis.owns(name))
+        differing = [name for name in owned if len({repr(other.get(name, ABSENT)) for other in twins}) > 1]
+        values = [f"{name}={shown(row.get(name, ABSENT))}" for name in differing]
+        told_apart.append(f"{label} ({', '.join(values)})" if values else label)
+    return told_apart
 
 
 def _made_by(row: Row) -> str:
@@ -454,15 +460,20 @@ def _disagreement(rows: Sequence[Row], column: str, name: str) -> list[str]:
     return [f"the rows come from different {name}: {', '.join(values)}"] if len(values) > 1 else []
 
 
-def _caption(rows: Sequence[Row], lines: Sequence[Line], alike: bool, tested: str) -> str:
+def _caption(rows: Sequence[Row], lines: Sequence[Line], axis: Axis, tested: str) -> str:
     sentences = [_data_words(rows)]
     if rows[0]["protocol"] == EXTERNAL:
         stated = "" if rows[0]["trunk"] == EXTERNAL else f", by their own account from the trunk {rows[0]['trunk']}"
         sentences.append(
             f"Embeddings from elsewhere{stated}: how they were trained and chosen is not known here, and none is marked best"
         )
-    elif alike:
-        sentences += [_trunk_words(rows[0]), _protocol_words(rows[0])]
+    elif not axis.is_preset:
+        if not axis.is_loss:
+            loss = rows[0].get("loss_label") or rows[0]["loss"]
+            sentences.append(f"Lines differ in {axis.name} alone" + ("" if axis.owns("loss_label") else f"; loss {loss}"))
+        if not axis.owns("trunk"):
+            sentences.append(_trunk_words(rows[0]))
+        sentences.append(_protocol_words(rows[0], axis))
     else:
         sentences.append(
             "Lines were not made alike: each has its preset's trunk, protocol and optimizer, and none is marked best"
@@ -492,7 +503,7 @@ def _trunk_words(row: Row) -> str:
     return f"Trunk {label}, weights {str(weights).rsplit('/', 1)[-1]}"
 
 
-def _protocol_words(row: Row) -> str:
+def _protocol_words(row: Row, axis: Axis) -> str:
     fields = {
         "protocol_epochs": "{} epochs",
         "protocol_batch_size": "batch {}",
@@ -500,10 +511,13 @@ def _protocol_words(row: Row) -> str:
         "protocol_image_px": "{} px",
         "optimizer": "{}",
     }
-    main = [words.format(row[name]) for name, words in fields.items() if row.get(name) is not None]
+    told = {name: words for name, words in fields.items() if row.get(name) is not None and not axis.owns(name)}
+    main = [words.format(row[name]) for name, words in told.items()]
     if row.get("preset") not in (None, "none"):
         main.insert(0, f"preset {row['preset']}")
     version = "" if row.get("protocol_version") is None else f" (version {row['protocol_version']})"
+    if axis.owns("protocol"):
+        return ", ".join(main)
     return f"Protocol {row['protocol']}{version}" + (f": {', '.join(main)}" if main else "")
 
 

@@ -19,6 +19,7 @@ FLOORS = {
     "presets": 1.5,
     "randomness": 1,
     "rows": 2,
+    "axes": 3,
     "stats": 3,
     "significance": 3,
     "build": 3,
@@ -54,7 +55,7 @@ TRAINING = {
     "judge",
     "experiment",
 }
-PAPER = {"stats", "significance", "table", "render"}
+PAPER = {"axes", "stats", "significance", "table", "render"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -377,3 +377,46 @@ def test_joined_models_stand_in_columns_of_their_own_where_all_rows_have_them() 
     assert table.columns[-2:] == ("concatenated_recall_at_1", "concatenated_map_at_r")
     [table] = compare([make_row(**joined), make_row(loss="triplet")])
     assert not any(column.startswith("concatenated") for column in table.columns)
+
+
+# Other axes
+
+
+def test_a_value_of_the_method_can_be_the_axis_and_what_follows_it_does_not_part_the_rows():
+    rows = [
+        make_row(0.3 + margin, loss="triplet", loss_make_margin=margin, loss_miner_margin=margin, seed=seed)
+        for margin in (0.1, 0.05, 0.2)
+        for seed in range(2)
+    ]
+    [table] = compare([*rows, make_row()], vary="loss.make.margin")
+    assert [line.label for line in table.lines] == ["margin = 0.05", "margin = 0.1", "margin = 0.2"]
+    assert "Lines differ in loss.make.margin alone; loss Triplet" in table.caption
+
+
+def test_trunks_are_set_side_by_side_for_one_loss_at_a_time():
+    rows = [
+        make_row(loss=loss, trunk=trunk, trunk_label=trunk.upper(), trunk_width=width)
+        for loss in ("triplet", "arcface")
+        for trunk, width in (("a", 1), ("b", 2))
+    ]
+    tables = compare(rows, vary="trunk")
+    assert [[line.label for line in table.lines] for table in tables] == [["A", "B"]] * 2
+    assert all("Trunk" not in table.caption for table in tables)
+
+
+def test_a_value_of_the_protocol_can_be_the_axis():
+    rows = [make_row(protocol_embedding_dim=dim) for dim in (512, 64, 128)]
+    [table] = compare(rows, vary="protocol.embedding_dim")
+    assert [line.label for line in table.lines] == [f"embedding_dim = {dim}" for dim in (64, 128, 512)]
+    assert "-d embedding" not in table.caption
+
+
+def test_rows_that_differ_in_more_than_the_axis_stay_apart():
+    rows = [make_row(protocol_embedding_dim=64), make_row(protocol_embedding_dim=128, protocol_lr=0.1)]
+    assert len(compare(rows, vary="protocol.embedding_dim")) == 2
+
+
+def test_two_trunks_of_one_name_are_told_apart_by_what_differs():
+    rows = [make_row(trunk="a", trunk_label="A", trunk_width=width) for width in (1, 2)]
+    [table] = compare(rows, vary="trunk")
+    assert [line.label for line in table.lines] == ["A (trunk_width=1)", "A (trunk_width=2)"]
