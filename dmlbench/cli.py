@@ -58,11 +58,12 @@ dmlbench sweep [KEY=VALUE,VALUE...]: every combination of comma-separated values
   dmlbench sweep                                      the seven losses and the untrained trunk on the embedded data set
   dmlbench sweep dataset=cub seed=0,1,2               three seeds of each
   dmlbench sweep loss=mine,arcface --config-dir my_conf
+  dmlbench sweep retry=failed                         run methods again whose rows say that they failed
 
 Everything `dmlbench train --help` tells holds here too. Without loss= the sweep runs conf/sweep/seven.yaml; the
 untrained trunk is always added. The same command again skips what is done, goes on with what broke off, and tries
-again what met an accident; started twice at once, the two share the work. The table is printed and written as
-markdown, LaTeX and CSV to RUNS/tables/.
+again what met an accident (a method that failed only with retry=failed); started twice at once, the two share the work.
+Each job that ends says how many are left. The table is printed and written as markdown, LaTeX and CSV to RUNS/tables/.
 """
 
 TABLE_HELP = """\
@@ -188,7 +189,8 @@ def train(words: list[str]) -> int:
 def sweep(words: list[str]) -> int:
     """`dmlbench sweep`: every job, then the table of their rows."""
     parts = [_with_preset(part) for part in sweep_words(words)]
-    outcomes = [outcome for part in parts for outcome in _launched(part, wait=False, each=_say_end)]
+    say = _say_end_of(parts)
+    outcomes = [outcome for part in parts for outcome in _launched(part, wait=False, each=say)]
     if any(outcome.status == "busy" for outcome in outcomes):
         print("waiting for the runs that another process is at")
         outcomes = [outcome for part in parts for outcome in _launched(part, wait=True, each=lambda outcome: None)]
@@ -274,15 +276,51 @@ def _say_once() -> Callable[[str], None]:
     return say
 
 
-def _say_end(outcome: Outcome) -> None:
+def _say_end_of(parts: Sequence[Sequence[str]]) -> Callable[[Outcome], None]:
+    """A printer of ended jobs that also says how many are left, and how long these may take."""
+    import time
+
+    from dmlbench.launch import count_jobs
+
+    try:
+        total = sum(count_jobs(part) for part in parts)
+    except Exception:  # words that Hydra will not parse: it says so itself, when it is its turn
+        total = 0
+    ended, last, took = 0, time.monotonic(), []
+
+    def say(outcome: Outcome) -> None:
+        nonlocal ended, last
+        now = time.monotonic()
+        if outcome.status == "done":
+            took.append(now - last)
+        ended, last = ended + 1, now
+        left = total - ended
+        about = f", about {_duration(left * sum(took) / len(took))}" if took and left else ""
+        _say_end(outcome, f"[{ended} of {total}{about}] " if total > 1 and left >= 0 else "")
+
+    return say
+
+
+def _duration(seconds: float) -> str:
+    """How long, in the greatest unit that fits.
+
+    >>> _duration(40), _duration(4000), _duration(100_000)
+    ('40 s', '67 min', '27.8 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
+
+
+def _say_end(outcome: Outcome, ahead: str = "") -> None:
     if outcome.row is not None and outcome.row.ok:
         numbers = _headline(outcome.row)
         said = "already done" if outcome.status == "skipped" else f"done in {outcome.row['train_seconds']:.0f} s of training"
-        print(f"{outcome.job}: {numbers}  ({said}: {outcome.folder})", flush=True)
+        print(f"{ahead}{outcome.job}: {numbers}  ({said}: {outcome.folder})", flush=True)
     elif outcome.row is not None:
-        print(f"{outcome.job}: failed: {outcome.row['reason']}  ({outcome.folder})", flush=True)
+        print(f"{ahead}{outcome.job}: failed: {outcome.row['reason']}  ({outcome.folder})", flush=True)
     elif outcome.status == "busy":
-        print(f"{outcome.job}: another process is at it")
+        print(f"{ahead}{outcome.job}: another process is at it")
     else:
         sys.stdout.flush()
         _complain(f"{outcome.job}: {outcome.error}" if outcome.status == "accident" else str(outcome.error))
@@ -365,9 +403,12 @@ def evaluate(words: list[str]) -> int:
     from dmlbench.mistakes import COMPOSING, reword
     from dmlbench.rescore import evaluate as scored
     from dmlbench.rescore import request_of
+    from dmlbench.rows import ROW_FILE
 
     for place in places:
-        request = request_of(values, flags.get("--name"), flags.get("--runs"), place.is_file(), config_dir)
+        request = request_of(
+            values, flags.get("--name"), flags.get("--runs"), place.is_file() and place.name != ROW_FILE, config_dir
+        )
         try:
             for path, row in scored(place, request):
                 print(f"{row['loss_label']} on {row['dataset_label']}: {_headline(row)}  ({path})")

@@ -26,7 +26,7 @@ from dmlbench.embed import embed, refuse_collapse, refuse_not_finite
 from dmlbench.errors import MethodFailure
 from dmlbench.evaluate.embeddings import Embeddings, save_embeddings, save_tensors
 from dmlbench.evaluate.metrics import score
-from dmlbench.judge import Judging, judge
+from dmlbench.judge import Judgement, Judging, judge
 from dmlbench.losses.objective import Objective, objective_of
 from dmlbench.measures import JOINED
 from dmlbench.plan import Plan
@@ -157,7 +157,7 @@ def scores_of(models: list[Trained], split: Split, batches: Batches, plan: Plan)
     """The metrics on the unseen classes, of one model or of one a fold; each model's embeddings are written beside it."""
     how = Judging(plan.dataset.recall_at)
     found: list[Embeddings] = []
-    scores: list[dict[str, Scalar]] = []
+    judgements: list[Judgement] = []
     for one in models:
         embeddings = embedded(one.model, split, ("query", "gallery"), batches, plan)
         refuse_collapse(cast(torch.Tensor, embeddings.rows))
@@ -165,12 +165,13 @@ def scores_of(models: list[Trained], split: Split, batches: Batches, plan: Plan)
         judgement = judge(embeddings, how, progress=True)
         save_tensors(one.folder / PER_QUERY, judgement.tensors)
         found.append(embeddings)
-        scores.append(dict(judgement.columns))
+        judgements.append(judgement)
+    scores = [dict(one.columns) for one in judgements]
     if plan.protocol.fold != "all":
         return scores[0]
     joined = joined_models(found)
     together = judge(joined, how, progress=True)
-    save_tensors(plan.folder / PER_QUERY, together.tensors)
+    save_tensors(plan.folder / PER_QUERY, averaged_tensors(judgements, together))
     return {
         **averaged(scores, together.columns),
         **{f"fold{fold}_map_at_r": one["map_at_r"] for fold, one in enumerate(scores)},
@@ -193,6 +194,16 @@ def averaged(scores: Sequence[Mapping[str, Scalar]], together: Mapping[str, Scal
         **separated,
         **{f"separated_{name}": value for name, value in separated.items()},
         **{f"{JOINED}{name}": together[name] for name in numbers},
+    }
+
+
+def averaged_tensors(judgements: Sequence[Judgement], together: Judgement) -> dict[str, torch.Tensor]:
+    """Each query's scores, as `averaged` names them: means over the models, and those of the joined one."""
+    names = together.per_query
+    return {
+        **together.tensors,
+        **{name: torch.stack([one.per_query[name] for one in judgements]).mean(0) for name in names},
+        **{f"{JOINED}{name}": together.per_query[name] for name in names},
     }
 
 

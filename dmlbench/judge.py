@@ -13,6 +13,7 @@ from dmlbench.errors import UserError
 from dmlbench.evaluate.clustering import MOST_CLUSTERS, cluster_scores
 from dmlbench.evaluate.diagnostics import diagnose
 from dmlbench.evaluate.embeddings import Embeddings
+from dmlbench.evaluate.gallery import survey
 from dmlbench.evaluate.metrics import PRECISION_DEPTH, per_query, summary
 from dmlbench.evaluate.postprocess import beta_normalised, by_cosine, by_euclid, whitened
 from dmlbench.evaluate.ranking import Ranking, rank
@@ -46,6 +47,8 @@ class Judging:
     def columns(self) -> dict[str, Scalar]:
         """All that decides a number, as columns of a row that scores again; what was not done has none."""
         found: dict[str, Scalar] = {"evaluation_recall_at": str(list(self.ks)), "evaluation_distance": self.distance}
+        if self.clusters is not None:
+            found["evaluation_clusters"] = self.clusters
         if self.whiten is not None:
             found["evaluation_whiten"] = self.whiten
         if self.beta is not None:
@@ -89,10 +92,13 @@ def judge(embeddings: Embeddings, how: Judging, progress: bool = False) -> Judge
         MethodFailure: an embedding is NaN or infinite.
         UserError: nothing can be retrieved, or the options do not fit the data.
     """
+    survey("", embeddings.rows)  # before anything is made of them, so that the rows named are those of the file
     items = processed(embeddings, how)
     depth = max((k for k in how.ks if k <= PRECISION_DEPTH), default=1)
     ranking = _ranking(items, how, depth, progress)
     values = per_query(ranking, how.ks)
+    if isinstance(items.rows, Tensor):  # in an order of their own: sums, and what starts k-means, depend on it
+        items = items.in_order(items.ids.argsort())
     columns: dict[str, Scalar] = {**summary(ranking, values), **diagnose(items.rows, items.labels)}
     n_classes = len(items.labels.unique())
     clusters = how.clusters

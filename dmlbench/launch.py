@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import fcntl
 import json
+import math
 import re
 import sys
 import traceback
@@ -18,6 +19,7 @@ import hydra
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -38,8 +40,9 @@ from dmlbench.trunks.weights import sha256, weights_file
 LOCK = ".lock"
 ERROR = "error.txt"
 WORDS = "words.json"
-TOP = ("dataset", "trunk", "loss", "sampler", "optimizer", "protocol", "seed", "device", "workers", "oracle", "paths")
+TOP = ("dataset", "trunk", "loss", "sampler", "optimizer", "protocol", "seed", "device", "workers", "oracle", "retry", "paths")
 PATHS = ("data", "runs")
+RETRY = ("none", "failed")
 
 Status = Literal["done", "skipped", "busy", "mistake", "accident"]
 
@@ -101,6 +104,19 @@ def launch(
     return outcomes
 
 
+def count_jobs(words: Sequence[str]) -> int:
+    """How many jobs Hydra will make of some words: the product of what is swept over, in words and in `conf/sweep/`."""
+    parsed = OverridesParser.create().parse_overrides([word for word in words if "=" in word and not word.startswith("-")])
+    swept = {one.key_or_group: len(list(one.sweep_string_iterator())) for one in parsed if one.is_sweep_override()}
+    chosen = next((str(one.value()) for one in parsed if one.key_or_group == "sweep" and not one.is_sweep_override()), None)
+    file = conf_dir() / "sweep" / f"{chosen}.yaml"
+    if chosen is not None and file.is_file():
+        params = OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.params") or {}
+        given = {one.key_or_group for one in parsed}
+        swept |= {str(key): len(str(values).split(",")) for key, values in params.items() if key not in given}
+    return math.prod(swept.values())
+
+
 def run_job(
     cfg: DictConfig, choices: Mapping[str, str], wait: bool, tell: Callable[[str], None], words: Sequence[str] = ()
 ) -> Outcome:
@@ -117,7 +133,9 @@ def run_job(
     try:
         plan, split = prepare(cfg, choices)
         folder = plan.folder
-        return _run_locked(name, plan, split, wait, tell, words)
+        if cfg.retry not in RETRY:
+            raise UserError(f"retry is {cfg.retry!r}; it must be {' or '.join(RETRY)}{suggest(str(cfg.retry), RETRY)}")
+        return _run_locked(name, plan, split, wait, tell, words, cfg.retry == "failed")
     except UserError as mistake:
         return Outcome("mistake", name, folder, error=str(mistake))
     except OmegaConfBaseException as mistake:  # an interpolation that leads nowhere shows only when it is resolved
@@ -134,13 +152,15 @@ def run_job(
         return Outcome("accident", name, folder, error=sentence)
 
 
-def _run_locked(name: str, plan: Plan, split: Split, wait: bool, tell: Callable[[str], None], words: Sequence[str]) -> Outcome:
+def _run_locked(
+    name: str, plan: Plan, split: Split, wait: bool, tell: Callable[[str], None], words: Sequence[str], again: bool
+) -> Outcome:
     folder = plan.folder
     with locked(folder, wait, tell) as ours:
         if not ours:
             return Outcome("busy", name, folder)
         row = read_row(folder / ROW_FILE) if (folder / ROW_FILE).is_file() else None
-        done_before = row is not None and (
+        done_before = (row is not None and (row.ok or not again)) and (
             not plan.oracle or row.get("oracle_map_at_r") is not None or row["selected_on"] == "none"
         )
         if row is None or not done_before:

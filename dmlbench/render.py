@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from tabulate import tabulate
 
 from dmlbench.errors import UserError, suggest
-from dmlbench.rows import Scalar
-from dmlbench.table import UNTRAINED, Cell, Line, Table, differences, metric_label, shown, unsaid_differences
+from dmlbench.rows import UNTRAINED, Scalar
+from dmlbench.table import Cell, Line, Table, differences, metric_label, shown, unsaid_differences
 
 FORMATS = {"markdown": ".md", "latex": ".tex", "csv": ".csv"}  # and the suffix of a file in it
 MISSING = "--"

@@ -29,12 +29,22 @@ from dmlbench.embed import embed
 from dmlbench.errors import MethodFailure, UserError
 from dmlbench.evaluate.embeddings import SUFFIXES, Embeddings, load_embeddings, save_tensors
 from dmlbench.evaluate.reranking import KReciprocal
-from dmlbench.experiment import EMBEDDINGS, MODEL, PER_QUERY, averaged, batches_of, compute_alike, joined_models, versions
+from dmlbench.experiment import (
+    EMBEDDINGS,
+    MODEL,
+    PER_QUERY,
+    averaged,
+    averaged_tensors,
+    batches_of,
+    compute_alike,
+    joined_models,
+    versions,
+)
 from dmlbench.judge import Distance, Judging, judge
 from dmlbench.launch import WORDS, compose, prepare
 from dmlbench.measures import JOINED, column_of
 from dmlbench.plan import digest
-from dmlbench.rows import COST, EXTERNAL, ROW_FILE, SCHEMA_VERSION, Row, Scalar, find_rows, read_row, write_row
+from dmlbench.rows import COST, EXTERNAL, ROW_FILE, SCHEMA_VERSION, UNTRAINED, Row, Scalar, find_rows, read_row, write_row
 from dmlbench.trunks.embedder import Layer, embedder_of
 from dmlbench.trunks.weights import sha256
 
@@ -174,6 +184,9 @@ def _stranger(file: Path, request: Request) -> tuple[Path, Row]:
     except MethodFailure as failure:
         raise UserError(f"{file}: {failure}") from None
     name = request.name or file.stem
+    loss = re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_") or "unnamed"
+    if loss == UNTRAINED:
+        raise UserError(f"--name {name} is what tables call the trunk as it came; give the method another")
     shared: dict[str, Scalar] = {
         "dataset": request.dataset or file.stem,
         "trunk": request.trunk,
@@ -184,7 +197,7 @@ def _stranger(file: Path, request: Request) -> tuple[Path, Row]:
     about: dict[str, Scalar] = {
         "dataset_label": shared["dataset"],
         "trunk_label": request.trunk,
-        "loss": re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_") or "unnamed",
+        "loss": loss,
         "loss_label": name,
         "embedding_dim": embeddings.rows.shape[1],
         "embeddings_sha256": sha256(file),
@@ -240,11 +253,12 @@ def _run(folder: Path, parent: Row, request: Request) -> tuple[Path, Row]:
     _fitting(found[0], how, str(folder), given=bool(request.how.ks))
     try:
         judgements = [judge(one, how, progress=True) for one in found]
-        whole = judgements[0]
-        scores: Mapping[str, Scalar] = whole.columns
+        scores: Mapping[str, Scalar] = judgements[0].columns
+        tensors: Mapping[str, torch.Tensor] = judgements[0].tensors
         if parent.get("protocol_fold") == "all":
-            whole = judge(joined_models(found), how, progress=True)
-            scores = averaged([dict(one.columns) for one in judgements], whole.columns)
+            together = judge(joined_models(found), how, progress=True)
+            scores = averaged([dict(one.columns) for one in judgements], together.columns)
+            tensors = averaged_tensors(judgements, together)
     except MethodFailure as failure:
         raise UserError(f"{folder}: {failure}") from None
     again: dict[str, Scalar] = {**how.columns, "evaluation_layer": request.layer}
@@ -259,7 +273,7 @@ def _run(folder: Path, parent: Row, request: Request) -> tuple[Path, Row]:
     }
     fingerprint = digest(Row(columns).shared)[:8]
     columns |= {"fingerprint": fingerprint, "run_id": f"{fingerprint}-{parent['method_digest']}-{parent['seed']}"}
-    return _written(folder / f"evaluate-{digest(again)[:8]}", Row(columns), whole.tensors)
+    return _written(folder / f"evaluate-{digest(again)[:8]}", Row(columns), tensors)
 
 
 def _own_ks(row: Row) -> tuple[int, ...]:
@@ -296,7 +310,13 @@ def _again(folder: Path, models: Sequence[Path], parent: Row, request: Request, 
         words = None
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise UserError(f"{file} does not hold the words that the run was made of; train it again, or use what needs no model")
+    if any("${" in word for word in words):
+        raise UserError(
+            f"{file} holds an interpolation, which is not resolved from a run's folder; train the run again without"
+        )
     cfg, choices = compose(words, request.config_dir)
+    if missing := [group for group in ("dataset", "trunk", "loss", "protocol") if group not in cfg or group not in choices]:
+        raise UserError(f"{file} leaves out {missing[0]}, without which there is no run")
     _refuse_foreign(cfg, request.config_dir, file)
     plan, split = prepare(cfg, choices)
     if plan.run_id != parent["run_id"]:
@@ -333,7 +353,8 @@ def _refuse_foreign(cfg: Any, config_dir: str | None, file: Path) -> None:
             trusted |= set(_targets(yaml.safe_load(path.read_text(encoding="utf-8"))))
     from omegaconf import OmegaConf
 
-    for target in _targets(OmegaConf.to_container(cfg, resolve=False)):
+    # resolved, for an interpolation may hide a target
+    for target in _targets(OmegaConf.to_container(cfg, resolve=True)):
         if target not in trusted:
             raise UserError(f"{file} names `{target}`, which no configuration builds; own code needs its --config-dir")
 
@@ -357,6 +378,10 @@ def _fitting(embeddings: Embeddings, how: Judging, place: str, given: bool) -> N
     most = int(embeddings.is_gallery.sum())
     if given and max(how.ks) > most:
         raise UserError(f"ks={max(how.ks)}: {place} has a gallery of {most:,} items; k can be at most that")
+    if given and max(how.ks) == most and not (embeddings.is_query & ~embeddings.is_gallery).any():
+        raise UserError(
+            f"ks={most}: {place} has a gallery of {most:,} items, one of them each query itself; k can be at most {most - 1:,}"
+        )
 
 
 def _now(began: float) -> dict[str, Scalar]:

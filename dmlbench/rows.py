@@ -36,6 +36,7 @@ from dmlbench.measures import column_of
 
 SCHEMA_VERSION = 1
 ROW_FILE = "row.json"
+UNTRAINED = "untrained"  # the loss of the trunk as it came
 EXTERNAL = "external"  # the protocol of embeddings from elsewhere
 
 Scalar = str | int | float | bool | None

@@ -133,6 +133,8 @@ def class_means(row: Row, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarr
             if metric not in scores.keys() or "labels" not in scores.keys():  # noqa: SIM118 -- not a mapping
                 return None
             labels, values = scores.get_tensor("labels"), scores.get_tensor(metric)
+            if labels.ndim != 1 or labels.shape != values.shape:
+                return None
     except (SafetensorError, OSError):
         return None
     known, place, counts = np.unique(labels, return_inverse=True, return_counts=True)

@@ -18,11 +18,10 @@ from typing import cast
 from dmlbench.axes import ABSENT, Axis, axis_of
 from dmlbench.errors import UserError, suggest
 from dmlbench.measures import JOINED, Column, column_of
-from dmlbench.rows import EXTERNAL, SHARED, Row, Scalar
+from dmlbench.rows import EXTERNAL, SHARED, UNTRAINED, Row, Scalar
 from dmlbench.significance import LEVEL, alike_best
 from dmlbench.stats import t_interval
 
-UNTRAINED = "untrained"
 FEW_SEEDS = 3
 
 # The usual order of print: pairs, then proxies, then softmax with a margin. Any other loss follows, by name.

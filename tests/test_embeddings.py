@@ -167,11 +167,60 @@ def test_a_header_that_lies_about_its_length_is_refused(tmp_path: Path):
         load_embeddings(tmp_path / "x.safetensors")
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        [],
+        "text",
+        {"embeddings": 3},
+        {"embeddings": {"dtype": "F32", "shape": [2, 2], "data_offsets": [-16, 0]}},
+        {"embeddings": {"dtype": "F32", "shape": [-2, -2], "data_offsets": [0, 16]}},
+        {"embeddings": {"dtype": "F32", "shape": "22", "data_offsets": [0, 16]}},
+        {"embeddings": {"dtype": "BF16", "shape": [2, 2], "data_offsets": [0, 8]}},
+        {"embeddings": {"dtype": ["F32"], "shape": [2, 2], "data_offsets": None}},
+    ],
+)
+def test_a_forged_header_is_refused(tmp_path: Path, header):
+    text = json.dumps(header).encode()
+    (tmp_path / "x.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(64))
+    with pytest.raises(UserError, match=r"x\.safetensors cannot be read as embeddings"):
+        load_embeddings(tmp_path / "x.safetensors")
+
+
+def test_damage_within_an_archive_and_a_header_deeper_than_any_are_refused(tmp_path: Path, arrays):
+    np.savez_compressed(tmp_path / "x.npz", **arrays)
+    whole = bytearray((tmp_path / "x.npz").read_bytes())
+    whole[90:200] = bytes(110)
+    (tmp_path / "x.npz").write_bytes(bytes(whole))
+    text = b"[" * 100_000
+    (tmp_path / "x.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
+    for name in ("x.npz", "x.safetensors"):
+        with pytest.raises(UserError, match="cannot be read as embeddings"):
+            load_embeddings(tmp_path / name)
+
+
+def test_no_rows_and_no_columns_are_refused(tmp_path: Path, arrays):
+    for shape in ((0, 4), (N, 0)):
+        few = {"embeddings": np.zeros(shape, dtype=np.float32), "labels": arrays["labels"][: shape[0]]}
+        with pytest.raises(UserError, match="there is nothing to compare"):
+            load_embeddings(written(tmp_path, few, "npz"))
+
+
+def test_an_empty_label_is_refused_and_one_called_NA_is_a_class(tmp_path: Path, arrays):
+    file = written(tmp_path, arrays, "npy")
+    names = ["NA", "null", "a"] * 10
+    file.with_suffix(".csv").write_text("labels\n" + "\n".join(names) + "\n")
+    assert len(load_embeddings(file).labels.unique()) == 3
+    file.with_suffix(".csv").write_text("labels,x\n" + ",1\n".join(["", *names[1:]]) + ",1\n")
+    with pytest.raises(UserError, match=r"1 labels are empty \(first: row 0\)"):
+        load_embeddings(file)
+
+
 def test_a_npy_needs_its_labels(tmp_path: Path, arrays):
     file = written(tmp_path, arrays, "npy")
     file.with_suffix(".csv").rename(tmp_path / "labels.csv")
     assert len(load_embeddings(file, tmp_path / "labels.csv")) == N
-    with pytest.raises(UserError, match=r"theirs\.csv does not exist"):
+    with pytest.raises(UserError, match=r"theirs\.csv is no file"):
         load_embeddings(file)
 
 

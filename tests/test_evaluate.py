@@ -178,6 +178,23 @@ def test_words_that_would_build_anything_else_are_refused(runs: Path, capsys: py
     assert "names `os.system`, which no configuration builds" in refused(capsys, str(runs), "layer=pooled")
 
 
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("dataset.make=\"${oc.decode:'{_target_: pandas.read_pickle, filepath_or_buffer: evil}'}\"", "holds an interpolation"),
+        ("dataset.make.more={_target_:pandas.read_pickle,filepath_or_buffer:evil}", "does not have 'more'"),
+        ("+dataset.make.more={_target_:pandas.read_pickle,filepath_or_buffer:evil}", "names `pandas.read_pickle`"),
+        ("~loss", "leaves out loss"),
+    ],
+)
+def test_no_other_way_of_writing_them_builds_anything_either(runs: Path, word, sentence, capsys) -> None:
+    [file] = runs.rglob("words.json")
+    file.write_text(json.dumps([*json.loads(file.read_text()), word]))
+    said = refused(capsys, str(runs), "layer=pooled")
+    assert sentence in said or "more" in said
+    assert not Path("pwned").exists()
+
+
 def test_words_that_no_longer_make_the_run_are_refused(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [file] = runs.rglob("words.json")
     file.write_text(json.dumps([*json.loads(file.read_text()), "protocol.lr=0.5"]))
@@ -191,6 +208,26 @@ def test_a_model_that_is_no_model_is_never_unpickled(runs: Path, capsys: pytest.
     file.write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
     assert "model.pt" in refused(capsys, str(runs), "layer=pooled")
     assert not Path("pwned").exists()
+
+
+def test_the_file_of_a_row_stands_for_its_run(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    [path] = find_rows(runs)
+    assert run(["evaluate", str(path), "ks=1"]) == 0
+    assert parent_and_child(runs)[1]["evaluation_distance"] == "inner_product"
+    assert "--name is for a file of embeddings" in refused(capsys, str(path), "--name", "Mine")
+
+
+def test_other_numbers_of_clusters_are_another_row(runs: Path) -> None:
+    assert run(["evaluate", str(runs), "clusters=1"]) == 0
+    assert run(["evaluate", str(runs), "clusters=2"]) == 0
+    assert len(list(find_rows(runs))) == 3
+
+
+def test_with_a_model_a_fold_the_scores_of_each_query_go_by_the_rows_names(folds: Path) -> None:
+    [path] = find_rows(folds / "runs")
+    row, scores = read_row(path), load_file(path.parent / "per_query.safetensors")
+    for name in ("recall_at_1", "map_at_r", "concatenated_recall_at_1", "concatenated_map_at_r"):
+        assert scores[name].mean().item() == pytest.approx(row[name], abs=1e-12), name
 
 
 # A stranger's file
@@ -260,7 +297,12 @@ def test_bad_embeddings_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> 
     rows = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
     rows[3], rows[7, 1] = np.nan, np.inf
     save(embeddings=rows)
-    assert "2 of 40 gallery embeddings are NaN or infinite (rows 3, 7)" in refused(capsys, "bad.npz")
+    assert "2 of 40 embeddings are NaN or infinite (rows 3, 7)" in refused(capsys, "bad.npz")
+    for words in (["rerank=k_reciprocal"], ["whiten=2"], ["distance=euclidean", "clusters=0"]):
+        assert "2 of 40 embeddings are NaN or infinite" in refused(capsys, "bad.npz", *words)
+    training = np.arange(40) < 30
+    save(embeddings=rows, is_query=~training, is_gallery=~training)
+    assert "2 of 40 embeddings are NaN or infinite (rows 3, 7)" in refused(capsys, "bad.npz", "whiten=2")
     save(labels=np.arange(39) % 4)
     assert "40 embeddings, but labels have the shape (39,)" in refused(capsys, "bad.npz")
     save(labels=np.zeros(40, dtype=int))
@@ -269,6 +311,9 @@ def test_bad_embeddings_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> 
     assert "none of the 40 queries has another image of its class" in refused(capsys, "bad.npz")
     save()
     assert "ks=41: bad.npz has a gallery of 40 items" in refused(capsys, "bad.npz", "ks=1,41")
+    assert "ks=40: bad.npz has a gallery of 40 items, one of them each query itself; k can be at most 39" in refused(
+        capsys, "bad.npz", "ks=40"
+    )
 
 
 @pytest.mark.parametrize(
@@ -284,6 +329,7 @@ def test_bad_embeddings_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> 
         (["layer=conv5"], "layer is 'conv5'; it must be one of embedding, fully_connected, pooled"),
         (["distance=l1"], "distance is 'l1'"),
         (["--name"], "--name needs a value"),
+        (["--name", "Untrained"], "--name Untrained is what tables call the trunk as it came"),
         (["nowhere.npz"], "nowhere.npz does not exist"),
     ],
 )

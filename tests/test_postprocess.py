@@ -58,8 +58,9 @@ def test_cosine_gives_unit_length_and_leaves_a_zero():
     assert torch.allclose(by_cosine(torch.tensor([[3.0, 4.0], [0.0, 0.0]])), torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
 
 
-def test_the_inner_product_of_lifted_vectors_orders_as_euclidean_distance_does():
-    queries, gallery = some(10), some(40, seed=1)
+@pytest.mark.parametrize("scale", [1.0, 1e-25, 1e19, 1e36])
+def test_the_inner_product_of_lifted_vectors_orders_as_euclidean_distance_does(scale: float):
+    queries, gallery = some(10) * scale, some(40, seed=1) * scale
     q, g = by_euclid(queries, gallery)
-    nearest = torch.cdist(queries.double(), gallery.double()).argsort(1)
+    nearest = torch.cdist(queries.double() / scale, gallery.double() / scale).argsort(1)
     assert torch.equal((q.double() @ g.double().T).argsort(1, descending=True), nearest)

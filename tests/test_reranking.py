@@ -80,6 +80,31 @@ def test_scores_of_ones_own_rank_as_inner_products_do():
     assert score(whole, (1, 5)) == score(rank(rows, rows, labels, labels, ids, ids, depth=10), (1, 5))
 
 
+@pytest.mark.parametrize("kind", ["plain", "duplicates", "binary", "collapsed"])
+def test_the_order_of_the_rows_never_shows(kind: str):
+    rows, labels = some()
+    rows = {
+        "plain": rows,
+        "duplicates": rows[torch.arange(60) // 3],
+        "binary": rows.sign(),
+        "collapsed": rows[:1].repeat(60, 1),
+    }[kind]
+    everyone, ids = torch.ones(60, dtype=torch.bool), torch.arange(60)
+    found = []
+    for order in (ids, torch.randperm(60, generator=torch.Generator().manual_seed(2)), labels.argsort()):
+        ranking = reranked(rows[order], labels[order], ids[order], everyone, everyone, KReciprocal(k1=5, k2=2), depth=10)
+        assert ranking.query_ids.equal(ids[order])
+        found.append(score(ranking, (1, 5)))
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_collapsed_embedding_scores_about_chance_though_sorted_by_class():
+    n, rows = 400, torch.ones(400, 4)
+    everyone, ids, labels = torch.ones(n, dtype=torch.bool), torch.arange(n), torch.arange(n) // 40
+    found = score(reranked(rows, labels, ids, everyone, everyone, KReciprocal(), depth=10), (1,))
+    assert found["recall_at_1"] == pytest.approx(39 / 399, abs=0.06)
+
+
 @pytest.mark.parametrize(("k1", "k2", "share"), [(5, 6, 0.3), (5, 0, 0.3), (5, 1, 1.5)])
 def test_impossible_parameters_are_refused(k1: int, k2: int, share: float):
     with pytest.raises(UserError, match=r"rerank\."):

@@ -117,6 +117,13 @@ def test_what_cannot_be_tested_says_why(tmp_path: Path):
     assert alike_best(grouped(rows), "map_at_r")[1] == "the rows were not scored on the same queries"
 
 
+def test_scores_that_do_not_fit_their_labels_are_as_none(tmp_path: Path):
+    [row, *_] = rows_of(tmp_path, {"triplet": 0.1})
+    assert row.folder is not None
+    save_file({"labels": np.arange(10), "map_at_r": np.ones(9)}, row.folder / "per_query.safetensors")
+    assert class_means(row, "map_at_r") is None
+
+
 def test_a_torn_file_of_scores_is_as_none(tmp_path: Path):
     [row, *_] = rows_of(tmp_path, {"triplet": 0.1})
     assert row.folder is not None

@@ -9,10 +9,13 @@ Source of the initialisation: Arthur & Vassilvitskii, "k-means++", SODA 2007, in
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.special import gammaln, xlogy
 from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 from tqdm import tqdm
@@ -63,7 +66,8 @@ def cluster_scores(
 
 def clusters(embeddings: np.ndarray, k: int, seed: int) -> np.ndarray:
     """The cluster of each row of `(N, D)`, from 0 to k - 1, `(N,)`."""
-    with threadpool_limits(1):  # threads add up a centre in the order in which they come
+    with threadpool_limits(1), warnings.catch_warnings():  # threads add up a centre in the order in which they come
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer points than clusters: the scores show it
         trials = min(TRIALS, len(embeddings))
         centres, _ = kmeans_plusplus(embeddings, k, random_state=seed, n_local_trials=trials)
         return KMeans(k, init=centres, n_init=1, algorithm="lloyd", random_state=seed).fit(embeddings).labels_

@@ -12,6 +12,7 @@ import math
 import os
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +31,15 @@ SUFFIXES = (".safetensors", ".npz", ".npy")
 # Larger files are read in parts, again for each use, and not mapped: what is mapped counts as the process's own memory.
 _MOST_IN_MEMORY = 2**28
 _MOST_HEADER = 100 * 2**20  # bytes, the limit of safetensors itself
-_DTYPES = {"F32": "<f4", "F64": "<f8", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
+_DTYPES = {
+    **{"F32": "<f4", "F64": "<f8", "F16": "<f2", "BOOL": "|b1"},
+    **{"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1"},
+}
+# What torn and forged files make their readers raise.
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, EOFError, RecursionError, MemoryError, NotImplementedError),
+    *(struct.error, zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +75,12 @@ class Embeddings:
         """Those where `which`, bool `(N,)`, is true, in the same order; nothing is read or copied where that is all."""
         if which.all():
             return self
-        places = which.nonzero().squeeze(1)
+        return self.in_order(which.nonzero().squeeze(1))
+
+    def in_order(self, places: Tensor) -> Embeddings:
+        """Those at some places, int64, in that order."""
         rows = self.rows[places] if isinstance(self.rows, Tensor) else _Picked(self.rows, places)
-        return Embeddings(rows, self.labels[which], self.ids[which], self.is_query[which], self.is_gallery[which])
+        return Embeddings(rows, self.labels[places], self.ids[places], self.is_query[places], self.is_gallery[places])
 
     @property
     def judged(self) -> Embeddings:
@@ -175,31 +187,41 @@ def load_embeddings(file: Path, labels_file: Path | None = None) -> Embeddings:
         elif labels_file is not None:
             raise UserError(f"{file} holds its own labels; a CSV of labels goes with a .npy")
         return _checked(file, found)
-    except (OSError, ValueError, KeyError, EOFError, struct.error, zipfile.BadZipFile) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+    except _UNREADABLE as error:
+        reason = (
+            error.strerror if isinstance(error, OSError) and error.strerror else (str(error) or "it is torn").splitlines()[0]
+        )
         raise UserError(f"{file} cannot be read as embeddings: {reason}") from None
 
 
 def _safetensors(file: Path) -> dict[str, Any]:
     """The tensors of a file as its header describes them; `safetensors` itself would map the file into memory."""
     with file.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
+        (length,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\xff"))
         if length > min(_MOST_HEADER, file.stat().st_size):
             raise ValueError("its header is longer than the file; it is torn, or no safetensors file")
         header = json.loads(stream.read(length))
+        if not isinstance(header, dict):
+            raise ValueError("its header is no object; it is no safetensors file")
         found: dict[str, Any] = {}
         for name in KEYS:
             if name in header:
-                about = header[name]
-                begin, end = about["data_offsets"]
-                size = math.prod(about["shape"]) * np.dtype(_DTYPES[about["dtype"]]).itemsize
+                begin, end = header[name]["data_offsets"]
+                shape, dtype = tuple(header[name]["shape"]), header[name]["dtype"]
+                if dtype not in _DTYPES:
+                    raise ValueError(f"{name} are of the type {dtype}; known are {', '.join(_DTYPES)}")
+                if not all(isinstance(number, int) and number >= 0 for number in (begin, end, *shape)):
+                    raise ValueError(f"the header of {name} holds what is no size")
+                size = math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
                 if end - begin != size or 8 + length + end > file.stat().st_size:
                     raise ValueError(f"{name} is cut short; the file is torn")
-                found[name] = _array(file, 8 + length + begin, _DTYPES[about["dtype"]], tuple(about["shape"]))
+                found[name] = _array(file, 8 + length + begin, _DTYPES[dtype], shape)
     return _known(file, found, header)
 
 
 def _npz(file: Path) -> dict[str, Any]:
+    if not zipfile.is_zipfile(file):
+        raise ValueError("it is no .npz archive, or it is torn")
     with np.load(file, allow_pickle=False) as archive:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("it is no .npz archive")
@@ -238,13 +260,15 @@ def _array(file: Path, offset: int, dtype: str, shape: tuple[int, ...]) -> Any:
 
 def _csv(file: Path) -> dict[str, Any]:
     if not file.is_file():
-        raise UserError(f"{file} does not exist; the labels of a .npy stand in a CSV: labels=FILE.csv, with a column 'labels'")
+        raise UserError(f"{file} is no file; the labels of a .npy stand in a CSV: labels=FILE.csv, with a column 'labels'")
     import pandas as pd  # for this alone, and slow to import
 
     try:
-        frame = pd.read_csv(file)
+        frame = pd.read_csv(file, keep_default_na=False)  # a class may be called NA
     except (ValueError, OSError) as error:
         raise UserError(f"{file} cannot be read as a CSV: {str(error).splitlines()[0]}") from None
+    if "labels" in frame and len(empty := np.flatnonzero(frame["labels"].astype(str).str.strip() == "")):
+        raise UserError(f"{file}: {len(empty)} labels are empty (first: row {empty[0]})")
     return _known(file, {name: frame[name].to_numpy() for name in KEYS[1:] if name in frame}, frame.columns, KEYS[1:])
 
 
@@ -264,6 +288,8 @@ def _checked(file: Path, found: Mapping[str, Any]) -> Embeddings:
             raise UserError(f"{file}: embeddings are numbers (N, D), not {rows.dtype} of the shape {tuple(rows.shape)}")
         rows = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32))
     n = len(rows)
+    if not n or not rows.shape[1]:
+        raise UserError(f"{file}: embeddings have the shape {tuple(rows.shape)}; there is nothing to compare")
     labels = _whole(file, "labels", found["labels"], n)
     ids = _whole(file, "ids", found["ids"], n) if "ids" in found else torch.arange(n)
     distinct, counts = ids.unique(return_counts=True)
@@ -277,7 +303,8 @@ def _checked(file: Path, found: Mapping[str, Any]) -> Embeddings:
     is_gallery = roles.get("is_gallery", everyone if "is_query" not in roles else ~is_query)
     for name, role in (("is_query", is_query), ("is_gallery", is_gallery)):
         if not role.any():
-            raise UserError(f"{file}: no row has {name}")
+            without = "; without is_gallery the gallery is what is no query" if "is_gallery" not in roles else ""
+            raise UserError(f"{file}: no row has {name}{without}")
     return Embeddings(rows, labels, ids, is_query, is_gallery)
 
 

@@ -57,7 +57,7 @@ def survey(side: str, rows: Rows) -> Survey:
     """Look at each row once.
 
     Args:
-        side: `query` or `gallery`, for the error.
+        side: `query` or `gallery`, or nothing, for the error.
         rows: N of them.
 
     Raises:
@@ -74,12 +74,13 @@ def survey(side: str, rows: Rows) -> Survey:
         norms[here] = torch.linalg.vector_norm(part, dim=1, dtype=torch.float64)
         if not norms[here].isfinite().all():
             broken += (begin + (~part.isfinite().all(1)).nonzero().squeeze(1)).tolist()
-        pairs = pad(part, (0, part.shape[1] % 2)) + 0.0  # which makes one zero of -0 and 0
+        pairs = pad(part, (0, part.shape[1] % 2)).contiguous() + 0.0  # which makes one zero of -0 and 0
         hashes[here] = (pairs.view(torch.int64) * weights).sum(1)
         bits = bits if bits > 26 else max(bits, bits_of(part, limit=26))
     if broken:
         named = ", ".join(map(str, broken[:_ROWS_NAMED])) + (", ..." if len(broken) > _ROWS_NAMED else "")
-        raise MethodFailure(f"{len(broken)} of {len(rows)} {side} embeddings are NaN or infinite (rows {named})")
+        what = f"{side} embeddings".strip()
+        raise MethodFailure(f"{len(broken)} of {len(rows)} {what} are NaN or infinite (rows {named})")
     return Survey(hashes, norms, bits)
 
 

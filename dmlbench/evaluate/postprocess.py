@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -99,6 +100,10 @@ def by_euclid(queries: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         float32 `(Q, D + 2)` and `(G, D + 2)`; the square takes two columns, so that float32 does not cut it short.
     """
+    # Lengths are brought near to 1, or their squares would leave float32; one power of two for all changes no order.
+    greatest = max(float(part.double().norm(dim=1).max()) if len(part) else 0.0 for part in (queries, gallery))
+    exponent = torch.tensor(math.frexp(greatest)[1] if greatest else 0, dtype=torch.float64)
+    queries, gallery = (torch.ldexp(part.double(), -exponent).float() for part in (queries, gallery))
     squares = gallery.double().square().sum(1) / 2
     high = squares.float()
     low = (squares - high.double()).float()
