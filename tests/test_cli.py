@@ -252,6 +252,51 @@ def test_a_collapsed_embedding_is_a_failed_row(photos: Photos) -> None:
     assert "the embedding collapsed" in row["reason"]
 
 
+def test_a_failed_method_is_run_again_only_on_request(photos: Photos, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    from dmlbench import experiment
+    from dmlbench.errors import MethodFailure
+
+    def refuse(embeddings: object) -> None:
+        raise MethodFailure("not today")
+
+    words = ["train", "loss=contrastive", *folder(photos())]
+    with monkeypatch.context() as patched:
+        patched.setattr(experiment, "refuse_collapse", refuse)
+        assert run(words) == 1
+    assert run(words) == 1
+    assert rows()[0]["reason"] == "not today"
+    assert run([*words, "retry=failed"]) == 0
+    [row] = rows()
+    assert row["status"] == "ok"
+    assert run([*words, "retry=failed"]) == 0
+    assert "already done" in capsys.readouterr().out
+    assert run([*words, "retry=faild"]) == 2
+    assert "retry is 'faild'; it must be none or failed; did you mean 'failed'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "n"),
+    [
+        (["loss=triplet"], 1),
+        (["loss=triplet,arcface", "seed=0,1,2"], 6),
+        (["sweep=seven"], 8),
+        (["sweep=seven", "seed=0,1", "protocol.epochs=1"], 16),
+        (["sweep=seven", "loss=triplet,arcface"], 2),
+        (["seed=range(0,5)", "loss.make.margin=0.1,0.2", "--multirun"], 10),
+    ],
+)
+def test_the_jobs_of_a_sweep_are_counted_before_the_first(words: list[str], n: int) -> None:
+    from dmlbench.launch import count_jobs
+
+    assert count_jobs(words) == n
+
+
+def test_each_job_of_a_sweep_says_how_many_there_are(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sweep", "loss=contrastive", "seed=0,1", *folder(photos())]) == 0
+    said = capsys.readouterr().out
+    assert all(f"[{number} of 4" in said for number in (1, 2, 3, 4))
+
+
 def test_editing_the_file_of_ones_own_loss_is_a_new_run(photos: Photos) -> None:
     source = (
         "import torch\n\n\nclass Pull(torch.nn.Module):\n    def __init__(self, weight=1.0):\n        super().__init__()\n"
