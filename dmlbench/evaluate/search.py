@@ -127,6 +127,7 @@ class Search:
         self._single = len(gallery) <= _PIECE
         self._held = gallery.vectors(slice(0, len(gallery))) if self._single else None  # read once
         self._buffers: dict[torch.dtype, Tensor] = {}
+        self._rooms: dict[str, Tensor] = {}
 
     def block_size(self, dtype: torch.dtype) -> int:
         """How many queries a block should have."""
@@ -168,12 +169,12 @@ class Search:
         values = torch.full((len(block), self.n_listed), -torch.inf, dtype=dtype, device=block.rows.device)
         vectors = torch.zeros_like(values, dtype=torch.int64)
         counted = {name: torch.zeros_like(block.own) for name in ("best_above", "best_tied", "best_tied_relevant")}
-        waiting: list[tuple[Tensor, Tensor]] = []  # queries, and all of their scores
+        waiting: list[Tensor] = []  # queries whose scores lie in the room kept for them
 
         def count() -> None:
             if waiting:
-                lines = torch.cat([queries for queries, _ in waiting])
-                scored = [(0, torch.arange(len(lines), device=lines.device), torch.cat([rows for _, rows in waiting]))]
+                lines = torch.cat(waiting)
+                scored = [(0, torch.arange(len(lines), device=lines.device), self._room("waiting", len(lines), piece.rows))]
                 for name, counts in self._best_relevant(block[lines], scored, tolerance[lines]).items():
                     counted[name][lines] = counts
                 waiting.clear()
@@ -188,10 +189,13 @@ class Search:
                     listed != block.own[piece.lines, None]
                 )
                 for some in (~hits.any(1)).nonzero().squeeze(1).split(_COUNTED_AT_ONCE):
-                    if len(some):
-                        waiting.append((some + piece.lines.start, piece.rows.index_select(0, some)))
-                    if sum(len(queries) for queries, _ in waiting) >= _COUNTED_AT_ONCE:
+                    if sum(map(len, waiting)) + len(some) > _COUNTED_AT_ONCE:
                         count()
+                    if len(some):
+                        begin = sum(map(len, waiting))
+                        room = self._room("waiting", _COUNTED_AT_ONCE, piece.rows)[begin : begin + len(some)]
+                        torch.index_select(piece.rows, 0, some, out=room)
+                        waiting.append(some + piece.lines.start)
             last = piece
         count()
         if dtype == torch.float64:
@@ -199,6 +203,13 @@ class Search:
             pieces = [last] if self._single and last is not None else self._pieces(block, dtype)
             values, vectors = self._all_above(pieces, floor)
         return values, vectors, counted
+
+    def _room(self, name: str, n: int, like: Tensor) -> Tensor:
+        """Memory for n rows of scores, the same each time: to ask the system for it again and again is slow."""
+        key = f"{name} {like.dtype}"
+        if key not in self._rooms or self._rooms[key].shape[1] != like.shape[1] or len(self._rooms[key]) < n:
+            self._rooms[key] = torch.empty(max(n, _COUNTED_AT_ONCE), like.shape[1], dtype=like.dtype, device=like.device)
+        return self._rooms[key][:n]
 
     def _merge(self, piece: Piece, values: Tensor, vectors: Tensor) -> None:
         """Put the best of a piece among the best so far, in place."""
@@ -385,9 +396,9 @@ class Search:
         low, high = ((best + sign * allowed).to(scores.dtype)[:, None] for sign in (-1, 1))
         weights = self._weights(begin, scores.shape[1]).to(scores.dtype)
         # comparisons written as floats, and their sum as a product, are several times as fast as booleans
+        room = self._room("compared", len(scores), scores)
         over, least = (
-            torch.mv(compare(scores, bound, out=torch.empty_like(scores)), weights).long()
-            for compare, bound in ((torch.gt, high), (torch.ge, low))
+            torch.mv(compare(scores, bound, out=room), weights).long() for compare, bound in ((torch.gt, high), (torch.ge, low))
         )
         above.index_add_(0, some, over)
         n_near = least - over
