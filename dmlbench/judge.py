@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -14,11 +14,13 @@ from dmlbench.evaluate.clustering import MOST_CLUSTERS, cluster_scores
 from dmlbench.evaluate.diagnostics import diagnose
 from dmlbench.evaluate.embeddings import Embeddings
 from dmlbench.evaluate.gallery import survey
-from dmlbench.evaluate.metrics import PRECISION_DEPTH, per_query, summary
+from dmlbench.evaluate.metrics import PRECISION_DEPTH, Scored, scored, summary, together
 from dmlbench.evaluate.postprocess import beta_normalised, by_cosine, by_euclid, whitened
 from dmlbench.evaluate.ranking import Ranking, rank
 from dmlbench.evaluate.reranking import KReciprocal, reranked
 from dmlbench.rows import Scalar
+
+_RANKS_AT_ONCE = 2**21  # kept of some queries: 16 MiB for each thing that is known of a rank
 
 Distance = Literal["inner_product", "cosine", "euclidean"]
 
@@ -66,18 +68,21 @@ class Judgement:
 
     Args:
         columns: of a row.
-        per_query: metric to float64 `(Q,)`, for the queries evaluated.
-        ranking: which queries these are.
+        scored: what each evaluated query scored.
     """
 
     columns: Mapping[str, Scalar]
-    per_query: Mapping[str, Tensor]
-    ranking: Ranking
+    scored: Scored
+
+    @property
+    def per_query(self) -> dict[str, Tensor]:
+        """Metric to float64 `(Q,)`."""
+        return self.scored.values
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """For a file beside the row: `ids`, `labels`, and a vector a metric."""
-        return {"ids": self.ranking.query_ids, "labels": self.ranking.query_labels, **self.per_query}
+        return {"ids": self.scored.ids, "labels": self.scored.labels, **self.per_query}
 
 
 def judge(embeddings: Embeddings, how: Judging, progress: bool = False) -> Judgement:
@@ -95,11 +100,10 @@ def judge(embeddings: Embeddings, how: Judging, progress: bool = False) -> Judge
     survey("", embeddings.rows)  # before anything is made of them, so that the rows named are those of the file
     items = processed(embeddings, how)
     depth = max((k for k in how.ks if k <= PRECISION_DEPTH), default=1)
-    ranking = _ranking(items, how, depth, progress)
-    values = per_query(ranking, how.ks)
+    found = together([scored(ranking, how.ks) for ranking in _rankings(items, how, depth, progress)])
     if isinstance(items.rows, Tensor):  # in an order of their own: sums, and what starts k-means, depend on it
         items = items.in_order(items.ids.argsort())
-    columns: dict[str, Scalar] = {**summary(ranking, values), **diagnose(items.rows, items.labels)}
+    columns: dict[str, Scalar] = {**summary(found), **diagnose(items.rows, items.labels)}
     n_classes = len(items.labels.unique())
     clusters = how.clusters
     if clusters is None:
@@ -107,7 +111,7 @@ def judge(embeddings: Embeddings, how: Judging, progress: bool = False) -> Judge
     if clusters:
         whole = items.in_memory()
         columns |= cluster_scores(cast(Tensor, whole.rows).cpu(), whole.labels, clusters, progress=progress)
-    return Judgement(columns, values, ranking)
+    return Judgement(columns, found)
 
 
 def processed(embeddings: Embeddings, how: Judging) -> Embeddings:
@@ -126,15 +130,44 @@ def processed(embeddings: Embeddings, how: Judging) -> Embeddings:
     return items
 
 
-def _ranking(items: Embeddings, how: Judging, depth: int, progress: bool) -> Ranking:
+def _rankings(items: Embeddings, how: Judging, depth: int, progress: bool) -> Iterator[Ranking]:
+    """The queries in parts, each of which has about the same R: a few large classes shall not make all lists long."""
     if how.rerank:
         rows = _tensor(items)
-        return reranked(rows, items.labels, items.ids, items.is_query, items.is_gallery, how.rerank, depth, progress)
-    if how.distance != "euclidean":
-        return items.ranking(depth, progress)
-    queries, gallery = items.only(items.is_query), items.only(items.is_gallery)
-    q, g = by_euclid(_tensor(queries), _tensor(gallery))
-    return rank(q, g, queries.labels, gallery.labels, queries.ids, gallery.ids, depth, progress=progress)
+        yield reranked(rows, items.labels, items.ids, items.is_query, items.is_gallery, how.rerank, depth, progress)
+        return
+    queries = items.only(items.is_query)
+    gallery = queries if items.is_query.equal(items.is_gallery) else items.only(items.is_gallery)
+    if how.distance == "euclidean":
+        q, g = by_euclid(_tensor(queries), _tensor(gallery))
+        queries, gallery = replace(queries, rows=q), replace(gallery, rows=g)
+    parts = _of_like_size(queries.labels, gallery.labels)
+    for part in parts:
+        some = queries if len(parts) == 1 else queries.in_order(part)
+        yield rank(some.rows, gallery.rows, some.labels, gallery.labels, some.ids, gallery.ids, depth, progress=progress)
+
+
+def _of_like_size(queries: Tensor, gallery: Tensor) -> list[Tensor]:
+    """Places of queries, those with the most relevant items last, in parts that have so many ranks at most.
+
+    Args:
+        queries: int64 `(Q,)`, their labels.
+        gallery: int64 `(G,)`, likewise.
+    """
+    known, counts = gallery.unique(return_counts=True)
+    place = torch.searchsorted(known, queries).clamp(max=len(known) - 1)
+    sizes = torch.where(known[place] == queries, counts[place], 0)
+    ascending, order = sizes.sort(stable=True)
+    parts, begin = [], 0
+    ranks = torch.arange(1, len(order) + 1)
+    while begin < len(order):
+        n = int((ascending[begin:] * ranks[: len(order) - begin] <= _RANKS_AT_ONCE).sum())
+        # alone they would find nothing relevant, which is no ranking: they go with the next
+        lonely = int((ascending[begin:] <= 1).sum())
+        n = max(1, n, lonely + 1 if lonely < len(order) - begin else lonely)
+        parts.append(order[begin : begin + n])
+        begin += n
+    return parts
 
 
 def _tensor(items: Embeddings) -> torch.Tensor:

@@ -9,7 +9,8 @@ is better.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -201,20 +202,77 @@ def score(ranking: Ranking, ks: Iterable[int]) -> dict[str, float]:
     Raises:
         UserError: no query has a relevant item.
     """
-    return summary(ranking, per_query(ranking, ks))
+    return summary(scored(ranking, ks))
 
 
-def summary(ranking: Ranking, values: Mapping[str, Tensor]) -> dict[str, float]:
-    """See `score`; `values` are those of `per_query`."""
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What each evaluated query scored, Q of them.
+
+    Args:
+        ids: int64 `(Q,)`.
+        labels: int64 `(Q,)`.
+        values: of `per_query`.
+        tied: bool `(Q,)`, whether a relevant and an irrelevant item tie for a place among the first R.
+        shares: float64 `(Q,)`, of `tied_share`.
+        n_excluded: queries without a relevant item.
+        n_gallery: items in the gallery.
+    """
+
+    ids: Tensor
+    labels: Tensor
+    values: dict[str, Tensor]
+    tied: Tensor
+    shares: Tensor
+    n_excluded: int
+    n_gallery: int
+
+
+def scored(ranking: Ranking, ks: Iterable[int]) -> Scored:
+    """All that a row needs of a ranking; it takes no room for ranks.
+
+    Raises:
+        UserError: no query has a relevant item.
+    """
+    values = per_query(ranking, ks)
     mixed = (ranking.group_relevant > 0) & (ranking.group_relevant < ranking.group_size)
-    columns: dict[str, float] = {name: _mean(each) for name, each in values.items()}
-    columns |= {f"{MACRO}{name}": _macro_mean(each, ranking.query_labels) for name, each in values.items()}
+    tied = (mixed & _within_r(ranking)).any(1)
+    ids, labels = ranking.query_ids, ranking.query_labels
+    return Scored(ids, labels, values, tied, tied_share(ranking), ranking.n_excluded, ranking.n_gallery)
+
+
+def together(parts: Sequence[Scored]) -> Scored:
+    """The scores of different queries in one gallery, by id; with the metrics that all of them have."""
+    first, *others = parts
+    if not others:
+        return first
+    ids = torch.cat([part.ids for part in parts])
+    order = ids.argsort()
+    return Scored(
+        ids=ids[order],
+        labels=torch.cat([part.labels for part in parts])[order],
+        values={
+            name: torch.cat([part.values[name] for part in parts])[order]
+            for name in first.values
+            if all(name in part.values for part in parts)
+        },
+        tied=torch.cat([part.tied for part in parts])[order],
+        shares=torch.cat([part.shares for part in parts])[order],
+        n_excluded=sum(part.n_excluded for part in parts),
+        n_gallery=first.n_gallery,
+    )
+
+
+def summary(found: Scored) -> dict[str, float]:
+    """See `score`."""
+    columns: dict[str, float] = {name: _mean(each) for name, each in found.values.items()}
+    columns |= {f"{MACRO}{name}": _macro_mean(each, found.labels) for name, each in found.values.items()}
     return columns | {
-        "n_queries": ranking.n_queries,
-        "n_excluded": ranking.n_excluded,
-        "n_gallery": ranking.n_gallery,
-        "n_tied_queries": int((mixed & _within_r(ranking)).any(1).sum()),
-        "tied_share": _mean(tied_share(ranking)),
+        "n_queries": len(found.ids),
+        "n_excluded": found.n_excluded,
+        "n_gallery": found.n_gallery,
+        "n_tied_queries": int(found.tied.sum()),
+        "tied_share": _mean(found.shares),
     }
 
 
