@@ -31,13 +31,12 @@ from dmlbench.losses.objective import Objective, objective_of
 from dmlbench.measures import JOINED
 from dmlbench.plan import Plan
 from dmlbench.randomness import seed_of, torch_stream
-from dmlbench.rows import SCHEMA_VERSION, Row, Scalar
+from dmlbench.rows import PER_QUERY, SCHEMA_VERSION, Row, Scalar
 from dmlbench.train import History, Watch, save, train
 from dmlbench.trunks.embedder import Embedder, embedder_of
 
 MODEL = "model.pt"
 EMBEDDINGS = "embeddings.safetensors"
-PER_QUERY = "per_query.safetensors"
 
 
 def run(plan: Plan, split: Split) -> Row:

@@ -32,7 +32,6 @@ from dmlbench.evaluate.reranking import KReciprocal
 from dmlbench.experiment import (
     EMBEDDINGS,
     MODEL,
-    PER_QUERY,
     averaged,
     averaged_tensors,
     batches_of,
@@ -44,7 +43,19 @@ from dmlbench.judge import Distance, Judging, judge
 from dmlbench.launch import WORDS, compose, prepare
 from dmlbench.measures import JOINED, column_of
 from dmlbench.plan import digest
-from dmlbench.rows import COST, EXTERNAL, ROW_FILE, SCHEMA_VERSION, UNTRAINED, Row, Scalar, find_rows, read_row, write_row
+from dmlbench.rows import (
+    COST,
+    EXTERNAL,
+    PER_QUERY,
+    ROW_FILE,
+    SCHEMA_VERSION,
+    UNTRAINED,
+    Row,
+    Scalar,
+    find_rows,
+    read_row,
+    write_row,
+)
 from dmlbench.trunks.embedder import Layer, embedder_of
 from dmlbench.trunks.weights import sha256
 

@@ -36,6 +36,7 @@ from dmlbench.measures import column_of
 
 SCHEMA_VERSION = 1
 ROW_FILE = "row.json"
+PER_QUERY = "per_query.safetensors"  # beside it: ids, labels, and a vector a metric
 UNTRAINED = "untrained"  # the loss of the trunk as it came
 EXTERNAL = "external"  # the protocol of embeddings from elsewhere
 

@@ -23,9 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dmlbench.rows import Row
+from dmlbench.rows import PER_QUERY, Row
 
-PER_QUERY = "per_query.safetensors"
 LEVEL = 0.05
 
 

@@ -402,3 +402,15 @@ def test_every_field_is_that_of_exactly_rounded_scores(monkeypatch, kind: str, p
         assert found.best_above[line] == sum(scores[other] > scores[best] for other in others)
         assert found.best_tied[line] == len(tied)
         assert found.best_tied_relevant[line] == sum(int(labels[other] == labels[query]) for other in tied)
+
+
+@pytest.mark.parametrize("kind", ["binary codes", "nearly collapsed", "plain"])
+@pytest.mark.parametrize("chunk_size", [None, 40, 7])
+def test_a_chunk_larger_than_the_room_for_scores_changes_nothing(monkeypatch, kind: str, chunk_size: int | None):
+    from dmlbench.evaluate import search as module
+
+    x = kinds()[kind](torch.randn(40, 9, generator=torch.Generator().manual_seed(1)))
+    labels = torch.arange(40) % 7
+    expected = scores_of(x, labels)
+    monkeypatch.setattr(module, "_BLOCK_SCORES", 320)  # eight queries at once in float32, two in float64
+    assert scores_of(x, labels, chunk_size=chunk_size) == expected

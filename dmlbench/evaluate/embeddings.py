@@ -35,9 +35,9 @@ _DTYPES = {
     **{"F32": "<f4", "F64": "<f8", "F16": "<f2", "BOOL": "|b1"},
     **{"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1"},
 }
-# What torn and forged files make their readers raise.
+# What torn, forged and encrypted files make their readers raise.
 _UNREADABLE = (
-    *(OSError, ValueError, KeyError, TypeError, EOFError, RecursionError, MemoryError, NotImplementedError),
+    *(OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, MemoryError),
     *(struct.error, zipfile.BadZipFile, zlib.error),
 )
 

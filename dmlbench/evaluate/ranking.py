@@ -135,7 +135,8 @@ def rank(
     ):
         for dtype in (torch.float32, torch.float64):
             untold = []
-            for part in lines.split(chunk_size or search.block_size(dtype)) if len(lines) else ():
+            size = min(chunk_size or len(kept), search.block_size(dtype))
+            for part in lines.split(size) if len(lines) else ():
                 fields, told = search.first_ranks(block_of(kept[part]), dtype)
                 for name, values in fields.items():
                     found[name][part.cpu()] = values.cpu()
