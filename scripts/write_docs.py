@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dmlbench.cli import HELP, HELPS
+from dmlbench.cli.helps import HELP, HELPS
 from dmlbench.configs import GROUPS, entries
 from dmlbench.measures import MEASURES
 

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dmlbench.cli import COMMANDS, HELPS, run, sweep_words
+from dmlbench.cli import COMMANDS, run
+from dmlbench.cli.helps import HELPS
+from dmlbench.cli.training import sweep_words
 from dmlbench.configs import GROUPS, entries
 
 Photos = Callable[..., Path]

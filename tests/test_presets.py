@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from dmlbench.cli import run, sweep_words
+from dmlbench.cli import run
+from dmlbench.cli.training import sweep_words
 from dmlbench.configs import conf_dir
 from dmlbench.errors import UserError
 from dmlbench.launch import compose, method_of, prepare

@@ -1,0 +1,191 @@
+"""`dmlbench train` and `dmlbench sweep`: words to runs, and what is said of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dmlbench.cli.words import complain, find_own_code, take_config_dir
+
+if TYPE_CHECKING:
+    from dmlbench.launch import Outcome
+    from dmlbench.rows import Row
+
+
+def train(words: list[str]) -> int:
+    """`dmlbench train`: every job of the words, waiting for one that another process is at."""
+    return _status(_launched(_with_preset(words), wait=True, each=_say_end))
+
+
+def sweep(words: list[str]) -> int:
+    """`dmlbench sweep`: every job, then the table of their rows."""
+    parts = [_with_preset(part) for part in sweep_words(words)]
+    say = _say_end_of(parts)
+    outcomes = [outcome for part in parts for outcome in _launched(part, wait=False, each=say)]
+    if any(outcome.status == "busy" for outcome in outcomes):
+        print("waiting for the runs that another process is at")
+        outcomes = [outcome for part in parts for outcome in _launched(part, wait=True, each=lambda outcome: None)]
+    folders = [outcome.folder for outcome in outcomes if outcome.row is not None and outcome.folder is not None]
+    if folders:
+        _write_tables(folders)
+    return _status(outcomes)
+
+
+def sweep_words(words: list[str]) -> list[list[str]]:
+    """The words of a sweep as Hydra's: multirun, the seven losses unless others are named, and always the untrained trunk.
+
+    Where losses are named, the untrained trunk is a part of its own: it has none of the values (`loss.make.margin=0.1,0.3`)
+    that are swept over.
+    """
+    words = ["--multirun", *(word for word in words if word not in ("-m", "--multirun"))]
+    losses = [word for word in words if word.startswith("loss=")]
+    if any(word.startswith("preset=") and word != "preset=none" for word in words):
+        return _a_part_each(words, losses[-1].removeprefix("loss=").split(",") if losses else [])
+    own = re.compile(r"\+{0,2}~?loss[.=]")
+    untrained = [*(word for word in words if not own.match(word)), "loss=untrained"]
+    if losses:
+        named = losses[-1].removeprefix("loss=").split(",")
+        return [words] if "untrained" in named or "--cfg" in words else [untrained, words]
+    if not any(word.lstrip("+").startswith("sweep=") for word in words):
+        words.insert(1, "sweep=seven")
+    return [words]
+
+
+def _a_part_each(words: list[str], losses: list[str]) -> list[list[str]]:
+    """A preset is a file a loss: each loss is a part of its own; the losses that the preset has, unless others are named.
+
+    There is no untrained trunk among them: each loss may have a trunk and a protocol of its own.
+    """
+    from dmlbench.presets import available, chosen
+
+    if not losses:
+        name, dataset = (chosen(words, group) for group in ("preset", "dataset"))
+        files = available(take_config_dir(words)[0]).get(name, [])
+        losses = [file.removesuffix(f"_{dataset}") for file in files if file.endswith(f"_{dataset}")] or ["multi_similarity"]
+    rest = [word for word in words if not word.startswith("loss=")]
+    return [[*rest, f"loss={loss}"] for loss in losses]
+
+
+def _with_preset(words: list[str]) -> list[str]:
+    from dmlbench.presets import spelt_out
+
+    return spelt_out(words, take_config_dir(words)[0])
+
+
+def _launched(words: list[str], wait: bool, each: Callable[[Outcome], None]) -> list[Outcome]:
+    """Run the jobs of some words, Hydra's and OmegaConf's errors reworded into one sentence each.
+
+    Returns:
+        An outcome a job; none where Hydra only printed something, as for `--cfg job`.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints a traceback and leaves with status 1
+    find_own_code(take_config_dir(words)[0])
+    from dmlbench.launch import launch
+    from dmlbench.mistakes import COMPOSING, reword
+
+    try:
+        return launch(_flags_last(words), wait, tell=_say_once(), each=each)
+    except COMPOSING as error:
+        raise reword(error, words) from error
+
+
+def _flags_last(words: list[str]) -> list[str]:
+    """Overrides first, then flags with their values: Hydra's parser takes no override after a flag's value."""
+    overrides = [word for word in words if word.startswith("~") or ("=" in word and not word.startswith("-"))]
+    return overrides + [word for word in words if word not in overrides]
+
+
+def _say_once() -> Callable[[str], None]:
+    """A printer that leaves out what it printed before: the jobs of a sweep share most of what they announce."""
+    said: set[str] = set()
+
+    def say(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            print(line, flush=True)
+
+    return say
+
+
+def _say_end_of(parts: Sequence[Sequence[str]]) -> Callable[[Outcome], None]:
+    """A printer of ended jobs that also says how many are left, and how long these may take."""
+    import time
+
+    from dmlbench.launch import count_jobs
+
+    try:
+        total = sum(count_jobs(part) for part in parts)
+    except Exception:  # words that Hydra will not parse: it says so itself, when it is its turn
+        total = 0
+    ended, last, took = 0, time.monotonic(), []
+
+    def say(outcome: Outcome) -> None:
+        nonlocal ended, last
+        now = time.monotonic()
+        if outcome.status == "done":
+            took.append(now - last)
+        ended, last = ended + 1, now
+        left = total - ended
+        about = f", about {_duration(left * sum(took) / len(took))}" if took and left else ""
+        _say_end(outcome, f"[{ended} of {total}{about}] " if total > 1 and left >= 0 else "")
+
+    return say
+
+
+def _duration(seconds: float) -> str:
+    """How long, in the greatest unit that fits.
+
+    >>> _duration(40), _duration(4000), _duration(100_000)
+    ('40 s', '67 min', '27.8 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
+
+
+def _say_end(outcome: Outcome, ahead: str = "") -> None:
+    if outcome.row is not None and outcome.row.ok:
+        numbers = headline(outcome.row)
+        said = "already done" if outcome.status == "skipped" else f"done in {outcome.row['train_seconds']:.0f} s of training"
+        print(f"{ahead}{outcome.job}: {numbers}  ({said}: {outcome.folder})", flush=True)
+    elif outcome.row is not None:
+        print(f"{ahead}{outcome.job}: failed: {outcome.row['reason']}  ({outcome.folder})", flush=True)
+    elif outcome.status == "busy":
+        print(f"{ahead}{outcome.job}: another process is at it")
+    else:
+        sys.stdout.flush()
+        complain(f"{outcome.job}: {outcome.error}" if outcome.status == "accident" else str(outcome.error))
+
+
+def headline(row: Row) -> str:
+    """The numbers that a line has room for."""
+    named = (("R@1", row.get("recall_at_1")), ("MAP@R", row.get("map_at_r")))
+    return "  ".join(f"{name} {value:.1%}" for name, value in named if isinstance(value, float))
+
+
+def _status(outcomes: Sequence[Outcome]) -> int:
+    if any(outcome.status == "accident" or (outcome.row is not None and not outcome.row.ok) for outcome in outcomes):
+        return 1
+    return 2 if any(outcome.status == "mistake" for outcome in outcomes) else 0
+
+
+def _write_tables(folders: Sequence[Path]) -> None:
+    """Print the table of these runs, and write it in every format beside them."""
+    from dmlbench.render import FORMATS, render
+    from dmlbench.rows import find_rows, read_row, write_text
+    from dmlbench.table import compare
+
+    rows = [read_row(path) for path in find_rows(*folders)]
+    tables = compare(rows)
+    place = folders[0].parents[2] / "tables" / f"{rows[0]['dataset']}-{rows[0]['fingerprint']}"
+    for name, suffix in FORMATS.items():
+        write_text(Path(f"{place}{suffix}"), render(tables, name))
+    print()
+    print(render(tables, "markdown"))
+    print(f"rows      {len(rows)}, each a row.json under {folders[0].parents[1]}")
+    for name, suffix in FORMATS.items():
+        print(f"{name:9} {place}{suffix}")
