@@ -18,9 +18,11 @@ FLOORS = {
     "plan": 1,
     "presets": 1.5,
     "randomness": 1,
+    "unfinished": 1,
     "rows": 2,
     "axes": 3,
     "stats": 3,
+    "sentinels": 3,
     "significance": 3,
     "build": 3,
     "download": 3,
@@ -57,7 +59,7 @@ TRAINING = {
     "judge",
     "experiment",
 }
-PAPER = {"axes", "stats", "significance", "table", "render"}
+PAPER = {"axes", "sentinels", "stats", "significance", "table", "render"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
