@@ -30,7 +30,10 @@ def why_unfinished(folder: Path) -> str:
 
 
 def is_held(lock: Path) -> bool:
-    """Whether another process holds a run's lock; asked without waiting for it."""
+    """Whether another process holds a run's lock.
+
+    Asked without waiting, by sharing the lock for a moment; a run that starts within it finds another process at it, and waits.
+    """
     try:
         with lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

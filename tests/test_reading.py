@@ -197,12 +197,16 @@ def test_an_axis_or_rows_that_are_not_there_are_one_sentence(
     assert error.count("\n") == 1
 
 
-def test_a_sweeps_own_table_leaves_out_what_is_no_row(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweeps_own_table_leaves_out_what_is_no_row_and_shows_what_is_missing(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     good = runs / "digits" / "contrastive" / "good"
     (good / "fold0").mkdir()
     torn(good / "fold0" / "row.json")
-    _write_tables([good])
+    _write_tables([good, begun(runs / "digits" / "triplet" / "broken", loss="triplet")])
     output = capsys.readouterr()
+    assert "seed 0 missing: not finished" in output.out
+    assert "rows      1, each a row.json" in output.out
     assert "left out" in output.err
     assert "| Contrastive" in output.out
 

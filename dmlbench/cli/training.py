@@ -177,19 +177,20 @@ def _status(outcomes: Sequence[Outcome]) -> int:
 def _write_tables(folders: Sequence[Path]) -> None:
     """Print the table of these runs, and write it in every format beside them."""
     from dmlbench.render import FORMATS, render
-    from dmlbench.rows import read_rows, write_text
+    from dmlbench.rows import MISSING, read_rows, write_text
     from dmlbench.table import compare
 
     rows, refused = read_rows(*folders)
     say_refused(refused)
-    if not any(row.ok or row["status"] == "failed" for row in rows):
+    ended = [row for row in rows if row["status"] != MISSING]
+    if not ended:
         return
     tables = compare(rows)
-    place = folders[0].parents[2] / "tables" / f"{rows[0]['dataset']}-{rows[0]['fingerprint']}"
+    place = folders[0].parents[2] / "tables" / f"{ended[0]['dataset']}-{ended[0]['fingerprint']}"
     for name, suffix in FORMATS.items():
         write_text(Path(f"{place}{suffix}"), render(tables, name))
     print()
     print(render(tables, "markdown"))
-    print(f"rows      {len(rows)}, each a row.json under {folders[0].parents[1]}")
+    print(f"rows      {len(ended)}, each a row.json under {folders[0].parents[1]}")
     for name, suffix in FORMATS.items():
         print(f"{name:9} {place}{suffix}")
