@@ -8,7 +8,7 @@ import json
 import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -99,8 +99,9 @@ def run_job(
             return Outcome("mistake", name, error=f"{accident.filename} cannot be used: {accident.strerror}")
         where = ""
         if folder is not None and folder.is_dir():
-            (folder / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
-            where = f" (see {folder / ERROR})"
+            with suppress(OSError):  # a full disk is an accident that cannot be written down
+                write_text(folder / ERROR, traceback.format_exc())
+                where = f" (see {folder / ERROR})"
         sentence = f"{type(accident).__name__}: {str(accident).splitlines()[0] if str(accident) else ''}{where}"
         return Outcome("accident", name, folder, error=sentence)
 

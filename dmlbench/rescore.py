@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -52,8 +52,8 @@ from dmlbench.rows import (
     UNTRAINED,
     Row,
     Scalar,
-    find_rows,
     read_row,
+    read_rows,
     write_row,
 )
 from dmlbench.trunks.embedder import Layer, embedder_of
@@ -173,11 +173,11 @@ def evaluate(place: Path, request: Request) -> list[tuple[Path, Row]]:
         raise UserError(f"{place} does not exist; name a run's folder, or a file of embeddings ({', '.join(SUFFIXES)})")
     if place.is_file() and place.name != ROW_FILE:
         return [_stranger(place, request)]
-    rows = [(path, read_row(path)) for path in find_rows(place)]
-    runs = [(path.parent, row) for path, row in rows if row.ok and row.get("parent") is None and row["protocol"] != EXTERNAL]
+    rows, _ = read_rows(place)
+    runs = [(row.folder, row) for row in rows if row.ok and row.get("parent") is None and row["protocol"] != EXTERNAL]
     if not runs:
         raise UserError(f"{place} holds no finished run to score again")
-    return [_run(folder, row, request) for folder, row in runs]
+    return [_run(cast(Path, folder), row, request) for folder, row in runs]
 
 
 # A stranger's embeddings

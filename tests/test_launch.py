@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dmlbench.errors import UserError
-from dmlbench.launch import announcement, compose, prepare
+from dmlbench.launch import announcement, compose, prepare, run_job
 from dmlbench.plan import Plan, Protocol, digest
 from dmlbench.rows import is_shared
 
@@ -164,3 +165,18 @@ def test_the_announcement_says_what_will_run(data: Path) -> None:
 def test_a_misspelt_path_is_refused(data: Path) -> None:
     with pytest.raises(UserError, match=r"paths\.rums is not known; did you mean 'runs'"):
         plan(data, "+paths.rums=x")
+
+
+def test_an_accident_on_a_full_disk_is_told_though_it_cannot_be_written_down(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    cfg, choices = compose(["loss=contrastive", *DIGITS, f"paths.data={data}", f"paths.runs={tmp_path}"])
+    monkeypatch.setattr("dmlbench.launch.write_text", full)
+    outcome = run_job(cfg, choices, wait=True, tell=lambda line: None)
+    assert outcome.status == "accident"
+    assert outcome.error is not None
+    assert "No space left on device" in outcome.error
+    assert "error.txt" not in outcome.error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dmlbench.cli.reading import say_refused
 from dmlbench.cli.training import headline
 from dmlbench.cli.words import find_own_code, take_config_dir
 from dmlbench.errors import UserError, suggest
@@ -27,9 +28,11 @@ def evaluate(words: list[str]) -> int:
     from dmlbench.mistakes import COMPOSING, reword
     from dmlbench.rescore import evaluate as scored
     from dmlbench.rescore import request_of
-    from dmlbench.rows import ROW_FILE
+    from dmlbench.rows import ROW_FILE, read_rows
 
     for place in places:
+        if place.is_dir():
+            say_refused(read_rows(place)[1])
         request = request_of(
             values, flags.get("--name"), flags.get("--runs"), place.is_file() and place.name != ROW_FILE, config_dir
         )
