@@ -22,12 +22,12 @@ LOSSES = "contrastive,triplet,proxy_nca,softtriple,multi_similarity,cosface,arcf
 WORDS = [
     "sweep",
     f"loss={LOSSES}",
-    "seed=0,1",
+    "seed=0,1,2",
     "dataset.make.images_per_class=4",
     "dataset.train_images=200",
     "dataset.query_images=200",
     "dataset.gallery_images=200",
-    "protocol.epochs=12",
+    "protocol.epochs=20",
 ]
 PARALLEL = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3"]
 
@@ -89,7 +89,7 @@ class Chaos:
         self.place, self.n_runs = place, n_runs
         self.chance = random.Random(0)
         self.sweep = start(place, *PARALLEL)
-        self.killed = self.parents = 0
+        self.killed = self.parents = self.last = 0
         self.filled = self.torn = False
         self.rows: dict[Path, int] = {}
 
@@ -103,16 +103,26 @@ class Chaos:
             assert len(finished(self.place)) < self.n_runs, f"the sweep ended after {self.killed} kills"
             self.sweep = start(self.place, *PARALLEL)
 
+    def wait_for_an_epoch(self) -> None:
+        """Wait until a job has come further than at the last kill, or the sweep has given up."""
+        while self.sweep.poll() is None:
+            with contextlib.suppress(FileNotFoundError):  # a job just ended
+                if any(path.stat().st_mtime_ns > self.last for path in checkpoints(self.place)):
+                    break
+            time.sleep(0.05)
+
     def kill_a_worker(self) -> None:
         alive = workers(self.sweep.pid)
         if alive and self.killed < KILLS:
             os.kill(self.chance.choice(alive), signal.SIGKILL)
             self.killed += 1
+            self.last = time.time_ns()
 
     def kill_the_parent(self) -> None:
         self.sweep.kill()
         self.sweep.wait()
         self.parents += 1
+        self.last = time.time_ns()
         time.sleep(2)
 
     def tear_a_checkpoint(self) -> None:
@@ -146,7 +156,8 @@ def test_a_sweep_survives_kills_a_full_disk_and_a_torn_checkpoint_with_the_same_
 
     chaos = Chaos(small_disk, len(expected))
     while not chaos.over:
-        time.sleep(chaos.chance.uniform(1, 8))
+        chaos.wait_for_an_epoch()
+        time.sleep(chaos.chance.uniform(0, 1))
         chaos.touch_no_row()
         chaos.go_on()
         chaos.kill_a_worker()
