@@ -49,7 +49,7 @@ def run(plan: Plan, split: Split) -> Row:
         plain names are the separated ones.
     """
     compute_alike(plan)
-    images = batches_of(plan, split)
+    images = None if plan.protocol.trunk_frozen else batches_of(plan, split)
     untrained = plan.method.make is None
     parts = training_parts(split, plan.protocol)[: 1 if untrained else None]
     models: list[Trained] = []
@@ -97,23 +97,23 @@ class Trained:
         return self.model.over_features() if isinstance(self.batches, FeatureBatches) else nullcontext()
 
 
-def assembled(plan: Plan, folder: Path, split: Split, images: Batches) -> Trained:
+def assembled(plan: Plan, folder: Path, split: Split, images: Batches | None) -> Trained:
     """A plan's model and objective, before the first step, and what it reads.
 
     Args:
         plan: of this model.
         folder: for its files.
         split: the whole one, so that the models of all folds share their features.
-        images: to read where the trunk learns.
+        images: to read; None for the features of a frozen trunk.
     """
     model = embedder_of(plan).to(plan.device).to(memory_format=torch.channels_last)
     objective = initialised_objective(plan)
     if objective is not None:
         objective = objective.to(plan.device)
-    if plan.protocol.trunk_frozen:
-        features, seconds = features_of(model, plan, split)
-        return Trained(model, objective, folder, features, seconds)
-    return Trained(model, objective, folder, images)
+    if images is not None:
+        return Trained(model, objective, folder, images)
+    features, seconds = features_of(model, plan, split)
+    return Trained(model, objective, folder, features, seconds)
 
 
 def fit(one: Trained, split: Split, plan: Plan) -> None:
