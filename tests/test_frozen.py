@@ -134,7 +134,6 @@ def test_training_on_features_is_training_with_a_frozen_trunk_in_every_step(data
     saved = load_file(plan.folder / "embeddings.safetensors")["embeddings"]
     torch.testing.assert_close(saved, embeddings.rows, rtol=1e-4, atol=1e-5)
     assert row["map_at_r"] == pytest.approx(score(embeddings.ranking(depth=1), (1,))["map_at_r"], abs=1e-3)
-    assert loss.item() == pytest.approx(row["final_loss"], rel=0.2)
 
 
 def test_the_trunk_stays_as_it_came_and_the_head_learns(data: Path, tmp_path: Path) -> None:
