@@ -143,7 +143,8 @@ class Batches:
 def batches_of(plan: Plan, split: Split) -> Batches:
     """The plan's batches of a split's images."""
     boxes = split.boxes() if plan.protocol.crop_to_box else None
-    cache = plan.caches if plan.dataset.cache == "memmap" else None
+    # a frozen trunk sees each image once
+    cache = plan.caches if plan.dataset.cache == "memmap" and not plan.protocol.trunk_frozen else None
     return Batches(split.paths(), plan.protocol, plan.workers, plan.device == "cuda", boxes, cache)
 
 
