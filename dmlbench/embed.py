@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from tqdm import tqdm
 
-from dmlbench.data.loader import Batches
+from dmlbench.data.loader import AnyBatches, on_device
 from dmlbench.errors import MethodFailure
 from dmlbench.trunks.embedder import Embedder
 
@@ -17,13 +17,13 @@ COLLAPSED = 1e-6
 
 @torch.no_grad()
 def embed(
-    model: Embedder, batches: Batches, ids: Sequence[int], device: str, precision: str, unit: bool = True
+    model: Embedder, batches: AnyBatches, ids: Sequence[int], device: str, precision: str, unit: bool = True
 ) -> torch.Tensor:
     """Embed images, centre-cropped.
 
     Args:
         model: on `device`.
-        batches: loads the images.
+        batches: loads the images, or their features.
         ids: of the images, N of them.
         device: `cpu` or `cuda`.
         precision: `fp32` or `bf16`.
@@ -36,7 +36,7 @@ def embed(
     parts = []
     with tqdm(total=len(ids), disable=None, unit="image", desc="embed", leave=False) as bar:
         for images, _ in batches.test(ids):
-            moved = images.to(device, non_blocking=True, memory_format=torch.channels_last)
+            moved = on_device(images, device)
             with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"):
                 parts.append((model(moved) if unit else model.features(moved)).float().cpu())
             bar.update(len(images))

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import platform
-import resource
 import socket
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
 
-from dmlbench import __version__
 from dmlbench.data.folds import training_parts
-from dmlbench.data.loader import Batches
+from dmlbench.data.loader import AnyBatches, Batches, FeatureBatches, batches_of
 from dmlbench.data.split import Split
 from dmlbench.embed import embed, refuse_collapse, refuse_not_finite
 from dmlbench.errors import MethodFailure
 from dmlbench.evaluate.embeddings import Embeddings, save_embeddings, save_tensors
 from dmlbench.evaluate.metrics import score
+from dmlbench.features import features_of
 from dmlbench.judge import Judgement, Judging, judge
 from dmlbench.losses.objective import Objective, objective_of
 from dmlbench.losses.proxies import count_proxies, matrices_of
+from dmlbench.machine import device_name, memory_gib, versions
 from dmlbench.measures import JOINED
 from dmlbench.plan import Plan
 from dmlbench.randomness import seed_of, torch_stream
@@ -53,7 +50,7 @@ def run(plan: Plan, split: Split) -> Row:
         plain names are the separated ones.
     """
     compute_alike(plan)
-    batches = batches_of(plan, split)
+    images = None if plan.protocol.trunk_frozen else batches_of(plan, split)
     untrained = plan.method.make is None
     parts = training_parts(split, plan.protocol)[: 1 if untrained else None]
     models: list[Trained] = []
@@ -62,22 +59,16 @@ def run(plan: Plan, split: Split) -> Row:
             folder = plan.folder / f"fold{fold}" if len(parts) > 1 else plan.folder
             folder.mkdir(exist_ok=True)
             own = replace(plan, seed=seed_of(plan.seed, "fold", fold)) if len(parts) > 1 else plan
-            models.append(assembled(own, folder))
-            fit(models[-1], part, batches, own)
+            models.append(assembled(own, folder, split, images))
+            fit(models[-1], part, own)
         began = time.perf_counter()
-        scores = scores_of(models, split, batches, plan)
+        scores = scores_of(models, split, plan)
     except MethodFailure as failure:
         return row_of(plan, parts[0], models, status="failed", reason=str(failure))
     for one in models:
         save(one.folder / MODEL, {"model": one.model.state_dict()})
     seconds = round(time.perf_counter() - began, 3)
     return row_of(plan, parts[0], models, status="ok", reason=None, evaluate_seconds=seconds, **scores)
-
-
-def batches_of(plan: Plan, split: Split) -> Batches:
-    """The plan's batches of a split's images."""
-    boxes = split.boxes() if plan.protocol.crop_to_box else None
-    return Batches(split.paths(), plan.protocol, plan.workers, plan.device == "cuda", boxes, plan.caches)
 
 
 @dataclass
@@ -88,6 +79,8 @@ class Trained:
         model: as built, then as trained and selected.
         objective: what it is trained with; None trains nothing.
         folder: where its files are.
+        batches: what it reads: images, or the features of its frozen trunk.
+        features_seconds: spent on computing these; 0 where they were there; None where it reads images.
         history: of its training.
         trunk_score: validation MAP@R of its trunk as it came, without projection; None where nothing is validated.
         proxies: how many there are, and how many of them are dead; None before the training has ended.
@@ -96,33 +89,52 @@ class Trained:
     model: Embedder
     objective: Objective | None
     folder: Path
+    batches: AnyBatches
+    features_seconds: float | None = None
     history: History = field(default_factory=History)
     trunk_score: float | None = None
     proxies: tuple[int, int] | None = None
 
+    def reading(self) -> AbstractContextManager[None]:
+        """Within, the model takes what its batches give."""
+        return self.model.over_features() if isinstance(self.batches, FeatureBatches) else nullcontext()
 
-def assembled(plan: Plan, folder: Path) -> Trained:
-    """A plan's model and objective, before the first step."""
+
+def assembled(plan: Plan, folder: Path, split: Split, images: Batches | None) -> Trained:
+    """A plan's model and objective, before the first step, and what it reads.
+
+    Args:
+        plan: of this model.
+        folder: for its files.
+        split: the whole one, so that the models of all folds share their features.
+        images: to read; None for the features of a frozen trunk.
+    """
     model = embedder_of(plan).to(plan.device).to(memory_format=torch.channels_last)
     objective = initialised_objective(plan)
-    return Trained(model, objective.to(plan.device) if objective is not None else None, folder)
+    if objective is not None:
+        objective = objective.to(plan.device)
+    if images is not None:
+        return Trained(model, objective, folder, images)
+    features, seconds = features_of(model, plan, split)
+    return Trained(model, objective, folder, features, seconds)
 
 
-def fit(one: Trained, split: Split, batches: Batches, plan: Plan) -> None:
+def fit(one: Trained, split: Split, plan: Plan) -> None:
     """Train a model in place, if its method trains anything."""
-    if one.objective is not None:
-        watch = watch_of(split, batches, plan)
+    if one.objective is None:
+        one.proxies = 0, 0
+        return
+    with one.reading():
         if plan.protocol.selection == "validation":
             with one.model.without_projection():
-                one.trunk_score = map_at_r_on(one.model, split, ("val", "val"), batches, plan)
+                one.trunk_score = map_at_r_on(one.model, split, ("val", "val"), one.batches, plan)
+        watch = watch_of(split, one.batches, plan)
         drawn = matrices_of(one.objective)  # before a checkpoint is taken up
-        one.history = train(one.model, one.objective, split, batches, plan, one.folder, watch)
+        one.history = train(one.model, one.objective, split, one.batches, plan, one.folder, watch)
         one.proxies = count_proxies(drawn, matrices_of(one.objective), plan.protocol.embedding_dim)
-    else:
-        one.proxies = 0, 0
 
 
-def watch_of(split: Split, batches: Batches, plan: Plan) -> Watch | None:
+def watch_of(split: Split, batches: AnyBatches, plan: Plan) -> Watch | None:
     """What scores a model in the midst of its training; None where nobody asks."""
     validates = plan.protocol.selection == "validation"
     if not validates and not plan.oracle:
@@ -139,14 +151,14 @@ def watch_of(split: Split, batches: Batches, plan: Plan) -> Watch | None:
     return watch
 
 
-def map_at_r_on(model: Embedder, split: Split, roles: tuple[str, str], batches: Batches, plan: Plan) -> float:
+def map_at_r_on(model: Embedder, split: Split, roles: tuple[str, str], batches: AnyBatches, plan: Plan) -> float:
     """MAP@R of a model between two roles of a split."""
     embeddings = embedded(model, split, roles, batches, plan)
     refuse_not_finite(cast(torch.Tensor, embeddings.rows))  # a collapse may pass: another epoch may be chosen
     return score(embeddings.ranking(depth=1), (1,))["map_at_r"]
 
 
-def embedded(model: Embedder, split: Split, roles: tuple[str, str], batches: Batches, plan: Plan) -> Embeddings:
+def embedded(model: Embedder, split: Split, roles: tuple[str, str], batches: AnyBatches, plan: Plan) -> Embeddings:
     """The embeddings of the images of two roles of a split, the queries and the gallery."""
     queries, gallery = (split.ids(role) for role in roles)
     ids = np.union1d(queries, gallery)
@@ -159,13 +171,14 @@ def embedded(model: Embedder, split: Split, roles: tuple[str, str], batches: Bat
     )
 
 
-def scores_of(models: list[Trained], split: Split, batches: Batches, plan: Plan) -> dict[str, Scalar]:
+def scores_of(models: list[Trained], split: Split, plan: Plan) -> dict[str, Scalar]:
     """The metrics on the unseen classes, of one model or of one a fold; each model's embeddings are written beside it."""
     how = Judging(plan.dataset.recall_at)
     found: list[Embeddings] = []
     judgements: list[Judgement] = []
     for one in models:
-        embeddings = embedded(one.model, split, ("query", "gallery"), batches, plan)
+        with one.reading():
+            embeddings = embedded(one.model, split, ("query", "gallery"), one.batches, plan)
         refuse_collapse(cast(torch.Tensor, embeddings.rows))
         save_embeddings(one.folder / EMBEDDINGS, embeddings)
         judgement = judge(embeddings, how, progress=True)
@@ -295,6 +308,7 @@ def row_of(
 ) -> Row:
     """Everything a reader of the row may ask, in flat columns."""
     first, epochs = models[0], [one.history.epochs for one in models if one.history.epochs]
+    features = [one.features_seconds for one in models if one.features_seconds is not None]
     speeds = [one.history.images_per_second for one in models if one.history.images_per_second is not None]
     columns: dict[str, Scalar] = {
         **begun_row(plan).columns,
@@ -312,6 +326,7 @@ def row_of(
         **proxy_counts(models),
         "device": device_name(plan.device),
         **versions(),
+        "features_seconds": round(sum(features), 3) if features else None,
         "train_seconds": round(sum(one.history.seconds for one in models), 3),
         "images_per_second": float(np.median(speeds)) if speeds else None,
         "n_resumed": sum(one.history.n_resumed for one in models),
@@ -324,40 +339,3 @@ def row_of(
 
 def _parameters(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def device_name(device: str) -> str:
-    """The kind of device, as its maker calls it."""
-    return torch.cuda.get_device_name() if device == "cuda" else f"cpu ({platform.machine()})"
-
-
-def memory_gib(device: str) -> float:
-    """The greatest memory in use so far: the device's on CUDA, the process's elsewhere."""
-    if device == "cuda":
-        return round(torch.cuda.max_memory_allocated() / 2**30, 3)
-    unit = 1 if platform.system() == "Darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3)
-
-
-@cache
-def versions() -> dict[str, Scalar]:
-    """The versions that a number may depend on, and the code's revision where it runs from a checkout."""
-    names = ("torch", "torchvision", "pytorch-metric-learning", "numpy")
-    found: dict[str, Scalar] = {f"{name.replace('-', '_')}_version": version(name) for name in names}
-    return {
-        "dmlbench_version": __version__,
-        "code_revision": _revision(),
-        "python_version": platform.python_version(),
-        **found,
-    }
-
-
-def _revision() -> str | None:
-    here = Path(__file__).resolve().parent
-    if not (here.parent / ".git").exists():
-        return None
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None

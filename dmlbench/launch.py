@@ -197,7 +197,7 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Plan, Split]:
         if key not in PATHS:
             raise UserError(f"paths.{key!s} is not known{suggest(str(key), PATHS)}")
     dataset, split = data_of(cfg, choices)
-    protocol = typed(Protocol, "protocol", {"name": choices["protocol"], **_plain(cfg, "protocol")})
+    protocol = typed(Protocol, "protocol", {"name": choices["protocol"], **_plain(cfg, "protocol")}).resolved
     if protocol.crop_to_box:
         split.boxes()  # refused before any work where there are none
     part = training_parts(split, protocol)[0]  # each of several folds has as many training classes
@@ -224,7 +224,7 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Plan, Split]:
         runs=Path(cfg.paths.runs),
         device=device,
         precision=precision,
-        caches=Path(cfg.paths.data) / "cache" if dataset.cache == "memmap" else None,
+        caches=Path(cfg.paths.data) / "cache",
         oracle=_yes_or_no("oracle", cfg.oracle),
         workers=-1 if cfg.workers == "auto" else _whole("workers", cfg.workers),
     )
@@ -389,6 +389,7 @@ def announcement(plan: Plan, split: Split) -> list[str]:
         f"protocol  {protocol.name} v{protocol.version}{preset}: {protocol.epochs} epochs, batch {protocol.batch_size}, "
         f"{protocol.embedding_dim}-d, crop {protocol.image_px} of {protocol.resized_px} px, "
         f"{plan.shared['optimizer']} at {protocol.lr:g}, {plan.device} {plan.precision}",
+        *(["features  of the frozen trunk, computed once: centre crops, none mirrored"] if protocol.trunk_frozen else []),
         *_selection(protocol),
         *(f"note      {note}" for note in (*split.notes, *_few_images(plan, split))),
         f"method    {method.label} ({method.kind}{own}{lr})" if method.make else f"method    {method.label}: no training",
@@ -411,7 +412,8 @@ def _few_images(plan: Plan, split: Split) -> Iterator[str]:
     counts = split.frame.loc[split.frame["train"], "label"].value_counts()
     few = int((counts < plan.method.samples_per_class).sum())
     if few and "samples_per_class" in plan.sampler:
+        crops = "" if plan.protocol.trunk_frozen else ", each with a crop of its own"
         yield (
             f"{few} training classes have fewer than {plan.method.samples_per_class} images; "
-            "their images repeat within a batch, each with a crop of its own"
+            f"their images repeat within a batch{crops}"
         )

@@ -44,6 +44,7 @@ class Protocol:
         pooling: of the feature map: `avg`, `max`, `avg+max` (their sum), or `mixed` (a learnt share of each).
         head_layers: sizes of the hidden layers, with ReLU, between pooling and embedding; none for a linear projection.
         head_norm: `layer` for a LayerNorm of the pooled features before the projection.
+        trunk_frozen: train the head alone, on features of the trunk that are computed once; see `resolved`.
         freeze_batch_norm: keep batch norm in evaluation mode while training: its statistics stay, its affine part learns.
         lr: the trunk's learning rate.
         head_lr_scale: the projection learns this many times faster than the trunk.
@@ -78,6 +79,7 @@ class Protocol:
     pooling: Literal["avg", "max", "avg+max", "mixed"] = "avg"
     head_layers: tuple[int, ...] = ()
     head_norm: Literal["none", "layer"] = "none"
+    trunk_frozen: bool = False
     freeze_batch_norm: bool = True
     lr: float = 1e-4
     head_lr_scale: float = 10.0
@@ -112,6 +114,11 @@ class Protocol:
             raise UserError("protocol.patience is given, but only protocol.selection=validation can end a training early")
         if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
             raise UserError(f"protocol.clip_grad_norm is {self.clip_grad_norm}; it must be above 0, or null for none")
+        if self.trunk_frozen and self.pooling == "mixed":
+            raise UserError(
+                "protocol.pooling=mixed learns its share, so protocol.trunk_frozen=true cannot compute its features "
+                "beforehand; use avg, max or avg+max"
+            )
         self._refuse_impossible_crops()
 
     def _refuse_impossible_crops(self) -> None:
@@ -124,6 +131,13 @@ class Protocol:
                 f"protocol.resize_px is {self.resize_px}, smaller than the crop protocol.image_px={self.image_px}; "
                 "give a larger one, or null to let it follow the crop"
             )
+
+    @property
+    def resolved(self) -> Protocol:
+        """The protocol as it is run: a frozen trunk sees centre crops alone, none mirrored, in evaluation mode."""
+        if not self.trunk_frozen:
+            return self
+        return dataclasses.replace(self, train_crop="center", flip=False, freeze_batch_norm=True)
 
     @property
     def resized_px(self) -> int:
@@ -293,7 +307,7 @@ class Plan:
         device: `cpu` or `cuda`.
         precision: `fp32` or `bf16`, what the device will really compute in.
         workers: processes that load images; decides no number.
-        caches: the folder of decoded caches; None decodes each image each time it is needed; decides no number.
+        caches: the folder of decoded images and of a frozen trunk's features; decides no number.
         oracle: also look what choosing the epoch on the test set would have claimed; decides nothing else.
     """
 
@@ -309,7 +323,7 @@ class Plan:
     device: str = "cpu"
     precision: str = "fp32"
     workers: int = 0
-    caches: Path | None = None
+    caches: Path = Path("data/cache")
     oracle: bool = False
 
     @property

@@ -35,7 +35,10 @@ def seed_globals(seed: int) -> None:
     """Seed the global generators of Python, NumPy and torch, which losses and miners of others draw from."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    # not torch.manual_seed: for each kind of device that is not there it formats the whole stack of calls, at every step
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ import torch
 import yaml
 
 from dmlbench.configs import conf_dir
+from dmlbench.data.loader import batches_of
 from dmlbench.embed import embed
 from dmlbench.errors import MethodFailure, UserError
 from dmlbench.evaluate.embeddings import SUFFIXES, Embeddings, load_embeddings, save_tensors
@@ -34,13 +35,12 @@ from dmlbench.experiment import (
     MODEL,
     averaged,
     averaged_tensors,
-    batches_of,
     compute_alike,
     joined_models,
-    versions,
 )
 from dmlbench.judge import Distance, Judging, judge
 from dmlbench.launch import WORDS, compose, prepare
+from dmlbench.machine import versions
 from dmlbench.measures import JOINED, column_of
 from dmlbench.plan import digest
 from dmlbench.rows import (

@@ -70,6 +70,7 @@ NOT_SHARED = ("trunk_label", "trunk_weights")  # names in print; the weights' di
 
 # The columns that differ from one machine and moment to the next. Equality of rows is promised for all others.
 COST = (
+    "features_seconds",
     "train_seconds",
     "evaluate_seconds",
     "images_per_second",

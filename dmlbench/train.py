@@ -19,7 +19,7 @@ from torch import nn
 from tqdm import tqdm
 
 from dmlbench.build import build
-from dmlbench.data.loader import Batches
+from dmlbench.data.loader import AnyBatches, on_device
 from dmlbench.data.split import Split
 from dmlbench.errors import MethodFailure
 from dmlbench.losses.objective import Objective
@@ -41,7 +41,8 @@ class History:
     """What happened in training, an entry an epoch.
 
     Args:
-        epochs: each with `epoch` (from 1), `loss` (mean), `lr` (the trunk's, at its end), `seconds` and `images_per_second`.
+        epochs: each with `epoch` (from 1), `loss` (mean), `lr` (at its end, the trunk's, or the head's where the trunk is
+            frozen), `seconds` and `images_per_second`.
         n_resumed: how often the run went on from its checkpoint.
         looks: the scores in the midst of training, each with its `epoch`; 0 is before the first step.
     """
@@ -77,7 +78,7 @@ def train(
     model: Embedder,
     objective: Objective,
     split: Split,
-    batches: Batches,
+    batches: AnyBatches,
     plan: Plan,
     folder: Path | None = None,
     watch: Watch | None = None,
@@ -89,7 +90,7 @@ def train(
             the best on validation.
         objective: what to minimise; its parameters learn too.
         split: gives the training images.
-        batches: loads them.
+        batches: loads them, or their features where the model is `over_features`.
         plan: everything else.
         folder: a checkpoint there is taken up, and one is written after each epoch; None for the plan's own.
         watch: scores the model before the first step and every `validate_every` epochs; needed for selection on validation.
@@ -238,14 +239,14 @@ def loss_of(model: Embedder, objective: Objective, images: torch.Tensor, labels:
     Args:
         model: on the plan's device.
         objective: likewise.
-        images: uint8 `(B, 3, H, W)`, on the CPU.
+        images: uint8 `(B, 3, H, W)`, or features, float32 `(B, C)`; on the CPU.
         labels: int64 `(B,)`, on the CPU.
         plan: gives device and precision.
 
     Returns:
         A scalar with its graph.
     """
-    moved = images.to(plan.device, non_blocking=True, memory_format=torch.channels_last)
+    moved = on_device(images, plan.device)
     with torch.autocast(plan.device, dtype=torch.bfloat16, enabled=plan.precision == "bf16"):
         embeddings = model(moved)
     return objective(embeddings.float(), labels.to(plan.device, non_blocking=True))

@@ -8,6 +8,8 @@
     python scripts/bench.py cluster      k-means once against ten times; the scores of a partition
     python scripts/bench.py table        a table of 10,000 rows against reading and parsing their files
     python scripts/bench.py gallery      memory of a search in a million embeddings on the disk
+    python scripts/bench.py frozen       a sweep of seven losses over a frozen trunk against one pass through it
+    python scripts/bench.py frozen dataset=... protocol=...      likewise, of other words
 
 The two sides alternate, so that a busy machine slows both; medians are compared. Seconds mean little elsewhere, ratios do.
 """
@@ -16,6 +18,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -341,6 +345,67 @@ def _cpu_seconds(command: list[str]) -> float:
     return after.children_user + after.children_system - before.children_user - before.children_system
 
 
+GROCERY = ["dataset=folder", "dataset.name=grocery", "dataset.manifest=labels.csv", "dataset.split=manifest"]
+GROCERY += ["trunk=mobilenet_v2", "protocol=standard", "protocol.epochs=5", "protocol.batch_size=64"]
+GROCERY += ["protocol.embedding_dim=128", "protocol.image_px=112", "protocol.resize_px=128"]
+
+
+def bench_frozen(rounds: int = 3) -> None:
+    """`dmlbench sweep protocol.trunk_frozen=true` against one bare pass over the same images; a process each, in turn.
+
+    The words of the data set stand on the command line; without any it is the Grocery set of ../shared, as on the page of
+    results, and photos where there is none. The sweep starts with nothing: images are checked, features computed. Its
+    start-up counts, that of the pass does not.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        words = [*_frozen_words(Path(place)), *(word for word in sys.argv[1:] if "=" in word)]
+        passes = {"in the protocol's batches": "0", "in batches of 16": "16"}
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in (*passes, "sweep")}
+        for number in range(rounds):
+            for name, batch in passes.items():
+                command = [sys.executable, str(Path(__file__).with_name("bench_frozen.py")), batch, *words]
+                done = subprocess.run([*command, f"paths.data={place}/warm"], check=True, capture_output=True, text=True)
+                found[name].append(json.loads(done.stdout.splitlines()[-1]))
+            found["sweep"].append(_frozen_sweep(words, f"{place}/{number}"))
+            said = ", ".join(f"{name} {each[-1]['wall']:.1f} s ({each[-1]['cpu']:.1f} of CPU)" for name, each in found.items())
+            last = found["sweep"][-1]
+            print(f"frozen  {said}: features {last['features']:.1f}, training {last['training']:.1f}", flush=True)
+        for name in passes:
+            for kind in ("wall", "cpu"):
+                ratio = statistics.median(
+                    ours[kind] / bare[kind] for ours, bare in zip(found["sweep"], found[name], strict=True)
+                )
+                print(f"frozen  sweep / one pass {name}, {kind}: {ratio:.2f} (at most 1.3)")
+
+
+def _frozen_sweep(words: list[str], place: str) -> dict[str, float]:
+    """Seconds of a sweep in a process of its own, from nothing, and the shares of it that its rows tell."""
+    fresh = [f"paths.data={place}/data", f"paths.runs={place}/runs", "protocol.trunk_frozen=true"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "dmlbench", "sweep", *words, *fresh]
+    wall = _seconds(lambda: subprocess.run(command, check=True, capture_output=True))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    rows = [json.loads(file.read_text()) for file in Path(place).rglob("row.json")]
+    assert len(rows) == 8
+    features, training = (sum(row[f"{name}_seconds"] for row in rows) for name in ("features", "train"))
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"wall": wall, "cpu": cpu, "features": features, "training": training}
+
+
+def _frozen_words(place: Path) -> list[str]:
+    if any(word.startswith("dataset=") for word in sys.argv[1:]):
+        return []
+    kit = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if (kit / "grocery81_112.zip").is_file():
+        shutil.unpack_archive(kit / "grocery81_112.zip", place)
+        weights = kit / "mobilenet_v2_imagenet_trunk_fp16.pth"
+        return [*GROCERY, f"dataset.root={place / 'grocery81_112'}", f"trunk.weights={weights}"]
+    for label in range(40):
+        (place / "photos" / f"{label:02}").mkdir(parents=True)
+        photos(place / "photos" / f"{label:02}", 50)
+    return ["dataset=folder", f"dataset.root={place / 'photos'}", "trunk=resnet18", "trunk.weights=none", "protocol=standard"]
+
+
 BENCHES = {
     "table": bench_table,
     "start": bench_start,
@@ -349,10 +414,11 @@ BENCHES = {
     "evaluate": bench_evaluate,
     "cluster": bench_cluster,
     "gallery": bench_gallery,
+    "frozen": bench_frozen,
 }
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or BENCHES:
+    for name in [word for word in sys.argv[1:] if "=" not in word] or BENCHES:
         if name not in BENCHES:
             sys.exit(f"bench: '{name}' is not known; known: {', '.join(BENCHES)}")
         BENCHES[name]()

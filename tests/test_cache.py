@@ -126,7 +126,7 @@ def test_of_jobs_that_start_together_one_writes_and_all_read(tmp_path: Path) -> 
 
 def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
     images, store = ResizedImages(photos(tmp_path / "photos"), 32), tmp_path / "cache"
-    left = store / f".{module._name(images)}.12345678.tmp"
+    left = store / f".{module.name_of(images)}.12345678.tmp"
     left.mkdir(parents=True)
     (left / "pixels.bin").write_bytes(b"half")
     decoded_cache(images, store)

@@ -35,6 +35,7 @@ OTHER: dict[str, Any] = {
     "pooling": "max",
     "head_layers": "[16]",
     "head_norm": "layer",
+    "trunk_frozen": "true",
     "freeze_batch_norm": "true",
     "lr": 0.5,
     "head_lr_scale": 3,

@@ -14,6 +14,7 @@ FLOORS = {
     "__init__": 0,
     "errors": 0,
     "configs": 1,
+    "machine": 2,
     "measures": 1,
     "plan": 1,
     "presets": 1.5,
@@ -34,6 +35,7 @@ FLOORS = {
     "train": 4,
     "embed": 4,
     "evaluate": 4,
+    "features": 4.2,
     "judge": 4.5,
     "render": 5,
     "experiment": 5,
@@ -46,6 +48,7 @@ FLOORS = {
     "__main__": 8,
 }
 TRAINING = {
+    "machine",
     "randomness",
     "build",
     "download",
@@ -56,6 +59,7 @@ TRAINING = {
     "train",
     "embed",
     "evaluate",
+    "features",
     "judge",
     "experiment",
 }

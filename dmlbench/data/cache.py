@@ -74,9 +74,9 @@ def decoded_cache(images: ResizedImages, store: Path, workers: int = 0) -> Decod
     Raises:
         UserError: the disk is too small, the place cannot be used, or an image cannot be read.
     """
-    folder, stamp = store / _name(images), _stamp(images)
+    folder, stamp = store / name_of(images), stamp_of(images)
     try:
-        with _locked(folder):
+        with locked(folder):
             if not _fresh(folder, stamp):
                 for leftover in (folder, *store.glob(f".{folder.name}.*.tmp")):
                     shutil.rmtree(leftover, ignore_errors=True)
@@ -86,7 +86,7 @@ def decoded_cache(images: ResizedImages, store: Path, workers: int = 0) -> Decod
         raise UserError(f"the decoded cache {folder} cannot be used: {error.strerror or error}; {WAYS_OUT}") from error
 
 
-def _name(images: ResizedImages) -> str:
+def name_of(images: ResizedImages) -> str:
     """What the cache is of: files, boxes and size; a change of the files' content makes it stale, not another."""
     digest = hashlib.sha256("\n".join(map(os.path.abspath, images.paths)).encode())
     if images.boxes is not None:
@@ -94,7 +94,7 @@ def _name(images: ResizedImages) -> str:
     return f"{images.px}px-{digest.hexdigest()[:16]}"
 
 
-def _stamp(images: ResizedImages) -> str:
+def stamp_of(images: ResizedImages) -> str:
     """What the pixels come from, as it is now: the files, and whose decoder and resizer read them."""
     libraries = [f"{name} {version(name)}" for name in LIBRARIES]
     digest = hashlib.sha256(f"{VERSION} {libraries}".encode())
@@ -116,13 +116,14 @@ def _fresh(folder: Path, stamp: str) -> bool:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as handle:
+def locked(place: Path) -> Iterator[None]:
+    """Hold the lock of a file or folder that several processes may want to write; the others wait."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_name(f".{place.name}.lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            tqdm.write(f"the decoded cache {folder} is in another process's hands; waiting for it", file=sys.stderr)
+            tqdm.write(f"the cache {place} is in another process's hands; waiting for it", file=sys.stderr)
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 

@@ -15,7 +15,8 @@ from torchvision.transforms.v2 import functional
 
 from dmlbench.data.cache import DecodedCache, decoded_cache
 from dmlbench.data.resized import ResizedImages
-from dmlbench.plan import Protocol
+from dmlbench.data.split import Split
+from dmlbench.plan import Plan, Protocol
 from dmlbench.randomness import crop_stream, seed_of
 
 # Decoded images of a small data set are kept in memory; a larger one is decoded anew, by several processes.
@@ -23,7 +24,7 @@ MEMORY_BYTES = 512 * 2**20
 
 Resized = ResizedImages | DecodedCache  # images by id
 Item = tuple[int, int]  # an image's id, and the seed of its crop
-Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 (B, 3, H, W) and ids, int64 (B,)
+Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 (B, 3, H, W), or float32 features (B, C), and ids, int64 (B,)
 
 
 class _ResizedCrop(v2.RandomResizedCrop):
@@ -137,6 +138,52 @@ class Batches:
             pin_memory=self.pin_memory,
             multiprocessing_context="fork" if self.workers else None,
         )
+
+
+def batches_of(plan: Plan, split: Split) -> Batches:
+    """The plan's batches of a split's images."""
+    boxes = split.boxes() if plan.protocol.crop_to_box else None
+    # a frozen trunk sees each image once
+    cache = plan.caches if plan.dataset.cache == "memmap" and not plan.protocol.trunk_frozen else None
+    return Batches(split.paths(), plan.protocol, plan.workers, plan.device == "cuda", boxes, cache)
+
+
+class FeatureBatches:
+    """The batches of features that stand for images, with what `Batches` offers.
+
+    Args:
+        features: float32 `(M, C)`.
+        ids: of their images, ascending, int64 `(M,)`.
+        batch_size: of those for embedding.
+    """
+
+    def __init__(self, features: torch.Tensor, ids: np.ndarray, batch_size: int) -> None:
+        self.features = features
+        self.ids = ids
+        self.batch_size = batch_size
+
+    def training(self, plan_of_ids: Iterator[Sequence[int]], seed: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of a plan; nothing is drawn, so that seed and step decide nothing."""
+        for ids in plan_of_ids:
+            yield self._batch(ids)
+
+    def test(self, ids: Sequence[int]) -> Iterator[Batch]:
+        """Batches of the images with these ids, in their order."""
+        for start in range(0, len(ids), self.batch_size):
+            yield self._batch(ids[start : start + self.batch_size])
+
+    def _batch(self, ids: Sequence[int]) -> Batch:
+        wanted = np.asarray(ids)
+        return self.features[torch.from_numpy(np.searchsorted(self.ids, wanted))], torch.from_numpy(wanted)
+
+
+AnyBatches = Batches | FeatureBatches
+
+
+def on_device(batch: torch.Tensor, device: str) -> torch.Tensor:
+    """Images `(B, 3, H, W)` or features `(B, C)` on a device; the channels of a pixel lie together there."""
+    layout = torch.channels_last if batch.ndim == 4 else torch.contiguous_format
+    return batch.to(device, non_blocking=True, memory_format=layout)
 
 
 def _collate(items: list[tuple[torch.Tensor, int]]) -> Batch:

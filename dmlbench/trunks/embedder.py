@@ -55,6 +55,7 @@ class Embedder(nn.Module):
         super().__init__()
         self.trunk = trunk
         self.pooling = pooling
+        self.takes_features = False
         self.freeze_batch_norm = freeze_batch_norm
         self.reverse_channels = convention.channel_order == "BGR"
         scale = 255 / convention.input_range
@@ -115,6 +116,15 @@ class Embedder(nn.Module):
         finally:
             self.projection = whole
 
+    @contextmanager
+    def over_features(self) -> Iterator[None]:
+        """Within, the model takes pooled features in place of images and has no trunk: neither parameters nor state of it."""
+        whole, self.trunk, self.takes_features = self.trunk, nn.Identity(), True
+        try:
+            yield
+        finally:
+            self.trunk, self.takes_features = whole, False
+
     def train(self, mode: bool = True) -> Embedder:
         """Set the training mode; frozen batch norm stays in evaluation mode."""
         super().train(mode)
@@ -128,7 +138,7 @@ class Embedder(nn.Module):
         """Embed a batch.
 
         Args:
-            images: uint8 `(B, 3, H, W)`, RGB.
+            images: uint8 `(B, 3, H, W)`, RGB; `over_features` float32 `(B, C)`.
 
         Returns:
             float32 `(B, D)`, of unit length.
@@ -137,10 +147,15 @@ class Embedder(nn.Module):
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """The same before it is brought to unit length."""
+        pooled = images if self.takes_features else self.pooled(images)
+        return self.projection(pooled).float()
+
+    def pooled(self, images: torch.Tensor) -> torch.Tensor:
+        """The trunk's features of images, pooled, `(B, C)`."""
         if self.reverse_channels:
             images = images.flip(1)
         features = self.trunk((images.float() - self.mean) / self.std)
-        return self.projection(pool(features, self.pooling, self.mix)).float()
+        return pool(features, self.pooling, self.mix)
 
 
 def projection(channels: int, hidden: Sequence[int], embedding_dim: int, layer_norm: bool) -> nn.Module:
