@@ -40,7 +40,7 @@ from dmlbench.experiment import (
     versions,
 )
 from dmlbench.judge import Distance, Judging, judge
-from dmlbench.launch import WORDS, compose, prepare
+from dmlbench.launch import compose, prepare
 from dmlbench.measures import JOINED, column_of
 from dmlbench.plan import digest
 from dmlbench.rows import (
@@ -50,6 +50,7 @@ from dmlbench.rows import (
     ROW_FILE,
     SCHEMA_VERSION,
     UNTRAINED,
+    WORDS,
     Row,
     Scalar,
     find_rows,

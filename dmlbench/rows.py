@@ -36,7 +36,13 @@ from dmlbench.measures import column_of
 
 SCHEMA_VERSION = 1
 ROW_FILE = "row.json"
-PER_QUERY = "per_query.safetensors"  # beside it: ids, labels, and a vector a metric
+# Beside it:
+PER_QUERY = "per_query.safetensors"  # ids, labels, and a vector a metric
+CLASSES = "classes.json"  # the name of each class that was tested, by its label
+HISTORY = "history.jsonl"  # a line an epoch
+CHECKPOINT = "checkpoint.pt"  # all that resuming needs; gone once the row exists
+ERROR = "error.txt"  # the traceback of an accident
+WORDS = "words.json"  # the overrides that the run was made of
 UNTRAINED = "untrained"  # the loss of the trunk as it came
 EXTERNAL = "external"  # the protocol of embeddings from elsewhere
 

@@ -22,18 +22,24 @@ FLOORS = {
     "axes": 3,
     "stats": 3,
     "significance": 3,
+    "lookup": 3,
+    "run_folder": 3,
+    "screen": 3,
     "build": 3,
     "download": 3,
     "samplers": 3,
     "data": 3.5,
     "trunks": 3.5,
     "losses": 3.5,
+    "comparison": 4,
     "table": 4,
     "train": 4,
     "embed": 4,
     "evaluate": 4,
     "judge": 4.5,
     "render": 5,
+    "comparison_text": 5,
+    "run_text": 5,
     "experiment": 5,
     "launch": 6,
     "mistakes": 6.5,
@@ -55,7 +61,19 @@ TRAINING = {
     "judge",
     "experiment",
 }
-PAPER = {"axes", "stats", "significance", "table", "render"}
+PAPER = {
+    "axes",
+    "stats",
+    "significance",
+    "lookup",
+    "run_folder",
+    "screen",
+    "comparison",
+    "table",
+    "render",
+    "comparison_text",
+    "run_text",
+}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
