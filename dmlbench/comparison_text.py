@@ -134,7 +134,7 @@ def _not_alike(found: Comparison) -> list[str]:
     if not found.not_alike:
         return []
     said = f"Not made alike, so that this compares what was measured and not the methods: {_pairs(found.not_alike)}."
-    return paragraph(said, most=5)
+    return paragraph(said, most=4)
 
 
 def _pairs(pairs: Mapping[str, Pair]) -> str:
@@ -203,7 +203,7 @@ def _amount(value: float | None) -> str:
 def _rest(found: Comparison) -> list[str]:
     said = _methods(found)
     if found.circumstances:
-        said.append((f"What else differed: {_pairs(found.circumstances)}.", 4))
+        said.append((f"What else differed: {_pairs(found.circumstances)}.", 2))
     if not found.not_alike:
         row = found.a[0]
         version = "" if row.get("protocol_version") is None else f" (version {row['protocol_version']})"

@@ -206,18 +206,23 @@ def _name(rows: Sequence[Row], runs: Path) -> str:
 
 def _listing(found: Sequence[Group]) -> str:
     """A line a group: its words, and what it has unlike the others."""
-    columns = dict.fromkeys(
-        name for group in found for name in group.first.columns if is_shared(name) or name.startswith("loss_")
-    )
-    differing = [name for name in columns if len({repr(group.first.get(name)) for group in found}) > 1 and "digest" not in name]
     lines = []
     for group in found[:_MOST_LISTED]:
-        told = (name for name in differing if name != "loss_label")
-        values = [f"{re.sub('^loss_(make_)?', '', name)}={group.first.get(name)}" for name in told][:_MOST_VALUES]
-        lines.append(f"  {group.name}  ({', '.join([group.label, *values, _seeds(group)])})")
+        twins = [other.first for other in found if other.first["loss"] == group.first["loss"]]
+        others = [other.first for other in found]
+        told = [
+            f"{re.sub('^loss_(make_)?', '', name)}={value}"
+            for name, value in group.first.columns.items()
+            if (is_shared(name) and _differs(name, others)) or (name.startswith("loss_make_") and _differs(name, twins))
+        ]
+        lines.append(f"  {group.name}  ({', '.join([group.label, *told[:_MOST_VALUES], _seeds(group)])})")
     if len(found) > _MOST_LISTED:
         lines.append(f"  and {len(found) - _MOST_LISTED} more")
     return "\n".join(lines)
+
+
+def _differs(column: str, rows: Sequence[Row]) -> bool:
+    return len({repr(row.get(column)) for row in rows}) > 1 and "digest" not in column
 
 
 def _seeds(group: Group) -> str:

@@ -218,7 +218,7 @@ def _is_number(value: Scalar) -> bool:
 
 def _files(run: RunFolder) -> list[str]:
     files = [f"{name} ({_size(size)})" for name, size in run.sizes.items() if size]
-    return titled("files", f"{run.place}: {', '.join(files)}")
+    return [f"{'place':12}{plain(run.place)}", *titled("files", ", ".join(files))]  # a path is whole, however long
 
 
 def _size(n_bytes: int) -> str:
