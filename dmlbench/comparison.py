@@ -21,6 +21,7 @@ from dmlbench.axes import ABSENT, method_columns
 from dmlbench.errors import UserError, suggest
 from dmlbench.measures import JOINED, MACRO, column_of
 from dmlbench.rows import CLASSES, EXTERNAL, Row, Scalar
+from dmlbench.screen import seeds_told
 from dmlbench.significance import LEVEL, Study, paired_half_width, spread_of, study_of, weighted
 
 METRICS = ("map_at_r", "recall_at_1", "r_precision")
@@ -139,7 +140,7 @@ def compare(a: Sequence[Row], b: Sequence[Row], metric: str = METRICS[0]) -> Com
         for name, rows in ok.items():
             ok[name] = [row for row in rows if str(row["seed"]) in common]
             if alone := sorted(int(str(row["seed"])) for row in rows if row not in ok[name]):
-                notes.append(f"Seed{'s' * (len(alone) > 1)} {', '.join(map(str, alone))}: {name} alone has them, left out")
+                notes.append(f"{name} alone has {seeds_told(alone)}, left out")
     rows_a, rows_b = tuple(ok["A"]), tuple(ok["B"])
     _refuse_unknown(metric, rows_a, rows_b)
     chosen = [name for name in dict.fromkeys((metric, *METRICS)) if all(_is_number(row.get(name)) for row in rows_a + rows_b)]

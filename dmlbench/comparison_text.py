@@ -11,7 +11,7 @@ from dmlbench.axes import ABSENT
 from dmlbench.comparison import DATA, ClassMeans, Comparison, Difference, Pair
 from dmlbench.measures import column_of
 from dmlbench.rows import Row, Scalar
-from dmlbench.screen import aligned, paragraph, percent, plain, short, signed
+from dmlbench.screen import aligned, paragraph, percent, plain, seeds_told, short, signed
 from dmlbench.stats import CONFIDENCE
 from dmlbench.table import FEW_SEEDS, shown
 
@@ -124,7 +124,7 @@ def _names(found: Comparison) -> tuple[str, str]:
 def _sides(found: Comparison, names: tuple[str, str]) -> list[str]:
     lines = []
     for side, name, rows in zip("AB", names, (found.a, found.b), strict=True):
-        seeds = f"seed{'s' * (len(rows) > 1)} {', '.join(str(row['seed']) for row in rows)}"
+        seeds = seeds_told([int(str(row["seed"])) for row in rows])
         told = [_name(rows), plain(rows[0].get("dataset_label") or rows[0]["dataset"]), seeds, plain(name)]
         lines += paragraph(" · ".join(told), "   ", f"{side}  ", most=2)
     return lines
@@ -197,7 +197,7 @@ def _costs(found: Comparison) -> list[str]:
 def _amount(value: float | None) -> str:
     if value is None:
         return "--"
-    return f"{value:,.0f}" if value >= 1000 or value == 0 else f"{value:,.3g}"
+    return f"{value:,.0f}" if value >= 1000 or value == 0 else f"{value:#.3g}".rstrip(".")
 
 
 def _rest(found: Comparison) -> list[str]:

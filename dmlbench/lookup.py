@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dmlbench.errors import UserError, suggest
 from dmlbench.rows import CHECKPOINT, ERROR, HISTORY, ROW_FILE, WORDS, Row, is_shared, read_row
+from dmlbench.screen import seeds_told
 
 _SIGNS = {ROW_FILE, HISTORY, CHECKPOINT, ERROR, WORDS}  # of a run's folder, finished or not
 _FOLD = re.compile(r"fold\d+")
@@ -116,7 +117,9 @@ def pair(a: str, b: str, runs: Path) -> tuple[Group, Group]:
     named = {word: groups(word, runs) for word in (a, b)}
     pairs = [(one, other) for one in named[a] for other in named[b] if not _same(one, other)]
     if not pairs:
-        raise UserError(f"{a} and {b} are the same runs ({named[a][0].label}, {_seeds(named[a][0])}); name two that differ")
+        raise UserError(
+            f"{a} and {b} are the same runs ({named[a][0].label}, {seeds_told(named[a][0].seeds)}); name two that differ"
+        )
     alike = [(one, other) for one, other in pairs if one.first.shared == other.first.shared]
     for found in (pairs, alike):
         if len(found) == 1:
@@ -215,7 +218,7 @@ def _listing(found: Sequence[Group]) -> str:
             for name, value in group.first.columns.items()
             if (is_shared(name) and _differs(name, others)) or (name.startswith("loss_make_") and _differs(name, twins))
         ]
-        lines.append(f"  {group.name}  ({', '.join([group.label, *told[:_MOST_VALUES], _seeds(group)])})")
+        lines.append(f"  {group.name}  ({', '.join([group.label, *told[:_MOST_VALUES], seeds_told(group.seeds)])})")
     if len(found) > _MOST_LISTED:
         lines.append(f"  and {len(found) - _MOST_LISTED} more")
     return "\n".join(lines)
@@ -223,7 +226,3 @@ def _listing(found: Sequence[Group]) -> str:
 
 def _differs(column: str, rows: Sequence[Row]) -> bool:
     return len({repr(row.get(column)) for row in rows}) > 1 and "digest" not in column
-
-
-def _seeds(group: Group) -> str:
-    return f"seed{'s' if len(group.seeds) > 1 else ''} {', '.join(map(str, group.seeds))}"

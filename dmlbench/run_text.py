@@ -100,7 +100,8 @@ def _chosen(row: Row) -> str:
     on = row.get("selected_on")
     if row["loss"] == UNTRAINED or on in (None, "none"):
         return "nothing was trained or chosen" if row["loss"] == UNTRAINED else "not told"
-    said = f"{SELECTED.get(str(on), on)}, epoch {row.get('selected_epoch', '--')}"
+    epoch = row.get("selected_epoch")
+    said = f"{SELECTED.get(str(on), on)}" + ("" if epoch is None else f", epoch {epoch}")
     for name, what in (
         ("selected_score", "its validation MAP@R"),
         ("untrained_score", "before training"),

@@ -1,4 +1,4 @@
-"""Floor 3: plain text for one screen: at most 100 columns, no control characters, columns in line."""
+"""Floor 1: plain text for one screen: at most 100 columns, no control characters, columns in line."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ BOUND = "\u00a0"  # a space at which no line is broken
 _NOT_BROKEN = re.compile(" (=|<|->|±) ")  # these stay with what stands beside them
 _BARS = "▁▂▃▄▅▆▇█"
 _MOST_BARS = 40
+_MOST_SEEDS = 10
 
 
 def plain(text: object) -> str:
@@ -82,6 +83,17 @@ def sparkline(values: Sequence[float]) -> str:
     low, high = min(finite, default=0.0), max(finite, default=0.0)
     step = (high - low) / (len(_BARS) - 1) or 1.0
     return "".join(_BARS[round((value - low) / step)] if math.isfinite(value) else "!" for value in values)
+
+
+def seeds_told(seeds: Sequence[int]) -> str:
+    """Some seeds in words.
+
+    >>> seeds_told([0]), seeds_told([0, 1, 4]), seeds_told(range(20))
+    ('seed 0', 'seeds 0, 1, 4', '20 seeds from 0 to 19')
+    """
+    if len(seeds) > _MOST_SEEDS:
+        return f"{len(seeds)} seeds from {min(seeds)} to {max(seeds)}"
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def percent(value: float, digits: int = 1) -> str:

@@ -221,7 +221,7 @@ def test_seeds_that_only_one_has_are_left_out_and_named(tmp_path: Path) -> None:
     found = compare(a, b)
     assert [row["seed"] for row in found.a] == [row["seed"] for row in found.b] == [0, 1, 2]
     assert found.differences[0].b == pytest.approx(values[1, :3].mean())
-    assert "Seeds 3, 4: A alone has them, left out. Seeds 7, 8: B alone has them, left out." in told(found)
+    assert "A alone has seeds 3, 4, left out. B alone has seeds 7, 8, left out." in told(found)
 
 
 def test_without_two_seeds_in_common_all_count_and_it_is_said(tmp_path: Path) -> None:

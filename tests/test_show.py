@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import json
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 from rows_factory import make_row
 
+import dmlbench.run_text
+import dmlbench.screen
 from dmlbench.cli import run
 from dmlbench.errors import UserError
 from dmlbench.lookup import folders, one_folder
@@ -242,6 +245,11 @@ def test_the_command_prints_it_and_loads_neither_torch_nor_hydra_nor_pandas(runs
 
 
 # The screen
+
+
+def test_the_examples_of_its_docstrings_hold() -> None:
+    assert doctest.testmod(dmlbench.screen).failed == 0
+    assert doctest.testmod(dmlbench.run_text).failed == 0
 
 
 def test_bars_reach_from_the_least_to_the_greatest_and_many_are_thinned_out() -> None:
