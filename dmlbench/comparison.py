@@ -20,7 +20,7 @@ import numpy as np
 from dmlbench.axes import ABSENT, method_columns
 from dmlbench.errors import UserError, suggest
 from dmlbench.measures import JOINED, MACRO, column_of
-from dmlbench.rows import CLASSES, EXTERNAL, Row, Scalar
+from dmlbench.rows import CLASSES, COST, EXTERNAL, Row, Scalar, is_shared
 from dmlbench.screen import seeds_told
 from dmlbench.significance import LEVEL, Study, paired_half_width, spread_of, study_of, weighted
 
@@ -284,7 +284,8 @@ def _values(rows: Sequence[Row], column: str) -> Scalar:
 
 
 def _is_circumstance(column: str) -> bool:
-    return column in CIRCUMSTANCES or column.endswith("_version") or column.startswith("tun")
+    tuning = column.startswith(("tuned_", "n_tuning_")) and column not in COST
+    return tuning or column in CIRCUMSTANCES or (column.endswith("_version") and not is_shared(column))
 
 
 def _is_number(value: Scalar) -> bool:

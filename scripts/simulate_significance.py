@@ -161,7 +161,8 @@ def page() -> str:
     }
     parts = [
         "# What bold means, and how often it errs\n",
-        "Written by `scripts/simulate_significance.py`; the model is told in `dmlbench/significance.py`.\n",
+        "Written by `scripts/simulate_significance.py`; the model is told in `dmlbench/significance.py`. Tables and "
+        "`dmlbench compare` test alike.\n",
     ]
     for title, (said, lines) in tables.items():
         rows = ["| " + " | ".join(line) + " |" for line in lines]

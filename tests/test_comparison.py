@@ -299,7 +299,7 @@ def test_costs_stand_beside_each_other_with_their_ratio_and_other_machines_are_t
     b = [Row({**row.columns, "train_seconds": 150.0, "hostname": "there"}, row.folder) for row in b]
     found = compare(a, b)
     assert found.costs["training, s"] == (60.0, 150.0)
-    assert ["training,", "s", "60", "150", "2.50"] in [line.split() for line in as_text(found, ("a", "b")).splitlines()]
+    assert ["training,", "s", "60.0", "150", "2.50"] in [line.split() for line in as_text(found, ("a", "b")).splitlines()]
     assert "Costs were measured on different machines: here | there." in told(found)
 
 
