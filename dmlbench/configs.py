@@ -16,6 +16,7 @@ GROUPS = {
     "samplers": "sampler",
     "optimizers": "optimizer",
     "sweeps": "sweep",
+    "launchers": "hydra/launcher",
 }
 
 

@@ -1,13 +1,11 @@
-"""Floor 6: the only entry of Hydra: composes a plan, takes the run folder's lock, skips what is done, writes the row."""
+"""Floor 6: a composed configuration to a row: plan, the lock of the run's folder, what is done is skipped, the row written."""
 
 from __future__ import annotations
 
 import copy
 import fcntl
 import json
-import math
 import re
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,9 +15,9 @@ from typing import Any, Literal
 
 import hydra
 import torch
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -65,58 +63,13 @@ class Outcome:
     error: str | None = None
 
 
-def launch(
-    words: Sequence[str],
+def run_job(
+    cfg: DictConfig,
+    choices: Mapping[str, str],
     wait: bool,
     tell: Callable[[str], None],
-    each: Callable[[Outcome], None],
-) -> list[Outcome]:
-    """Hand words to Hydra and run the jobs it makes of them, one after the other.
-
-    Args:
-        words: overrides and flags of Hydra's grammar, such as `loss=triplet`, `--cfg job`, `--multirun`.
-        wait: wait for a run that another process is at; else it is `busy`.
-        tell: prints a line.
-        each: called with every job's outcome as it ends.
-
-    Returns:
-        An outcome a job; none where Hydra only printed something (`--cfg`).
-
-    Raises:
-        HydraException, OmegaConfBaseException: the words do not compose.
-    """
-    outcomes: list[Outcome] = []
-
-    @hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")
-    def job(cfg: DictConfig) -> None:
-        hydra_config = HydraConfig.get()
-        outcomes.append(run_job(cfg, hydra_config.runtime.choices, wait, tell, list(hydra_config.overrides.task)))
-        each(outcomes[-1])
-
-    GlobalHydra.instance().clear()
-    before, sys.argv = sys.argv, ["dmlbench", *words]
-    try:
-        job()
-    finally:
-        sys.argv = before
-    return outcomes
-
-
-def count_jobs(words: Sequence[str]) -> int:
-    """How many jobs Hydra will make of some words: the product of what is swept over, in words and in `conf/sweep/`."""
-    parsed = OverridesParser.create().parse_overrides([word for word in words if "=" in word and not word.startswith("-")])
-    swept = {one.key_or_group: len(list(one.sweep_string_iterator())) for one in parsed if one.is_sweep_override()}
-    chosen = next((str(one.value()) for one in parsed if one.key_or_group == "sweep" and not one.is_sweep_override()), None)
-    file = conf_dir() / "sweep" / f"{chosen}.yaml"
-    if chosen is not None and file.is_file():
-        params = OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.params") or {}
-        given = {one.key_or_group for one in parsed}
-        swept |= {str(key): len(str(values).split(",")) for key, values in params.items() if key not in given}
-    return math.prod(swept.values())
-
-
-def run_job(
-    cfg: DictConfig, choices: Mapping[str, str], wait: bool, tell: Callable[[str], None], words: Sequence[str] = ()
+    words: Sequence[str] = (),
+    name: str | None = None,
 ) -> Outcome:
     """Run one composed configuration; never raises but on an interrupt, so that a failing job stops no other.
 
@@ -126,8 +79,9 @@ def run_job(
         wait: for a run that another process is at.
         tell: prints a line.
         words: that it was composed of; kept beside the row, so that the saved model can be built again.
+        name: in print.
     """
-    name, folder = f"loss={choices['loss']} seed={cfg.get('seed')}", None
+    name, folder = name or f"loss={choices['loss']} seed={cfg.get('seed')}", None
     try:
         plan, split = prepare(cfg, choices)
         folder = plan.folder
@@ -193,6 +147,14 @@ def locked(folder: Path, wait: bool, tell: Callable[[str], None]) -> Iterator[bo
         yield True
 
 
+def prefer_own_launchers() -> None:
+    """Take what plugins say of the launchers that conf/ describes out of Hydra's store: it would merge the two, and warn."""
+    Plugins.instance()  # this is what fills the store
+    described = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for file in (conf_dir() / "hydra" / "launcher").glob("*.yaml"):
+        described.pop(file.name, None)
+
+
 def compose(words: Sequence[str], config_dir: str | None = None) -> tuple[DictConfig, Mapping[str, str]]:
     """Compose a configuration without running anything.
 
@@ -204,6 +166,7 @@ def compose(words: Sequence[str], config_dir: str | None = None) -> tuple[DictCo
         The configuration, and the chosen file of each group.
     """
     GlobalHydra.instance().clear()
+    prefer_own_launchers()
     extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = hydra.compose("config", overrides=[*words, *extra], return_hydra_config=True)

@@ -34,7 +34,7 @@ def reword(error: Exception, words: Sequence[str]) -> UserError:
 
 
 def _no_such_file(error: Exception, text: str, words: Sequence[str]) -> str | None:
-    found = re.search(r"Could not find '(\w+)/([^']*)'", text)
+    found = re.search(r"Could not find '([\w/]+)/([^'/]*)'", text)
     if not found:
         return None
     group, name = found.groups()

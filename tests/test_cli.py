@@ -290,7 +290,7 @@ def test_a_failed_method_is_run_again_only_on_request(photos: Photos, monkeypatc
     ],
 )
 def test_the_jobs_of_a_sweep_are_counted_before_the_first(words: list[str], n: int) -> None:
-    from dmlbench.launch import count_jobs
+    from dmlbench.launchers import count_jobs
 
     assert count_jobs(words) == n
 

@@ -69,8 +69,9 @@ def test_the_commands_of_the_readme_that_need_no_download_run_as_they_stand(tmp_
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
 
 
-def test_the_commands_of_the_page_about_protocols_run_as_they_stand(tmp_path: Path) -> None:
-    for line in commands(ROOT / "docs" / "protocols.md"):
+@pytest.mark.parametrize("page", ["protocols.md", "sweeps.md"])
+def test_the_commands_of_the_pages_about_protocols_and_sweeps_run_as_they_stand(page: str, tmp_path: Path) -> None:
+    for line in commands(ROOT / "docs" / page):
         done = run(line, tmp_path, *shorten(line))
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
 

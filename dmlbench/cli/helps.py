@@ -13,7 +13,7 @@ dmlbench: deep metric learning methods, compared fairly.
   dmlbench evaluate PLACE [rerank=k_reciprocal]       score a saved run again, or anyone's embeddings
   dmlbench data   prepare NAME                        download, or take your archive; verify, unpack
   dmlbench data   check NAME [dataset.root=...]       count, verify, find unreadable and duplicate images
-  dmlbench list   losses | datasets | trunks | protocols | samplers | optimizers | sweeps
+  dmlbench list   losses | datasets | trunks | protocols | samplers | optimizers | sweeps | launchers
 
 dmlbench COMMAND --help tells more of one.
 """
@@ -45,11 +45,14 @@ dmlbench sweep [KEY=VALUE,VALUE...]: every combination of comma-separated values
   dmlbench sweep dataset=cub seed=0,1,2               three seeds of each
   dmlbench sweep loss=mine,arcface --config-dir my_conf
   dmlbench sweep retry=failed                         run methods again whose rows say that they failed
+  dmlbench sweep hydra/launcher=joblib hydra.launcher.n_jobs=4
+                                                      four jobs at a time; or submitit_slurm, submitit_local, ray
 
 Everything `dmlbench train --help` tells holds here too. Without loss= the sweep runs conf/sweep/seven.yaml; the
 untrained trunk is always added. The same command again skips what is done, goes on with what broke off, and tries
 again what met an accident (a method that failed only with retry=failed); started twice at once, the two share the work.
-Each job that ends says how many are left. The table is printed and written as markdown, LaTeX and CSV to RUNS/tables/.
+A line a job says when it starts, and when it ends how many are left and how long they may take. The table is printed, and
+written in every format to RUNS/tables/. docs/sweeps.md tells more.
 """
 
 TABLE_HELP = """\
@@ -139,7 +142,7 @@ dmlbench list GROUP: what can be named on the command line.
   dmlbench list losses
   dmlbench list trunks --config-dir my_conf
 
-GROUP is one of losses, datasets, trunks, protocols, samplers, optimizers, sweeps.
+GROUP is one of losses, datasets, trunks, protocols, samplers, optimizers, sweeps, launchers.
 """
 
 HELPS = {

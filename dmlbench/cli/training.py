@@ -84,7 +84,7 @@ def _launched(words: list[str], wait: bool, each: Callable[[Outcome], None]) -> 
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints a traceback and leaves with status 1
     find_own_code(take_config_dir(words)[0])
-    from dmlbench.launch import launch
+    from dmlbench.launchers import launch
     from dmlbench.mistakes import COMPOSING, reword
 
     try:
@@ -115,7 +115,7 @@ def _say_end_of(parts: Sequence[Sequence[str]]) -> Callable[[Outcome], None]:
     """A printer of ended jobs that also says how many are left, and how long these may take."""
     import time
 
-    from dmlbench.launch import count_jobs
+    from dmlbench.launchers import count_jobs
 
     try:
         total = sum(count_jobs(part) for part in parts)
