@@ -151,7 +151,7 @@ def compare(a: Sequence[Row], b: Sequence[Row], metric: str = METRICS[0]) -> Com
     if EXTERNAL in (rows_a[0]["protocol"], rows_b[0]["protocol"]):
         notes.append("Embeddings from elsewhere are among them: how they were trained and chosen is not known here")
     for column, what in (("device", "devices"), ("hostname", "machines")):
-        if len({row.get(column) for row in rows_a + rows_b}) > 1:
+        if len({row.get(column) for row in rows_a + rows_b} - {None}) > 1:
             notes.append(f"Costs were measured on different {what}: {_values(rows_a, column)} | {_values(rows_b, column)}")
     methods = [name for row in (rows_a[0], rows_b[0]) for name in method_columns(row)]
     others = [name for row in (rows_a[0], rows_b[0]) for name in row.columns if _is_circumstance(name)]
@@ -275,7 +275,10 @@ def _class_names(row: Row) -> dict[str, str]:
 def _differing(a: Sequence[Row], b: Sequence[Row], columns: Sequence[str]) -> dict[str, Pair]:
     """The columns in which the two differ; where the rows of one differ among themselves, all its values."""
     found = {name: (_values(a, name), _values(b, name)) for name in dict.fromkeys(columns)}
-    return {name: values for name, values in found.items() if repr(values[0]) != repr(values[1])}
+    apart = {name: values for name, values in found.items() if repr(values[0]) != repr(values[1])}
+    return dict(
+        sorted(apart.items(), key=lambda item: set(item[1]) <= {None, ABSENT})
+    )  # what is unset on both sides comes last
 
 
 def _values(rows: Sequence[Row], column: str) -> Scalar:

@@ -114,7 +114,7 @@ def _names(found: Comparison) -> tuple[str, str]:
     names = _name(found.a), _name(found.b)
     if names[0] != names[1]:
         return names
-    pairs = {**found.method, **found.not_alike}
+    pairs = {name: values for name, values in {**found.method, **found.not_alike}.items() if ABSENT not in values}
     distinct = {repr(values): name for name, values in reversed(pairs.items())}  # what follows another value says nothing new
     told = [name for name in pairs if name in distinct.values()][:_NAMED_BY]
     a, b = ([f"{_column(name)} {_word(pairs[name][side])}" for name in told] for side in (0, 1))

@@ -55,7 +55,7 @@ def _ending(row: Row) -> list[str]:
 def _what(row: Row) -> list[str]:
     """All that the run was made of, a paragraph each."""
     weights = row.get("trunk_weights")
-    loads = "no pretrained weights" if weights in (None, "none") else f"weights {weights}"
+    loads = "" if weights is None else ", no pretrained weights" if weights == "none" else f", weights {weights}"
     counts = [
         f"{row[name]:,} {what}"
         for name, what in (
@@ -69,11 +69,11 @@ def _what(row: Row) -> list[str]:
     preset = "" if row.get("preset") in (None, "none") else f"preset {row['preset']}, "
     parts = [
         ("data set", f"{row['dataset']}: {data}", _values(row, "split_")),
-        ("trunk", f"{row['trunk']}, {loads}", _values(row, "trunk_", "weights", "label")),
+        ("trunk", f"{row['trunk']}{loads}", _values(row, "trunk_", "weights", "label")),
         ("loss", f"{row['loss']}", _values(row, "loss_", "label")),
         ("protocol", f"{preset}{row['protocol']}{version}", _values(row, "protocol_", "version")),
-        ("optimizer", f"{row.get('optimizer', '--')}", _values(row, "optimizer_")),
-        ("sampler", f"{row.get('sampler', '--')}", _values(row, "sampler_")),
+        ("optimizer", f"{row.get('optimizer') or ''}", _values(row, "optimizer_")),
+        ("sampler", f"{row.get('sampler') or ''}", _values(row, "sampler_")),
         ("evaluation", "", _values(row, "evaluation_")),
     ]
     return [line for name, head, values in parts if head or values for line in titled(name, _joined(head, values), most=7)]
@@ -99,7 +99,7 @@ def _joined(head: str, values: str) -> str:
 def _chosen(row: Row) -> str:
     on = row.get("selected_on")
     if row["loss"] == UNTRAINED or on in (None, "none"):
-        return "nothing was trained or chosen" if row["loss"] == UNTRAINED else "not told"
+        return "nothing was trained or chosen" if row["loss"] == UNTRAINED else "how, is not known here"
     epoch = row.get("selected_epoch")
     said = f"{SELECTED.get(str(on), on)}" + ("" if epoch is None else f", epoch {epoch}")
     for name, what in (

@@ -317,6 +317,15 @@ def test_what_was_not_made_alike_stands_above_the_verdict(tmp_path: Path) -> Non
     assert "Made alike" not in text
 
 
+def test_what_one_lacks_and_the_other_leaves_unset_is_told_last_and_names_neither(tmp_path: Path) -> None:
+    values = noisy(0.1)
+    a = saved(tmp_path, "triplet", values[0])
+    b = saved(tmp_path, "triplet", values[1], fingerprint="e" * 16, protocol_patience=None, protocol_steps=5)
+    found = compare(a, b)
+    assert list(found.not_alike) == ["protocol_steps", "protocol_patience"]
+    assert verdict(found).startswith("B (Triplet) is better than A (Triplet)")
+
+
 def test_what_was_made_alike_is_said_too(tmp_path: Path) -> None:
     assert "Made alike: split, trunk convnet, protocol quick (version 1)" in told(compare(*two(tmp_path, noisy())))
 

@@ -128,6 +128,13 @@ def test_a_row_that_was_scored_again_names_its_parent(tmp_path: Path) -> None:
     assert "evaluation whiten=16" in text
 
 
+def test_of_embeddings_from_elsewhere_nothing_is_claimed(tmp_path: Path) -> None:
+    elsewhere = dict.fromkeys(("trunk_weights", "selected_on", "optimizer", "sampler"))
+    text = told(made(tmp_path, protocol="external", **elsewhere))
+    assert "Chosen: how, is not known here" in text
+    assert "pretrained" not in text
+
+
 # Others
 
 
