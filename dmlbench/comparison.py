@@ -22,6 +22,7 @@ from dmlbench.errors import UserError, suggest
 from dmlbench.measures import JOINED, MACRO, column_of
 from dmlbench.rows import CLASSES, COST, EXTERNAL, Row, Scalar, is_shared
 from dmlbench.screen import seeds_told
+from dmlbench.sentinels import outdated, sentinels
 from dmlbench.significance import LEVEL, Study, paired_half_width, spread_of, study_of, weighted
 
 METRICS = ("map_at_r", "recall_at_1", "r_precision")
@@ -150,6 +151,8 @@ def compare(a: Sequence[Row], b: Sequence[Row], metric: str = METRICS[0]) -> Com
     judged = [_difference(rows_a, rows_b, name, few, same_queries) for name in chosen]
     if EXTERNAL in (rows_a[0]["protocol"], rows_b[0]["protocol"]):
         notes.append("Embeddings from elsewhere are among them: how they were trained and chosen is not known here")
+    for name, rows in (("A", rows_a), ("B", rows_b)):
+        notes += [f"{name}: {warning}" for warning in (*sentinels(rows), *outdated(rows))]
     for column, what in (("device", "devices"), ("hostname", "machines")):
         if len({row.get(column) for row in rows_a + rows_b} - {None}) > 1:
             notes.append(f"Costs were measured on different {what}: {_values(rows_a, column)} | {_values(rows_b, column)}")

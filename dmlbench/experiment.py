@@ -29,10 +29,11 @@ from dmlbench.evaluate.embeddings import Embeddings, save_embeddings, save_tenso
 from dmlbench.evaluate.metrics import score
 from dmlbench.judge import Judgement, Judging, judge
 from dmlbench.losses.objective import Objective, objective_of
+from dmlbench.losses.proxies import count_proxies, matrices_of
 from dmlbench.measures import JOINED
 from dmlbench.plan import Plan
 from dmlbench.randomness import seed_of, torch_stream
-from dmlbench.rows import CLASSES, PER_QUERY, SCHEMA_VERSION, Row, Scalar, write_text
+from dmlbench.rows import CLASSES, MISSING, PER_QUERY, SCHEMA_VERSION, Row, Scalar, write_text
 from dmlbench.train import History, Watch, save, train
 from dmlbench.trunks.embedder import Embedder, embedder_of
 
@@ -91,6 +92,7 @@ class Trained:
         folder: where its files are.
         history: of its training.
         trunk_score: validation MAP@R of its trunk as it came, without projection; None where nothing is validated.
+        proxies: how many there are, and how many of them are dead; None before the training has ended.
     """
 
     model: Embedder
@@ -98,6 +100,7 @@ class Trained:
     folder: Path
     history: History = field(default_factory=History)
     trunk_score: float | None = None
+    proxies: tuple[int, int] | None = None
 
 
 def assembled(plan: Plan, folder: Path) -> Trained:
@@ -114,7 +117,11 @@ def fit(one: Trained, split: Split, batches: Batches, plan: Plan) -> None:
         if plan.protocol.selection == "validation":
             with one.model.without_projection():
                 one.trunk_score = map_at_r_on(one.model, split, ("val", "val"), batches, plan)
+        drawn = matrices_of(one.objective)  # before a checkpoint is taken up
         one.history = train(one.model, one.objective, split, batches, plan, one.folder, watch)
+        one.proxies = count_proxies(drawn, matrices_of(one.objective), plan.protocol.embedding_dim)
+    else:
+        one.proxies = 0, 0
 
 
 def watch_of(split: Split, batches: Batches, plan: Plan) -> Watch | None:
@@ -225,6 +232,14 @@ def initialised_objective(plan: Plan) -> Objective | None:
         return objective_of(plan.method)
 
 
+def proxy_counts(models: Sequence[Trained]) -> dict[str, Scalar]:
+    """How many proxies the models have and how many of them never moved, sums over the models; None where one broke down."""
+    counts = [one.proxies for one in models if one.proxies is not None]
+    whole = len(counts) == len(models)
+    names = ("n_proxies", "n_dead_proxies")
+    return {name: sum(count[i] for count in counts) if whole else None for i, name in enumerate(names)}
+
+
 def selected(models: list[Trained], plan: Plan) -> dict[str, Scalar]:
     """How the models were chosen: on what, which epoch, which score; and what choosing on the test set would have claimed."""
     if models[0].objective is None:
@@ -251,6 +266,27 @@ def selected(models: list[Trained], plan: Plan) -> dict[str, Scalar]:
     return columns
 
 
+def begun_row(plan: Plan) -> Row:
+    """What a plan's row begins with, whatever comes of it: all that is known before the run has ended."""
+    columns: dict[str, Scalar] = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": plan.run_id,
+        "fingerprint": plan.fingerprint,
+        "method_digest": plan.method.digest,
+        "status": MISSING,
+        "reason": None,
+        "dataset_label": plan.dataset.label,
+        "trunk_label": plan.trunk.label,
+        "loss": plan.method.name,
+        "loss_label": plan.method.label,
+        "seed": plan.seed,
+        **plan.shared,
+        **plan.method.columns,
+        "trunk_weights": Path(plan.trunk.weights).name,
+    }
+    return Row(columns)
+
+
 def row_of(
     plan: Plan,
     split: Split,
@@ -263,20 +299,9 @@ def row_of(
     first, epochs = models[0], [one.history.epochs for one in models if one.history.epochs]
     speeds = [one.history.images_per_second for one in models if one.history.images_per_second is not None]
     columns: dict[str, Scalar] = {
-        "schema_version": SCHEMA_VERSION,
-        "run_id": plan.run_id,
-        "fingerprint": plan.fingerprint,
-        "method_digest": plan.method.digest,
+        **begun_row(plan).columns,
         "status": status,
         "reason": reason,
-        "dataset_label": plan.dataset.label,
-        "trunk_label": plan.trunk.label,
-        "loss": plan.method.name,
-        "loss_label": plan.method.label,
-        "seed": plan.seed,
-        **plan.shared,
-        **plan.method.columns,
-        "trunk_weights": Path(plan.trunk.weights).name,
         **selected(models, plan),
         **{f"n_{fact}": count for fact, count in split.facts.items()},
         "n_images_skipped": split.n_skipped,
@@ -286,6 +311,7 @@ def row_of(
         "n_models": len(models),
         "n_model_parameters": _parameters(first.model),
         "n_loss_parameters": _parameters(first.objective) if first.objective else 0,
+        **proxy_counts(models),
         "device": device_name(plan.device),
         **versions(),
         "train_seconds": round(sum(one.history.seconds for one in models), 3),

@@ -31,11 +31,11 @@ from dmlbench.data.split import Split
 from dmlbench.errors import UserError, suggest
 from dmlbench.plan import Dataset, Method, Plan, Protocol, Scalar, Trunk, flatten, typed
 from dmlbench.presets import GROUP, NONE
-from dmlbench.rows import CHECKPOINT, ERROR, ROW_FILE, WORDS, Row, read_row, write_row, write_text
+from dmlbench.rows import CHECKPOINT, PLAN_FILE, ROW_FILE, WORDS, Row, read_row, write_row, write_text
 from dmlbench.train import BEST
 from dmlbench.trunks.weights import sha256, weights_file
+from dmlbench.unfinished import ERROR, LOCK
 
-LOCK = ".lock"
 TOP = ("dataset", "trunk", "loss", "sampler", "optimizer", "protocol", "seed", "device", "workers", "oracle", "retry", "paths")
 PATHS = ("data", "runs")
 RETRY = ("none", "failed")
@@ -118,10 +118,12 @@ def _run_locked(
         if row is None or not done_before:
             for line in announcement(plan, split):
                 tell(line)
+            (folder / ERROR).unlink(missing_ok=True)  # of an earlier try: what it tells is no longer why there is no row
             write_text(folder / WORDS, json.dumps(list(words), indent=1) + "\n")
+            write_row(folder, experiment.begun_row(plan), PLAN_FILE)
             row = experiment.run(plan, split)
             write_row(folder, row)
-        for leaving in (CHECKPOINT, BEST, ERROR):  # the row is there: none is needed again
+        for leaving in (CHECKPOINT, BEST, ERROR, PLAN_FILE):  # the row is there: none is needed again
             for leftover in (folder / leaving, *folder.glob(f"fold*/{leaving}")):
                 leftover.unlink(missing_ok=True)
         return Outcome("skipped" if done_before else "done", name, folder, row)

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dmlbench.errors import UserError, suggest
-from dmlbench.rows import CHECKPOINT, ERROR, HISTORY, ROW_FILE, WORDS, Row, is_shared, read_row
+from dmlbench.rows import CHECKPOINT, HISTORY, PLAN_FILE, ROW_FILE, WORDS, Row, is_shared, read_row
 from dmlbench.screen import seeds_told
+from dmlbench.unfinished import ERROR
 
-_SIGNS = {ROW_FILE, HISTORY, CHECKPOINT, ERROR, WORDS}  # of a run's folder, finished or not
+_SIGNS = {ROW_FILE, PLAN_FILE, HISTORY, CHECKPOINT, ERROR, WORDS}  # of a run's folder, finished or not
 _FOLD = re.compile(r"fold\d+")
 _SCORED_AGAIN = "evaluate-"  # how the folder of a row of `dmlbench evaluate` begins
 _MOST_LISTED, _MOST_VALUES = 8, 3

@@ -6,6 +6,7 @@ code that made it. Fractions lie in [0, 1], times are in seconds, memory in GiB;
 Columns come in these families (`n_` counts, `_seconds` and `_gib` say their unit):
 
     identity   schema_version run_id fingerprint method_digest status (ok | failed) reason (null unless failed)
+               While a run has no row, its `PLAN_FILE` holds what the row will begin with: read, a row of status `missing`
     what       dataset dataset_label trunk trunk_label loss loss_label seed protocol
     shared     stands in `SHARED` or starts with one of `SHARED_PREFIXES`: must be equal to compare. So
                trunk_weights_sha256, protocol_version, protocol_epochs, optimizer_betas, split_digest, split_seed ...
@@ -16,6 +17,7 @@ Columns come in these families (`n_` counts, `_seconds` and `_gib` say their uni
     counts     n_train_images n_train_classes n_queries n_excluded n_gallery n_test_classes n_images_skipped ...
     metrics    what `measures` declares: recall_at_<k> map_at_r macro_map_at_r nmi ...; with a model a fold also
                concatenated_<metric>, and separated_<metric>, which the plain names repeat; a failed row has none
+    sentinels  effective_rank n_proxies n_dead_proxies (of the method's own vectors, those that never moved), sums over models
     clusters   n_clusters n_clusterings cluster_init cluster_seed, and the spread nmi_std ...
     machine    device *_version code_revision
     cost       `COST`: differs from one machine and moment to the next, and never decides anything
@@ -26,23 +28,27 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dmlbench.errors import UserError
 from dmlbench.measures import column_of
+from dmlbench.unfinished import why_unfinished
 
 SCHEMA_VERSION = 1
 ROW_FILE = "row.json"
+PLAN_FILE = "plan.json"  # in its stead while a run has not ended
 # Beside it:
 PER_QUERY = "per_query.safetensors"  # ids, labels, and a vector a metric
 CLASSES = "classes.json"  # the name of each class that was tested, by its label
 HISTORY = "history.jsonl"  # a line an epoch
 CHECKPOINT = "checkpoint.pt"  # all that resuming needs; gone once the row exists
-ERROR = "error.txt"  # the traceback of an accident
 WORDS = "words.json"  # the overrides that the run was made of
+
+MISSING = "missing"  # the status of a run that has begun and has no row
 UNTRAINED = "untrained"  # the loss of the trunk as it came
 EXTERNAL = "external"  # the protocol of embeddings from elsewhere
 
@@ -100,9 +106,10 @@ class Row:
         for name, kind in REQUIRED.items():
             if not isinstance(self.columns.get(name), kind):
                 raise UserError(f"a row needs the column '{name}' ({kind.__name__}), not {self.columns.get(name)!r}")
-        for name, value in self.columns.items():
-            if value is not None and not isinstance(value, str | int | float):
-                raise UserError(f"a row's column '{name}' holds {value!r}; it needs a text, a number, a boolean or null")
+        if not _SCALAR_TYPES.issuperset(map(type, self.columns.values())):
+            for name, value in self.columns.items():
+                if value is not None and not isinstance(value, str | int | float):
+                    raise UserError(f"a row's column '{name}' holds {value!r}; it needs a text, a number, a boolean or null")
         version = self.columns["schema_version"]
         if isinstance(version, int) and version > SCHEMA_VERSION:
             raise UserError(
@@ -124,17 +131,41 @@ class Row:
     @property
     def shared(self) -> dict[str, Scalar]:
         """The columns that must be equal before this row may stand beside another."""
-        return {name: value for name, value in self.columns.items() if is_shared(name)}
+        return {name: self.columns[name] for name in _families(tuple(self.columns)).shared}
 
     @property
     def metrics(self) -> dict[str, Scalar]:
         """The columns that are metrics, in the row's order; fractions."""
-        return {name: value for name, value in self.columns.items() if is_metric(name)}
+        return {name: self.columns[name] for name in _families(tuple(self.columns)).metrics}
+
+    @cached_property
+    def kind(self) -> Hashable:
+        """Equal where two rows agree in every shared column and every one of the method; 1, 1.0 and true do not."""
+        names = _families(tuple(self.columns)).kind
+        values = tuple(map(self.columns.__getitem__, names))
+        return names, values, tuple(map(type, values))
 
     @property
     def outcome(self) -> dict[str, Scalar]:
         """Every column but the cost: what the same plan and seed always give again."""
         return {name: value for name, value in self.columns.items() if name not in COST}
+
+
+_SCALAR_TYPES = frozenset((str, int, float, bool, type(None)))
+
+
+class _Families(NamedTuple):
+    shared: tuple[str, ...]
+    metrics: tuple[str, ...]
+    kind: tuple[str, ...]
+
+
+@lru_cache(256)
+def _families(names: tuple[str, ...]) -> _Families:
+    """Which of a row's columns are what; thousands of rows have the same columns."""
+    shared = tuple(filter(is_shared, names))
+    own = (name for name in names if name == "loss" or name.startswith("loss_"))
+    return _Families(shared, tuple(filter(is_metric, names)), tuple(sorted({*shared, *own})))
 
 
 def is_shared(column: str) -> bool:
@@ -166,20 +197,21 @@ def write_text(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_row(folder: Path, row: Row) -> Path:
+def write_row(folder: Path, row: Row, name: str = ROW_FILE) -> Path:
     """Write `folder/row.json`; its existence means that the run is done.
 
     Args:
         folder: the run's folder, made if need be.
         row: what to write; non-finite floats are refused, for JSON has none.
+        name: of the file; `PLAN_FILE` for what is known of a row before its run has ended.
 
     Returns:
         The file's path.
     """
-    for name, value in row.columns.items():
+    for column, value in row.columns.items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"column '{name}' is {value}; a row holds finite numbers or null")
-    path = folder / ROW_FILE
+            raise ValueError(f"column '{column}' is {value}; a row holds finite numbers or null")
+    path = folder / name
     write_text(path, json.dumps(dict(row.columns), indent=1, ensure_ascii=False) + "\n")
     return path
 
@@ -190,18 +222,130 @@ def read_row(path: Path) -> Row:
     Raises:
         UserError: the file is no row (torn, foreign, of a newer schema); the sentence names it.
     """
+    row, reason = _read(str(path))
+    if row is None:
+        raise UserError(f"{path} is not a row of dmlbench: {reason}")
+    return row
+
+
+def _read(path: str) -> tuple[Row | None, str]:
+    """A row, or None and why it is none."""
     try:
-        columns: Any = json.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb", buffering=0) as file:
+            columns: Any = json.loads(file.read().decode())
         if not isinstance(columns, dict):
-            raise UserError("it holds no object")
-        return Row(columns, path.parent)
-    except (OSError, ValueError, UserError) as error:
-        raise UserError(f"{path} is not a row of dmlbench: {error}") from None
+            return None, "it holds no object"
+        return Row(columns, Path(os.path.dirname(path))), ""
+    except OSError as error:
+        return None, error.strerror or str(error)
+    except RecursionError:  # of brackets, thousands deep
+        return None, "it is no JSON that a row could be"
+    except (ValueError, UserError) as error:
+        return None, str(error)
+
+
+class Refused(NamedTuple):
+    """A file or folder that no row could be read from, and a clause that says why."""
+
+    path: str
+    reason: str
+
+
+def read_rows(*places: Path) -> tuple[list[Row], list[Refused]]:
+    """Read every row at or below some places, and every run there that has begun and has no row.
+
+    Args:
+        places: folders, where what is no row is left out; or files, which must be rows.
+
+    Returns:
+        The rows in the order of their paths, then those of status `missing`, without runs that another folder has a row of;
+        and what was left out.
+
+    Raises:
+        UserError: a named file is no row.
+    """
+    rows = {str(place): read_row(place) for place in places if place.is_file()}
+    files, plans, refused = _found(place for place in places if not place.is_file())
+    for path in files:
+        if path not in rows:
+            row, reason = _read(path)
+            if row is None:
+                refused.append(Refused(path, reason))
+            else:
+                rows[path] = row
+    ended = [rows[path] for path in sorted(rows, key=_parts)]
+    ids = {row["run_id"] for row in ended}
+    missing: dict[Scalar, Row] = {}
+    for path in plans:
+        row, reason = _read_unfinished(path)
+        if row is None:
+            refused.append(Refused(path, reason))
+        elif row["run_id"] not in ids:
+            missing[row["run_id"]] = row
+    return [*ended, *missing.values()], sorted(refused)
+
+
+def _read_unfinished(path: str) -> tuple[Row | None, str]:
+    """The row that a plan stands for: of status `missing`, or that of a run which ended while we looked."""
+    plan, reason = _read(path)
+    folder = os.path.dirname(path)
+    why = why_unfinished(Path(folder))
+    if os.path.isfile(ended := os.path.join(folder, ROW_FILE)):
+        return _read(ended)
+    if plan is None:
+        return None, reason
+    return replace(plan, columns={**plan.columns, "status": MISSING, "reason": why}), ""
 
 
 def find_rows(*places: Path) -> Iterator[Path]:
     """Every `row.json` at or below the given folders or files, each once, in the order of their paths."""
-    found: set[Path] = set()
-    for place in places:
-        found.update([place] if place.is_file() else place.rglob(ROW_FILE))
-    yield from sorted(found)
+    files = {str(place) for place in places if place.is_file()}
+    files.update(_found(place for place in places if not place.is_file())[0])
+    yield from map(Path, sorted(files, key=_parts))
+
+
+def _parts(path: str) -> list[str]:
+    return path.split(os.sep)
+
+
+def _found(folders: Iterable[Path]) -> tuple[list[str], list[str], list[Refused]]:
+    """The rows below some folders, the plans that have no row beside them, and what cannot be looked at.
+
+    Links to folders are not followed, for they may lead in a circle.
+    """
+    rows, plans, refused = set(), set(), set()
+    left = [str(folder) for folder in folders]
+    while left:
+        folder = left.pop()
+        prefix = "" if folder == os.curdir else os.path.join(folder, "")
+        seen = {}
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name in (ROW_FILE, PLAN_FILE):
+                        seen[entry.name] = _no_file(entry)
+                    elif entry.is_dir(follow_symlinks=False):
+                        left.append(prefix + entry.name)
+        except FileNotFoundError:  # removed meanwhile
+            continue
+        except OSError as error:
+            refused.add(Refused(folder, error.strerror or str(error)))
+        if why := seen.get(ROW_FILE):
+            refused.add(Refused(prefix + ROW_FILE, why))
+        elif ROW_FILE in seen:
+            rows.add(prefix + ROW_FILE)
+        elif seen.get(PLAN_FILE) == "":
+            plans.add(prefix + PLAN_FILE)
+    return sorted(rows, key=_parts), sorted(plans, key=_parts), list(refused)
+
+
+def _no_file(entry: os.DirEntry[str]) -> str:
+    """Why an entry of a folder is no file to read; empty where it is one."""
+    try:
+        if entry.is_file():
+            return ""
+        if entry.is_dir():
+            return "it is a folder"
+    except OSError as error:  # a link to itself
+        return error.strerror or str(error)
+    return "it is a link to nothing" if entry.is_symlink() else "it is no regular file"

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dmlbench.errors import UserError
-from dmlbench.rows import CHECKPOINT, ERROR, HISTORY, ROW_FILE, WORDS, Row, read_row
+from dmlbench.rows import CHECKPOINT, HISTORY, PLAN_FILE, ROW_FILE, WORDS, Row, read_row
+from dmlbench.unfinished import why_unfinished
 
 Epochs = Sequence[Mapping[str, float]]
 
@@ -22,9 +23,10 @@ class RunFolder:
     Args:
         place: where it is.
         row: None where there is none that can be read.
+        plan: what the row will begin with, while there is none.
         unreadable: why the row cannot be read, where it is there.
         histories: the folder of a model (`.`, or one a fold) to its epochs.
-        error: the last line of the traceback that an accident left, if one did.
+        why: there is no row, a clause.
         checkpoint: when the last one was written, if one is there.
         words: that the run was made of; none where they were not kept.
         sizes: bytes of each file at its top, by name.
@@ -32,9 +34,10 @@ class RunFolder:
 
     place: Path
     row: Row | None
+    plan: Row | None
     unreadable: str | None
     histories: Mapping[str, Epochs]
-    error: str | None
+    why: str
     checkpoint: datetime | None
     words: Sequence[str]
     sizes: Mapping[str, int]
@@ -54,9 +57,10 @@ def read_folder(place: Path) -> RunFolder:
     return RunFolder(
         place=place,
         row=row,
+        plan=_plan(place / PLAN_FILE),
         unreadable=unreadable,
         histories=histories,
-        error=_last_line(place / ERROR),
+        why=why_unfinished(place),
         checkpoint=datetime.fromtimestamp(max(checkpoints), UTC) if checkpoints else None,
         words=_words(place / WORDS),
         sizes={file.name: file.stat().st_size for file in sorted(place.iterdir()) if file.is_file()},
@@ -92,9 +96,8 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _last_line(file: Path) -> str | None:
+def _plan(file: Path) -> Row | None:
     try:
-        lines = file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except OSError:
+        return read_row(file) if file.is_file() else None
+    except UserError:
         return None
-    return lines[-1] if lines else "(empty)"

@@ -9,7 +9,9 @@ from dmlbench.measures import Column, column_of
 from dmlbench.rows import UNTRAINED, Row, Scalar
 from dmlbench.run_folder import Epochs, RunFolder
 from dmlbench.screen import BOUND, paragraph, percent, plain, sparkline, titled
+from dmlbench.sentinels import outdated, sentinels
 from dmlbench.table import SELECTED, shown
+from dmlbench.unfinished import RUNNING
 
 _SEPARATED = "separated_"  # repeats the plain names
 
@@ -17,7 +19,7 @@ _SEPARATED = "separated_"  # repeats the plain names
 def as_text(run: RunFolder) -> str:
     """One screen: what was run and how it ended, its numbers, its cost, its training, its files."""
     if run.row is None:
-        parts = [_unfinished(run), [*_training(run), *_files(run)]]
+        parts = [_unfinished(run), _what(run.plan) if run.plan else [], [*_training(run), *_files(run)]]
     else:
         parts = [_ending(run.row), [*_numbers(run.row), *_training(run)], _what(run.row), [*_machine(run.row), *_files(run)]]
     return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
@@ -25,17 +27,12 @@ def as_text(run: RunFolder) -> str:
 
 def _unfinished(run: RunFolder) -> list[str]:
     """What a folder without a row tells."""
-    if run.unreadable:
-        said = [f"{run.unreadable}."]
-    else:
-        said = [f"{run.place} has no row: the run has not ended, or another process is at it"]
+    said = [f"{run.unreadable}."] if run.unreadable else [f"{run.place} has no row: {run.why}"]
     if run.words:
         said.append(f"Made of: {' '.join(run.words)}")
-    if run.error:
-        said.append(f"Its last attempt met an accident: {run.error} (more in error.txt)")
-    if run.checkpoint:
+    if run.checkpoint and run.why != RUNNING:
         said.append(f"It goes on from its checkpoint of {run.checkpoint:%Y-%m-%d %H:%M} UTC when its command is given again.")
-    elif not run.unreadable:
+    elif not run.unreadable and run.why != RUNNING:
         said.append("There is no checkpoint: its command begins it anew.")
     return [line for sentence in said for line in paragraph(sentence)]
 
@@ -47,6 +44,7 @@ def _ending(row: Row) -> list[str]:
         lines = [*paragraph(f"FAILED: {row.get('reason') or 'no reason given'}"), *lines]
     else:
         lines += paragraph(f"Chosen: {_chosen(row)}")
+        lines += [line for warning in (*sentinels([row]), *outdated([row])) for line in paragraph(f"Mind: {warning}")]
     if row.get("parent"):
         lines += paragraph(f"Scored again from run {row['parent']}")
     return lines

@@ -11,15 +11,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
 from dmlbench.axes import ABSENT, Axis, axis_of
 from dmlbench.errors import UserError, suggest
 from dmlbench.measures import JOINED, Column, column_of
-from dmlbench.rows import EXTERNAL, SHARED, UNTRAINED, Row, Scalar
-from dmlbench.significance import LEVEL, alike_best
+from dmlbench.rows import EXTERNAL, MISSING, SHARED, UNTRAINED, Row, Scalar
+from dmlbench.sentinels import outdated, sentinels
 from dmlbench.stats import t_interval
 
 FEW_SEEDS = 3
@@ -152,13 +152,26 @@ def compare(rows: Sequence[Row], vary: str = "loss", metrics: Sequence[str] = ()
             known = {name for row in rows for name in row.metrics}
             raise UserError(f"metrics={metric}: no row has this metric{suggest(metric, known)}")
     groups: dict[str, list[Row]] = {}
+    equal = _text_a_kind(axis.equal)
     for row in rows:
-        groups.setdefault(json.dumps(axis.equal(row), sort_keys=True), []).append(row)
+        groups.setdefault(equal(row), []).append(row)
     tables = sorted((_table(group, tuple(metrics), axis, tested) for group in groups.values()), key=_table_place)
     if axis.is_loss or axis.is_preset:
         return tables
     several = [table for table in tables if len(table.lines) > 1]  # a line alone compares nothing
     return several or tables
+
+
+def _text_a_kind(columns_of: Callable[[Row], Mapping[str, Scalar]]) -> Callable[[Row], str]:
+    """Some of a row's columns as text, made once for all rows of a kind."""
+    known: dict[Hashable, str] = {}
+
+    def text(row: Row) -> str:
+        if row.kind not in known:
+            known[row.kind] = json.dumps(columns_of(row), sort_keys=True)
+        return known[row.kind]
+
+    return text
 
 
 def differences(tables: Sequence[Table]) -> dict[str, tuple[Scalar, ...]]:
@@ -243,6 +256,7 @@ def _table(rows: Sequence[Row], chosen: tuple[str, ...], axis: Axis, tested: boo
         lines = _with_sentinels(lines)
     notes = [
         *(_recipes(labels, firsts, axis) if axis.is_preset else _unbeaten(lines, columns)),
+        *outdated(unique),
         *(f"{row} is there twice with different numbers; only one of them counts" for row in contradicted),
         *(note for column, name in SHOULD_AGREE.items() for note in _disagreement(unique, column, name)),
     ]
@@ -256,6 +270,8 @@ def _even(
     labels: Sequence[str], methods: Iterable[Mapping[int, Row]], columns: Sequence[str]
 ) -> tuple[dict[str, frozenset[str]], str]:
     """Of each metric the trained methods that cannot be told from the best, and a sentence about the test."""
+    from dmlbench.significance import LEVEL, alike_best  # with numpy, which an untested table does without
+
     trained = {
         label: list(seeds.values())
         for label, seeds in zip(labels, methods, strict=True)
@@ -299,15 +315,20 @@ def _own_values(row: Row, twins: Sequence[Row]) -> list[str]:
 
 def _methods(rows: Sequence[Row]) -> tuple[dict[tuple[str, ...], dict[int, Row]], list[str]]:
     """Rows by method (loss, digest, what was shared) and by seed, each once; and the runs whose copies disagree."""
+    shared = _text_a_kind(lambda row: row.shared)
+    copies: dict[tuple[str, ...], dict[int, list[Row]]] = {}
+    for row in rows:
+        method = copies.setdefault((str(row["loss"]), str(row["method_digest"]), shared(row)), {})
+        method.setdefault(_seed(row), []).append(row)
     methods: dict[tuple[str, ...], dict[int, Row]] = {}
     contradicted = set()
-    # In an order of their own, whatever the reader's. Where copies disagree, the one without numbers counts.
-    for row in sorted(rows, key=lambda row: (row.ok, json.dumps(row.outcome, sort_keys=True))):
-        shared = json.dumps(row.shared, sort_keys=True)
-        seeds = methods.setdefault((str(row["loss"]), str(row["method_digest"]), shared), {})
-        first = seeds.setdefault(_seed(row), row)
-        if first is not row and (first.ok, first.metrics) != (row.ok, row.metrics):
-            contradicted.add(f"run {row['run_id']}")
+    for name in sorted(copies):  # in an order of their own, whatever the reader's
+        for seed, same in sorted(copies[name].items()):
+            if len(same) > 1:  # where copies disagree, the one without numbers counts
+                same.sort(key=lambda row: (row.ok, json.dumps(row.outcome, sort_keys=True)))
+            first = methods.setdefault(name, {}).setdefault(seed, same[0])
+            if any((first.ok, first.metrics) != (row.ok, row.metrics) for row in same[1:]):
+                contradicted.add(f"run {first['run_id']}")
     return methods, sorted(contradicted)
 
 
@@ -388,17 +409,19 @@ def _line(label: str, rows: Sequence[Row], metrics: Sequence[str], columns: Sequ
     ok = [row for row in rows if row.ok]
     whole = len(ok) == len(rows)
     cells = {metric: _cell(rows, metric) if whole else None for metric in metrics}
-    failed: dict[str, list[int]] = {}
+    holes: dict[str, list[int]] = {}
     for row in rows:
         if not row.ok:
-            failed.setdefault(str(row.get("reason") or "no reason given"), []).append(_seed(row))
-    notes = [f"{_seeds(seeds)} failed: {reason}" for reason, seeds in failed.items()]
+            how = MISSING if row["status"] == MISSING else "failed"
+            holes.setdefault(f"{how}: {row.get('reason') or 'no reason given'}", []).append(_seed(row))
+    notes = [f"{_seeds(seeds)} {reason}" for reason, seeds in holes.items()]
     for metric in columns:
         if whole and cells.get(metric) is None:
             without = (_seed(row) for row in rows if _number(row, metric) is None)
             notes.append(f"no {metric_label(metric)} for {_seeds(without)}")
     if lacking := everyone - {_seed(row) for row in rows}:
         notes.append(f"lacks {_seeds(lacking)}, which other methods have")
+    notes += sentinels(ok)
     return Line(
         label=label,
         loss=str(rows[0]["loss"]),
@@ -416,7 +439,9 @@ def _cell(rows: Sequence[Row], metric: str) -> Cell | None:
 
 
 def _number(row: Row, metric: str) -> float | None:
-    value = row.get(metric)
+    value = row.columns.get(metric)
+    if type(value) is float and math.isfinite(value):
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)
@@ -455,7 +480,7 @@ def _unbeaten(lines: Sequence[Line], columns: Sequence[str]) -> list[str]:
 
 
 def _disagreement(rows: Sequence[Row], column: str, name: str) -> list[str]:
-    values = sorted({shown(row[column]) for row in rows if row.get(column) is not None})
+    values = sorted({shown(value) for value in {row.get(column) for row in rows} if value is not None})
     return [f"the rows come from different {name}: {', '.join(values)}"] if len(values) > 1 else []
 
 

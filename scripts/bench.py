@@ -6,6 +6,7 @@
     python scripts/bench.py input        loading: our batches, decoded and cached, against PIL and torchvision's v1 transforms
     python scripts/bench.py evaluate     all metrics against the bare matrix product and against pytorch-metric-learning
     python scripts/bench.py cluster      k-means once against ten times; the scores of a partition
+    python scripts/bench.py table        a table of 10,000 rows against reading and parsing their files
     python scripts/bench.py gallery      memory of a search in a million embeddings on the disk
 
 The two sides alternate, so that a busy machine slows both; medians are compared. Seconds mean little elsewhere, ratios do.
@@ -287,7 +288,61 @@ def bench_gallery(n: int = 1_000_000, dim: int = 128, n_queries: int = 1_000) ->
         print(f"gallery status {status}, {seconds:.0f} s, {float(mebibytes):.0f} MiB above the imports (at most 512)")
 
 
+def bench_table(rounds: int = 5, n_studies: int = 50, n_seeds: int = 25) -> None:
+    """`dmlbench table --untested` over 10,000 rows against a process that reads and parses the same files, on one core."""
+    import contextlib
+    import io
+    import random
+
+    from dmlbench.cli import run
+    from dmlbench.rows import Row, find_rows, is_metric, read_row, write_row
+    from dmlbench.table import ORDER
+
+    floor = (
+        "import json, os, sys\n"
+        "for place, _, files in os.walk(sys.argv[1]):\n"
+        "    if 'row.json' in files:\n"
+        "        with open(os.path.join(place, 'row.json'), 'rb') as file:\n"
+        "            json.loads(file.read())\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["dataset=synthetic", "loss=contrastive", "protocol.epochs=1", f"paths.runs={folder}/one"]
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert run(["train", *words, f"paths.data={folder}/data"]) == 0
+        [file] = find_rows(Path(folder) / "one")
+        columns, generator = read_row(file).columns, random.Random(0)
+        for study in range(n_studies):
+            for loss in ORDER:
+                for seed in range(n_seeds):
+                    own = {"loss": loss, "loss_label": loss, "method_digest": loss, "seed": seed}
+                    own |= {
+                        "protocol_embedding_dim": study + 1,
+                        "fingerprint": f"{study:08x}",
+                        "run_id": f"{study}-{loss}-{seed}",
+                    }
+                    scores = {name: generator.random() for name in columns if is_metric(name)}
+                    write_row(Path(folder) / "runs" / loss / str(own["run_id"]), Row({**columns, **own, **scores}))
+        sides = {"table": ["-m", "dmlbench", "table", "--untested"], "floor": ["-c", floor]}
+
+        def side(name: str) -> Callable[[], float]:
+            return lambda: _cpu_seconds([sys.executable, *sides[name], f"{folder}/runs"])
+
+        took = alternate(rounds, table=side("table"), floor=side("floor"))
+    n = n_studies * len(ORDER) * n_seeds
+    print(f"table   {n} rows of {len(columns)} columns: {took['table']:.2f} s of one core (at most 2)")
+    print(f"table   ratio {took['table'] / took['floor']:.2f} to reading and parsing alone, {took['floor']:.2f} s")
+
+
+def _cpu_seconds(command: list[str]) -> float:
+    """What a process takes of one core, its start included; other work on the machine counts little."""
+    before = os.times()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+
+
 BENCHES = {
+    "table": bench_table,
     "start": bench_start,
     "train": bench_train,
     "input": bench_input,

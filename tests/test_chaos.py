@@ -146,17 +146,16 @@ def test_a_sweep_survives_kills_a_full_disk_and_a_torn_checkpoint_with_the_same_
 
     chaos = Chaos(small_disk, len(expected))
     while not chaos.over:
-        time.sleep(chaos.chance.uniform(1, 6))
+        time.sleep(chaos.chance.uniform(1, 8))
         chaos.touch_no_row()
         chaos.go_on()
         chaos.kill_a_worker()
+        chaos.tear_a_checkpoint()
         if chaos.killed >= 6 * (chaos.parents + 1) and chaos.parents < PARENTS:
             chaos.kill_the_parent()
-            chaos.tear_a_checkpoint()
         if chaos.killed >= 9 and not chaos.filled:
             chaos.fill_the_disk(seconds=8)
     chaos.kill_the_parent()
-    chaos.tear_a_checkpoint()
     assert chaos.filled
     assert chaos.torn
     assert len(finished(small_disk)) < len(expected), "nothing was left to be done"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +20,7 @@ from dmlbench.cli import COMMANDS, run
 from dmlbench.cli.helps import HELPS
 from dmlbench.cli.training import sweep_words
 from dmlbench.configs import GROUPS, entries
+from dmlbench.rows import is_shared
 
 Photos = Callable[..., Path]
 TINY = ("protocol=quick", "trunk=convnet", "protocol.epochs=1", "protocol.batch_size=8", "protocol.embedding_dim=8")
@@ -240,6 +243,33 @@ def test_a_job_that_fails_stops_no_other(photos: Photos, capsys: pytest.CaptureF
     [error] = Path("runs").rglob("error.txt")
     assert error.parent.parent.name == "crash"
     assert "RuntimeError: out of luck" in error.read_text()
+    assert re.search(r"\| Crash \[\d\] +\| +0 \| +-- ", output.out)
+    assert "seed 0 missing: accident: RuntimeError: out of luck" in output.out
+    assert [file.parent for file in Path("runs").rglob("plan.json")] == [error.parent]
+
+
+def test_a_plan_is_there_until_the_row_is_and_begins_as_the_row_does(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "loss=proxy_nca", *folder(photos())]
+    with monkeypatch.context() as patch:
+        patch.setattr("dmlbench.experiment.train", _no_space)
+        assert run(words) == 1
+    [file] = Path("runs").rglob("plan.json")
+    plan = json.loads(file.read_text())
+    capsys.readouterr()
+    assert run(["table"]) == 0
+    assert r"seed 0 missing: accident: OSError: \[Errno 28\] No space left on device" in capsys.readouterr().out
+    assert run(words) == 0
+    [row] = rows()
+    assert [path.name for path in file.parent.iterdir() if path.name in ("plan.json", "error.txt")] == []
+    assert list(row)[: len(plan)] == list(plan)
+    assert {name for name in plan if plan[name] != row[name]} == {"status"}
+    assert {name for name in row if is_shared(name) or name.startswith("loss")} <= set(plan)
+
+
+def _no_space(*given: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_collapsed_embedding_is_a_failed_row(photos: Photos) -> None:

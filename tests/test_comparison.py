@@ -270,6 +270,12 @@ def test_a_failed_seed_is_left_out_and_told_and_a_method_of_failures_is_refused(
         compare(a, failed)
 
 
+def test_what_is_odd_about_a_side_is_told(tmp_path: Path) -> None:
+    a, b = two(tmp_path, noisy(0.1))
+    b = [Row({**row.columns, "n_proxies": 9, "n_dead_proxies": 2}, row.folder) for row in b]
+    assert "B: 2 of 9 proxies (seeds 0, 1, 2, 3, 4) never moved." in told(compare(a, b))
+
+
 # Which classes, at what cost, what else
 
 

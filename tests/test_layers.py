@@ -19,9 +19,11 @@ FLOORS = {
     "presets": 1.5,
     "randomness": 1,
     "screen": 1,
+    "unfinished": 1,
     "rows": 2,
     "axes": 3,
     "stats": 3,
+    "sentinels": 3,
     "significance": 3,
     "lookup": 3,
     "run_folder": 3,
@@ -65,6 +67,7 @@ TRAINING = {
 }
 PAPER = {
     "axes",
+    "sentinels",
     "stats",
     "significance",
     "lookup",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import fcntl
 import json
 import subprocess
 import sys
@@ -128,6 +129,11 @@ def test_a_row_that_was_scored_again_names_its_parent(tmp_path: Path) -> None:
     assert "evaluation whiten=16" in text
 
 
+def test_what_is_odd_about_a_run_stands_at_its_top(tmp_path: Path) -> None:
+    text = told(made(tmp_path, effective_rank=1.2, n_proxies=50, n_dead_proxies=3))
+    assert "Mind: 3 of 50 proxies (seed 0) never moved Mind: the embedding is nearly one line" in text
+
+
 def test_of_embeddings_from_elsewhere_nothing_is_claimed(tmp_path: Path) -> None:
     elsewhere = dict.fromkeys(("trunk_weights", "selected_on", "optimizer", "sampler"))
     text = told(made(tmp_path, protocol="external", **elsewhere))
@@ -151,14 +157,31 @@ def test_a_run_that_broke_off_tells_what_is_there(tmp_path: Path) -> None:
     with (folder / "history.jsonl").open("a") as file:
         file.write('{"epoch": 3, "lo')  # torn
     (folder / "checkpoint.pt").write_bytes(b"never loaded")
-    (folder / "error.txt").write_text("Traceback\n  ...\nOSError: [Errno 28] No space left on device\n")
+    (folder / "error.txt").write_text(
+        "Traceback (most recent call last):\n  ...\nOSError: [Errno 28] No space left on device\n"
+    )
     (folder / "words.json").write_text('["loss=triplet", "seed=0"]')
     text = told(folder)
-    assert "has no row: the run has not ended, or another process is at it" in text
+    assert "has no row: accident: OSError: [Errno 28] No space left on device" in text
     assert "Made of: loss=triplet seed=0" in text
-    assert "an accident: OSError: [Errno 28] No space left on device (more in error.txt)" in text
     assert "It goes on from its checkpoint of 20" in text
     assert "loss █▁ 2 -> 1, epochs 1 to 2" in text
+
+
+def test_a_run_that_has_not_ended_tells_of_its_plan(tmp_path: Path) -> None:
+    write_row(tmp_path, make_row(status="missing", loss="triplet"), "plan.json")
+    text = told(tmp_path)
+    assert "has no row: not finished" in text
+    assert "protocol quick (version 1); epochs=6" in text
+    assert "retrieval" not in text
+
+
+def test_a_run_that_another_process_is_at_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "words.json").write_text("[]")
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "has no row: it is being run" in told(tmp_path)
+        assert "begins it anew" not in told(tmp_path)
 
 
 def test_without_a_checkpoint_it_is_said_that_the_run_begins_anew(tmp_path: Path) -> None:

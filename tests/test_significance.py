@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from scipy import stats
 
 from dmlbench.render import render
-from dmlbench.rows import Row
+from dmlbench.rows import MISSING, Row
 from dmlbench.significance import alike_best, class_means, spread_of, weighted
 from dmlbench.table import compare
 
@@ -97,6 +97,14 @@ def test_the_table_marks_all_of_them_and_says_by_which_test(tmp_path: Path):
     assert "Tukey; n = 3 seeds; so few have little power" in " ".join(text.split())
     bold = [line.split("|")[1].strip() for line in text.splitlines() if "**" in line]
     assert bold == ["Triplet", "ArcFace"]
+
+
+@pytest.mark.parametrize("status", ["failed", MISSING])
+def test_a_line_with_a_run_that_has_no_numbers_is_left_out_and_the_others_are_tested(tmp_path: Path, status: str):
+    rows = rows_of(tmp_path, {"triplet": 0.1, "arcface": 0.101, "cosface": 0.3})
+    rows[-1] = Row({**rows[-1].columns, "status": status}, rows[-1].folder)
+    [table] = compare(rows)
+    assert table.even == {"map_at_r": {"Triplet", "ArcFace"}}
 
 
 def test_without_the_test_the_best_alone_is_marked(tmp_path: Path):

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 import dmlbench.stats
-from dmlbench.stats import t_interval
+from dmlbench.stats import t_interval, t_quantile
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 30])
@@ -24,12 +24,27 @@ def test_three_seeds_by_hand():
     assert (mean, half_width) == (2.0, pytest.approx(4.3027 / math.sqrt(3), abs=1e-4))
 
 
+def test_the_quantile_is_scipys_for_any_degrees_of_freedom():
+    for freedom in [*range(1, 60), 99, 100, 500, 1001]:
+        assert t_quantile(freedom) == pytest.approx(scipy_stats.t.ppf(0.975, freedom), rel=1e-12)
+
+
 def test_one_value_has_a_mean_and_no_interval():
     assert t_interval([0.3]) == (0.3, None)
 
 
 def test_equal_values_have_a_half_width_of_exactly_zero():
     assert t_interval([0.05, 0.05, 0.05]) == (0.05, 0.0)
+
+
+def test_equal_values_have_it_however_many_they_are():
+    values = np.random.default_rng(0).random(50).tolist()
+    assert all(t_interval([value] * n) == (value, 0.0) for value in values for n in range(2, 60))
+
+
+def test_the_order_of_the_values_changes_no_bit():
+    values = np.random.default_rng(0).random(25).tolist()
+    assert t_interval(values) == t_interval(sorted(values))
 
 
 def test_no_value_is_refused():

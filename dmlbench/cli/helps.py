@@ -71,6 +71,8 @@ dmlbench table [PLACE...] [vary=loss] [--format FORMAT]: rows -> fair comparison
 
 Rows stand in one table only where everything but the axis and the seed is equal; what differs makes another table. Bold are the
 best and all that are not significantly different from it, where two seeds or more allow a test (docs/significance.md).
+A run that failed, met an accident, has not finished or is being run leaves its line without numbers (--), and a footnote says
+why; delete its folder to be rid of it. A file that is no row is left out and said. Rows of an earlier version are told as such.
 """
 
 COMPARE_HELP = """\

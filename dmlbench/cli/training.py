@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dmlbench.cli.reading import say_refused
 from dmlbench.cli.words import complain, find_own_code, take_config_dir
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def sweep(words: list[str]) -> int:
     if any(outcome.status == "busy" for outcome in outcomes):
         print("waiting for the runs that another process is at")
         outcomes = [outcome for part in parts for outcome in _launched(part, wait=True, each=lambda outcome: None)]
-    folders = [outcome.folder for outcome in outcomes if outcome.row is not None and outcome.folder is not None]
+    folders = [outcome.folder for outcome in outcomes if outcome.folder is not None and outcome.status != "mistake"]
     if folders:
         _write_tables(folders)
     return _status(outcomes)
@@ -176,10 +177,13 @@ def _status(outcomes: Sequence[Outcome]) -> int:
 def _write_tables(folders: Sequence[Path]) -> None:
     """Print the table of these runs, and write it in every format beside them."""
     from dmlbench.render import FORMATS, render
-    from dmlbench.rows import find_rows, read_row, write_text
+    from dmlbench.rows import read_rows, write_text
     from dmlbench.table import compare
 
-    rows = [read_row(path) for path in find_rows(*folders)]
+    rows, refused = read_rows(*folders)
+    say_refused(refused)
+    if not any(row.ok or row["status"] == "failed" for row in rows):
+        return
     tables = compare(rows)
     place = folders[0].parents[2] / "tables" / f"{rows[0]['dataset']}-{rows[0]['fingerprint']}"
     for name, suffix in FORMATS.items():
