@@ -151,8 +151,8 @@ def compare(a: Sequence[Row], b: Sequence[Row], metric: str = METRICS[0]) -> Com
     judged = [_difference(rows_a, rows_b, name, few, same_queries) for name in chosen]
     if EXTERNAL in (rows_a[0]["protocol"], rows_b[0]["protocol"]):
         notes.append("Embeddings from elsewhere are among them: how they were trained and chosen is not known here")
-    for name, rows in (("A", rows_a), ("B", rows_b)):
-        notes += [f"{name}: {warning}" for warning in (*sentinels(rows), *outdated(rows))]
+    for name, side in (("A", rows_a), ("B", rows_b)):
+        notes += [f"{name}: {warning}" for warning in (*sentinels(side), *outdated(side))]
     for column, what in (("device", "devices"), ("hostname", "machines")):
         if len({row.get(column) for row in rows_a + rows_b} - {None}) > 1:
             notes.append(f"Costs were measured on different {what}: {_values(rows_a, column)} | {_values(rows_b, column)}")
