@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,7 @@ from dmlbench.machine import device_name, memory_gib, versions
 from dmlbench.measures import JOINED
 from dmlbench.plan import Plan
 from dmlbench.randomness import seed_of, torch_stream
-from dmlbench.rows import MISSING, PER_QUERY, SCHEMA_VERSION, Row, Scalar
+from dmlbench.rows import CLASSES, MISSING, PER_QUERY, SCHEMA_VERSION, Row, Scalar, write_text
 from dmlbench.train import History, Watch, save, train
 from dmlbench.trunks.embedder import Embedder, embedder_of
 
@@ -67,6 +68,7 @@ def run(plan: Plan, split: Split) -> Row:
         return row_of(plan, parts[0], models, status="failed", reason=str(failure))
     for one in models:
         save(one.folder / MODEL, {"model": one.model.state_dict()})
+    write_text(plan.folder / CLASSES, json.dumps(split.class_names("query"), ensure_ascii=False, indent=1) + "\n")
     seconds = round(time.perf_counter() - began, 3)
     return row_of(plan, parts[0], models, status="ok", reason=None, evaluate_seconds=seconds, **scores)
 

@@ -31,12 +31,11 @@ from dmlbench.data.split import Split
 from dmlbench.errors import UserError, suggest
 from dmlbench.plan import Dataset, Method, Plan, Protocol, Scalar, Trunk, flatten, typed
 from dmlbench.presets import GROUP, NONE
-from dmlbench.rows import PLAN_FILE, ROW_FILE, Row, read_row, write_row, write_text
-from dmlbench.train import BEST, CHECKPOINT
+from dmlbench.rows import CHECKPOINT, PLAN_FILE, ROW_FILE, WORDS, Row, read_row, write_row, write_text
+from dmlbench.train import BEST
 from dmlbench.trunks.weights import sha256, weights_file
 from dmlbench.unfinished import ERROR, LOCK
 
-WORDS = "words.json"
 TOP = ("dataset", "trunk", "loss", "sampler", "optimizer", "protocol", "seed", "device", "workers", "oracle", "retry", "paths")
 PATHS = ("data", "runs")
 RETRY = ("none", "failed")

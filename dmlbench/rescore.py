@@ -39,7 +39,7 @@ from dmlbench.experiment import (
     joined_models,
 )
 from dmlbench.judge import Distance, Judging, judge
-from dmlbench.launch import WORDS, compose, prepare
+from dmlbench.launch import compose, prepare
 from dmlbench.machine import versions
 from dmlbench.measures import JOINED, column_of
 from dmlbench.plan import digest
@@ -50,6 +50,7 @@ from dmlbench.rows import (
     ROW_FILE,
     SCHEMA_VERSION,
     UNTRAINED,
+    WORDS,
     Row,
     Scalar,
     read_row,

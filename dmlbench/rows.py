@@ -41,7 +41,13 @@ from dmlbench.unfinished import why_unfinished
 SCHEMA_VERSION = 1
 ROW_FILE = "row.json"
 PLAN_FILE = "plan.json"  # in its stead while a run has not ended
-PER_QUERY = "per_query.safetensors"  # beside it: ids, labels, and a vector a metric
+# Beside it:
+PER_QUERY = "per_query.safetensors"  # ids, labels, and a vector a metric
+CLASSES = "classes.json"  # the name of each class that was tested, by its label
+HISTORY = "history.jsonl"  # a line an epoch
+CHECKPOINT = "checkpoint.pt"  # all that resuming needs; gone once the row exists
+WORDS = "words.json"  # the overrides that the run was made of
+
 MISSING = "missing"  # the status of a run that has begun and has no row
 UNTRAINED = "untrained"  # the loss of the trunk as it came
 EXTERNAL = "external"  # the protocol of embeddings from elsewhere

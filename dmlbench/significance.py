@@ -23,9 +23,32 @@ from pathlib import Path
 
 import numpy as np
 
+from dmlbench.measures import MACRO
 from dmlbench.rows import PER_QUERY, Row
 
 LEVEL = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """What methods scored on the same queries, seed by seed.
+
+    Args:
+        labels: int `(C,)`, of the classes.
+        counts: int `(C,)`, queries of each.
+        means: float64 `(M, S, C)`, of each method, seed and class, a fraction.
+        macro: whether classes count alike; else each counts by its queries.
+    """
+
+    labels: np.ndarray
+    counts: np.ndarray
+    means: np.ndarray
+    macro: bool = False
+
+    @property
+    def values(self) -> np.ndarray:
+        """The means, such that all classes weigh the same: `(M, S, C)`."""
+        return self.means if self.macro else weighted(self.means, self.counts)
 
 
 @dataclass(frozen=True)
@@ -44,11 +67,21 @@ class Spread:
 
     def p_value(self, difference: float) -> float:
         """How likely the greatest difference among equal methods is as large as this one."""
-        from scipy.stats import studentized_range  # half a second to load
-
         if difference == 0 or self.variance == 0:
             return float(difference == 0)
+        if self.n_methods == 2:  # what the studentised range comes to, and near 0 more exact
+            from scipy.special import stdtr
+
+            return float(2 * stdtr(self.freedom, -abs(difference) / (2 * self.variance) ** 0.5))
+        from scipy.stats import studentized_range  # half a second to load
+
         return float(studentized_range.sf(abs(difference) / self.variance**0.5, self.n_methods, self.freedom))
+
+    def half_width(self) -> float:
+        """Of the 95 % interval of the difference of two methods that were named beforehand."""
+        from scipy.special import stdtrit
+
+        return float(stdtrit(self.freedom, 1 - LEVEL / 2)) * (2 * self.variance) ** 0.5
 
 
 def spread_of(values: np.ndarray) -> Spread:
@@ -84,8 +117,28 @@ def spread_of(values: np.ndarray) -> Spread:
 
 
 def weighted(means: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Class means `(..., C)` scaled such that their plain mean is the mean over all queries, `counts` of a class."""
-    return means * (counts * (len(counts) / counts.sum()))
+    """Class means `(..., C)` scaled such that their plain mean is the mean over all queries, `counts` of a class.
+
+    What is scaled is a class's distance from that mean: a method that is ahead by as much in every class stays so, whatever
+    the classes' sizes.
+    """
+    share = counts * (len(counts) / counts.sum())
+    whole = (means * share).mean(-1, keepdims=True)
+    return whole + share * (means - whole)
+
+
+def paired_half_width(apart: np.ndarray) -> tuple[float, float]:
+    """The 95 % interval's half width, and p, of a mean over classes: a t test that knows of no other chance.
+
+    Args:
+        apart: `(C,)`, how far two methods are apart in each class, at least two; of equal weight.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    freedom, mean = len(apart) - 1, float(apart.mean())
+    error = float(apart.std(ddof=1)) / len(apart) ** 0.5
+    p = float(2 * stdtr(freedom, -abs(mean) / error)) if error else float(mean == 0)
+    return float(stdtrit(freedom, 1 - LEVEL / 2)) * error, p
 
 
 def alike_best(methods: Mapping[str, Sequence[Row]], metric: str) -> tuple[frozenset[str], str | None]:
@@ -100,24 +153,40 @@ def alike_best(methods: Mapping[str, Sequence[Row]], metric: str) -> tuple[froze
     """
     if len(methods) < 2:
         return frozenset(), "there is one method"
-    seeds = {name: [row["seed"] for row in rows] for name, rows in methods.items()}
-    if min(map(len, seeds.values())) < 2:
+    if min(map(len, methods.values())) < 2:
         return frozenset(), "a method has one seed"
-    if len({tuple(sorted(map(str, each))) for each in seeds.values()}) > 1:
-        return frozenset(), "the methods have different seeds"
-    found = {name: [class_means(row, metric) for row in rows] for name, rows in methods.items()}
-    parts = [part for each in found.values() for part in each]
-    if any(part is None for part in parts):
-        return frozenset(), "the scores of each query are not there"
-    labels, counts = parts[0][0], parts[0][2]  # type: ignore[index]  # none is None
-    if len(labels) < 2 or any(not np.array_equal(part[0], labels) or not np.array_equal(part[2], counts) for part in parts):  # type: ignore[index]
-        return frozenset(), "the rows were not scored on the same queries"
-    values = np.stack([[part[1] for part in each] for each in found.values()])  # type: ignore[index]
-    values = weighted(values, counts)
+    study, why = study_of(list(methods.values()), metric)
+    if study is None:
+        return frozenset(), why
+    values = study.values
     spread, means = spread_of(values), values.mean((1, 2))
     best = float(means.max())
     names = (name for name, mean in zip(methods, means, strict=True) if spread.p_value(best - float(mean)) > LEVEL)
     return frozenset(names), None
+
+
+def study_of(methods: Sequence[Sequence[Row]], metric: str) -> tuple[Study | None, str | None]:
+    """What methods scored in each class, where they were scored alike.
+
+    Args:
+        methods: the rows of each, one a seed.
+        metric: of the rows; with `macro_` classes count alike.
+
+    Returns:
+        The study, its seeds in the rows' order, and None; or None, and a clause that says why there is none.
+    """
+    if len({tuple(sorted(str(row["seed"]) for row in rows)) for rows in methods}) > 1:
+        return None, "the methods have different seeds"
+    plain = metric.replace(MACRO, "", 1)
+    found = [[class_means(row, plain) for row in rows] for rows in methods]
+    parts = [part for each in found for part in each if part is not None]
+    if len(parts) < sum(map(len, methods)):
+        return None, "the scores of each query are not there"
+    labels, _, counts = parts[0]
+    if len(labels) < 2 or any(not np.array_equal(part[0], labels) or not np.array_equal(part[2], counts) for part in parts):
+        return None, "the rows were not scored on the same queries"
+    means = np.stack([part[1] for part in parts]).reshape(len(methods), -1, len(labels))
+    return Study(labels, counts, means, macro=plain != metric), None
 
 
 def class_means(row: Row, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:

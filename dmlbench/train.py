@@ -25,11 +25,9 @@ from dmlbench.errors import MethodFailure
 from dmlbench.losses.objective import Objective
 from dmlbench.plan import Plan, Protocol
 from dmlbench.randomness import numpy_generator, seed_globals, seed_of
-from dmlbench.rows import write_text
+from dmlbench.rows import CHECKPOINT, HISTORY, write_text
 from dmlbench.trunks.embedder import Embedder
 
-CHECKPOINT = "checkpoint.pt"  # all that resuming needs; gone once the row exists
-HISTORY = "history.jsonl"
 BEST = "best.pt"  # the model of the best validation so far
 
 # Scores of a model in the midst of training: `validation_map_at_r`, and `test_map_at_r` where the oracle is asked for.

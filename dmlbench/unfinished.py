@@ -7,6 +7,7 @@ from pathlib import Path
 
 ERROR = "error.txt"  # the traceback of an accident
 LOCK = ".lock"  # held by the process that is at the run
+RUNNING = "it is being run"
 
 _TRACEBACK = "Traceback (most recent call last):\n"
 
@@ -18,7 +19,7 @@ def why_unfinished(folder: Path) -> str:
         folder: the run's.
     """
     if is_held(folder / LOCK):
-        return "it is being run"
+        return RUNNING
     try:
         text = (folder / ERROR).read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -147,7 +147,9 @@ def test_a_run_writes_a_row_that_stands_alone(photos: Photos, capsys: pytest.Cap
     [place] = {path.parent for path in Path("runs").rglob("row.json")}
     left = {path.name for path in place.iterdir()}
     files = {"row.json", "history.jsonl", "words.json", "embeddings.safetensors", "per_query.safetensors", "model.pt", ".lock"}
-    assert left == files
+    assert left == {*files, "classes.json"}
+    names = json.loads((place / "classes.json").read_text())
+    assert list(names.values()) == ["class04", "class05", "class06", "class07"]
 
 
 def test_a_finished_run_is_skipped_and_said_so(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,18 +19,22 @@ FLOORS = {
     "plan": 1,
     "presets": 1.5,
     "randomness": 1,
+    "screen": 1,
     "unfinished": 1,
     "rows": 2,
     "axes": 3,
     "stats": 3,
     "sentinels": 3,
     "significance": 3,
+    "lookup": 3,
+    "run_folder": 3,
     "build": 3,
     "download": 3,
     "samplers": 3,
     "data": 3.5,
     "trunks": 3.5,
     "losses": 3.5,
+    "comparison": 4,
     "table": 4,
     "train": 4,
     "embed": 4,
@@ -38,6 +42,8 @@ FLOORS = {
     "features": 4.2,
     "judge": 4.5,
     "render": 5,
+    "comparison_text": 5,
+    "run_text": 5,
     "experiment": 5,
     "ledger": 5,
     "launch": 6,
@@ -63,7 +69,20 @@ TRAINING = {
     "judge",
     "experiment",
 }
-PAPER = {"axes", "sentinels", "stats", "significance", "table", "render"}
+PAPER = {
+    "axes",
+    "sentinels",
+    "stats",
+    "significance",
+    "lookup",
+    "run_folder",
+    "screen",
+    "comparison",
+    "table",
+    "render",
+    "comparison_text",
+    "run_text",
+}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -74,3 +74,8 @@ def test_leaving_images_out_numbers_ids_and_labels_anew_and_counts(tmp_path: Pat
     assert made.frame["label"].tolist() == [0, 0, 1, 1]
     assert made.ids("query").tolist() == [2, 3]
     assert made.n_skipped == 2
+
+
+def test_the_classes_of_a_role_are_named_by_their_labels(tmp_path: Path) -> None:
+    made = split(tmp_path, labels=(0, 0, 2, 2, 1, 1))
+    assert list(made.class_names("query").items()) == [(1, "1"), (2, "2")]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from dmlbench.cli.files import data, list_
 from dmlbench.cli.helps import HELP, HELPS
+from dmlbench.cli.inspecting import compare, show
 from dmlbench.cli.reading import table
 from dmlbench.cli.scoring import evaluate
 from dmlbench.cli.training import sweep, train
@@ -22,6 +23,8 @@ COMMANDS = {
     "train": train,
     "sweep": sweep,
     "table": table,
+    "compare": compare,
+    "show": show,
     "evaluate": evaluate,
     "data": data,
     "list": list_,

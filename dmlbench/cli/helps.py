@@ -8,6 +8,8 @@ dmlbench: deep metric learning methods, compared fairly.
   dmlbench train  loss=softtriple dataset=cub         one run, one row
   dmlbench sweep  dataset=cub seed=0,1,2              the seven losses and the untrained trunk, then their table
   dmlbench table  [runs...] --format latex            rows -> fair comparison tables
+  dmlbench compare A B                                whether B is better than A, by how much, how sure, where
+  dmlbench show   RUN                                 one run
   dmlbench evaluate PLACE [rerank=k_reciprocal]       score a saved run again, or anyone's embeddings
   dmlbench data   prepare NAME                        download, or take your archive; verify, unpack
   dmlbench data   check NAME [dataset.root=...]       count, verify, find unreadable and duplicate images
@@ -73,6 +75,33 @@ A run that failed, met an accident, has not finished or is being run leaves its 
 why; delete its folder to be rid of it. A file that is no row is left out and said. Rows of an earlier version are told as such.
 """
 
+COMPARE_HELP = """\
+dmlbench compare A B [--metric NAME] [--format FORMAT]: whether B is better than A, in one screen.
+
+  dmlbench compare triplet arcface
+  dmlbench compare digits/triplet digits/arcface --metric recall_at_1
+  dmlbench compare before/digits/triplet after/digits/triplet
+
+  A, B               each one method with all its seeds: a folder or a row.json; or names of folders below runs, each whole or
+                     as it begins: a method, dataset/method, or a run's id without its seed (1681b04f-ffc8b99b)
+  --metric NAME      what the verdict is about (default: map_at_r)
+  --format FORMAT    text or json (default: text)
+  --runs DIR         where runs are (default: runs)
+
+By how much, with a 95 % interval and p that know the chance of seeds and of classes (docs/significance.md); which classes gain
+and lose; what it costs; and all else that differed. Where a test is impossible, it says why.
+"""
+
+SHOW_HELP = """\
+dmlbench show RUN: one run, finished or not: what it was, its numbers, its training, its cost, its files.
+
+  dmlbench show runs/digits/triplet/1681b04f-ffc8b99b-0
+  dmlbench show 1681b04f-ffc8b99b-0
+
+  RUN                a run's folder, its row.json, or its id or how that begins
+  --runs DIR         where runs are (default: runs)
+"""
+
 EVALUATE_HELP = """\
 dmlbench evaluate PLACE... [KEY=VALUE...]: score a saved run again, without training, or anyone's embeddings.
 
@@ -122,6 +151,8 @@ HELPS = {
     "train": TRAIN_HELP,
     "sweep": SWEEP_HELP,
     "table": TABLE_HELP,
+    "compare": COMPARE_HELP,
+    "show": SHOW_HELP,
     "evaluate": EVALUATE_HELP,
     "data": DATA_HELP,
     "list": LIST_HELP,

@@ -75,6 +75,11 @@ class Split:
             raise UserError(f"protocol.crop_to_box is true, but the images under {self.root} have no boxes")
         return self.frame[list(BOX)].to_numpy(dtype=np.float64)
 
+    def class_names(self, role: str) -> dict[int, str]:
+        """The name of each class that has an image with a role, by its label, ascending."""
+        some = self.frame.loc[self.frame[role], ["label", "class_name"]].drop_duplicates("label").sort_values("label")
+        return {int(label): str(name) for label, name in zip(some["label"], some["class_name"], strict=True)}
+
     @property
     def facts(self) -> dict[str, int]:
         """What a YAML may declare and the files must confirm: counts of images and classes, of all and per role."""
