@@ -276,6 +276,7 @@ def row_of(
         **plan.method.columns,
         "trunk_weights": Path(plan.trunk.weights).name,
         **selected(models, plan),
+        **plan.tuned,
         **{f"n_{fact}": count for fact, count in split.facts.items()},
         "n_images_skipped": split.n_skipped,
         **scores,

@@ -295,6 +295,7 @@ class Plan:
         workers: processes that load images; decides no number.
         caches: the folder of decoded caches; None decodes each image each time it is needed; decides no number.
         oracle: also look what choosing the epoch on the test set would have claimed; decides nothing else.
+        tuned: what the row tells of the search for the method's values; empty where there was none.
     """
 
     dataset: Dataset
@@ -311,6 +312,7 @@ class Plan:
     workers: int = 0
     caches: Path | None = None
     oracle: bool = False
+    tuned: Mapping[str, Scalar] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:

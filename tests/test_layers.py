@@ -35,6 +35,7 @@ FLOORS = {
     "judge": 4.5,
     "render": 5,
     "experiment": 5,
+    "tuning": 5.5,
     "launch": 6,
     "mistakes": 6.5,
     "rescore": 6.5,
@@ -54,6 +55,7 @@ TRAINING = {
     "evaluate",
     "judge",
     "experiment",
+    "tuning",
 }
 PAPER = {"axes", "stats", "significance", "table", "render"}
 MODULES = sorted(PACKAGE.rglob("*.py"))

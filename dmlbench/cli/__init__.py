@@ -13,7 +13,7 @@ from dmlbench.cli.files import data, list_
 from dmlbench.cli.helps import HELP, HELPS
 from dmlbench.cli.reading import table
 from dmlbench.cli.scoring import evaluate
-from dmlbench.cli.training import sweep, train
+from dmlbench.cli.training import sweep, train, tune
 from dmlbench.cli.words import complain
 from dmlbench.errors import UserError, suggest
 
@@ -21,6 +21,7 @@ HELP_WORDS = ("--help", "-h", "help")
 COMMANDS = {
     "train": train,
     "sweep": sweep,
+    "tune": tune,
     "table": table,
     "evaluate": evaluate,
     "data": data,
