@@ -25,10 +25,10 @@ def train(words: list[str]) -> int:
 
 def tune(words: list[str]) -> int:
     """`dmlbench tune`: the trials of each loss, and no run with what they found."""
-    spelt = [re.sub(r"^trials=", "tuning.trials=", word) for word in words if word not in ("-m", "--multirun")]
-    if not any(re.match(r"\+{0,2}(tuning\.trials|sweep)=", word) for word in spelt):
-        spelt.append(f"tuning.trials={TRIALS}")
-    words = _with_preset(["--multirun", *spelt, "tuning.only=true"])
+    words = [re.sub(r"^trials=", "tuning.trials=", word) for word in _multirun(words)]
+    if not any(word.startswith(("tuning.trials=", "sweep=")) for word in words):
+        words.append(f"tuning.trials={TRIALS}")
+    words = _with_preset([*words, "tuning.only=true"])
     return _status(_launched(words, wait=True, each=_say_end_of([words])))
 
 
@@ -52,8 +52,7 @@ def sweep_words(words: list[str]) -> list[list[str]]:
     Where losses are named, the untrained trunk is a part of its own: it has none of the values (`loss.make.margin=0.1,0.3`)
     that are swept over.
     """
-    words = [re.sub(r"^\+sweep=", "sweep=", word) for word in words if word not in ("-m", "--multirun")]
-    words = ["--multirun", *words]
+    words = _multirun(words)
     losses = [word for word in words if word.startswith("loss=")]
     if any(word.startswith("preset=") and word != "preset=none" for word in words):
         return _a_part_each(words, losses[-1].removeprefix("loss=").split(",") if losses else [])
@@ -65,6 +64,11 @@ def sweep_words(words: list[str]) -> list[list[str]]:
     if not any(word.startswith("sweep=") for word in words):
         words.insert(1, "sweep=seven")
     return [words]
+
+
+def _multirun(words: list[str]) -> list[str]:
+    """Words for several jobs; `+sweep=` and `sweep=` are the same."""
+    return ["--multirun", *(re.sub(r"^\+sweep=", "sweep=", word) for word in words if word not in ("-m", "--multirun"))]
 
 
 def _a_part_each(words: list[str], losses: list[str]) -> list[list[str]]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -113,7 +114,8 @@ class Study:
     @property
     def identity(self) -> dict[str, object]:
         """All that decides a trial but its number: a larger budget goes on with the same study."""
-        shared = {name: value for name, value in self.plan.shared.items() if name != "tuning_trials"}
+        apart = ("tuning_trials", "split_recall_at")
+        shared = {name: value for name, value in self.plan.shared.items() if name not in apart}
         return {"space": canonical(self.space), **shared, **self.plan.method.columns}
 
     @property
@@ -285,6 +287,7 @@ def columns_of(study: Study, trials: Sequence[Trial]) -> dict[str, Scalar]:
         "n_tuning_pruned": sum(trial.state == "pruned" for trial in trials),
         "n_tuning_failed": sum(trial.state == "failed" for trial in trials),
         "n_tuning_epochs": sum(trial.epochs for trial in trials),
+        "optuna_version": version("optuna"),
         "tuned_hours": round(sum(trial.seconds for trial in trials) / 3600, 5),
     }
 
