@@ -215,7 +215,9 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
         time.sleep(0.005)
 
 
-def test_killed_in_the_midst_of_a_trial_the_same_command_goes_on_with_its_values(data: Path, tmp_path: Path) -> None:
+def test_killed_in_the_midst_of_a_trial_the_same_command_goes_on_with_its_values(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     more = ["trials=3", "protocol.epochs=4"]
     process = start(data, tmp_path / "killed", *more)
     wait_for(lambda: any(tmp_path.glob("killed/*/*/tune-*/trials/0002/fold0/checkpoint.pt")), process)
@@ -226,9 +228,9 @@ def test_killed_in_the_midst_of_a_trial_the_same_command_goes_on_with_its_values
     begun = json.loads(values.read_text())
     assert len(trials(folder)) == 1
 
-    output = finish(start(data, tmp_path / "killed", *more))
+    tuned(data, tmp_path / "killed", *more)
 
-    assert "(1 done before)" in output
+    assert "(1 done before)" in capsys.readouterr().out
     found = read_trials(folder, range(1, 10))
     assert [one.number for one in found] == [1, 2, 3]
     assert (found[1].values, found[1].n_resumed) == (begun, 1)

@@ -69,7 +69,7 @@ def drawn(title: str, trials: Sequence[Trial]) -> str:
                 axes.scatter(numbers, scores, marker=marker, color=colour, s=24, label=state, zorder=3)
         axes.set(title=title, xlabel="trial (1: the method's own values)", ylabel="validation MAP@R")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(loc="lower right")
+        figure.legend(loc="outside right upper", frameon=False)
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None})
     return out.getvalue()
