@@ -62,7 +62,7 @@ class Pruner:
     Args:
         space: of the study.
         before: trials that ended.
-        warmup: steps that every trial is given.
+        warmup: the first step at which a trial may end.
     """
 
     def __init__(self, space: Space, before: Sequence[Trial], warmup: int) -> None:

@@ -214,7 +214,7 @@ def run_trial(study: Study, number: int, batches: Batches) -> Trial:
     write_values(study.folder, number, values)
     plan = study.plan_with(values)
     protocol, parts = plan.protocol, training_parts(study.split, plan.protocol)
-    pruner = Pruner(study.space, before, protocol.epochs // UNPRUNED) if study.tuning.prune else None
+    pruner = Pruner(study.space, before, protocol.epochs // UNPRUNED + 1) if study.tuning.prune else None
     course = _Course(protocol.epochs, len(parts), pruner)
     histories: list[History] = []
     state: State = "complete"
