@@ -317,6 +317,7 @@ def row_of(
         "status": status,
         "reason": reason,
         **selected(models, plan),
+        **plan.tuned,
         **{f"n_{fact}": count for fact, count in split.facts.items()},
         "n_images_skipped": split.n_skipped,
         **scores,

@@ -31,16 +31,23 @@ from dmlbench.data.split import Split
 from dmlbench.errors import UserError, suggest
 from dmlbench.plan import Dataset, Method, Plan, Protocol, Scalar, Trunk, flatten, typed
 from dmlbench.presets import GROUP, NONE
+from dmlbench.randomness import seed_of
 from dmlbench.rows import CHECKPOINT, PLAN_FILE, ROW_FILE, WORDS, Row, read_row, write_row, write_text
 from dmlbench.train import BEST
 from dmlbench.trunks.weights import sha256, weights_file
+from dmlbench.tuning.space import overrides
+from dmlbench.tuning.study import Study, Tuning, columns_of, search
+from dmlbench.tuning.trials import best_of
 from dmlbench.unfinished import ERROR, LOCK
 
-TOP = ("dataset", "trunk", "loss", "sampler", "optimizer", "protocol", "seed", "device", "workers", "oracle", "retry", "paths")
+TOP = (
+    *("dataset", "trunk", "loss", "sampler", "optimizer", "protocol", "tuning"),
+    *("seed", "device", "workers", "oracle", "retry", "paths"),
+)
 PATHS = ("data", "runs")
 RETRY = ("none", "failed")
 
-Status = Literal["done", "skipped", "busy", "mistake", "accident"]
+Status = Literal["done", "skipped", "tuned", "busy", "mistake", "accident"]
 
 
 @dataclass(frozen=True)
@@ -48,12 +55,13 @@ class Outcome:
     """How one job ended.
 
     Args:
-        status: `done` and `skipped` have a row; `busy`: another process is running it; `mistake`: the user can mend it;
-            `accident`: it is tried again by the same command.
+        status: `done` and `skipped` have a row; `tuned`: its trials are done, and no run was asked for; `busy`: another process
+            is running it; `mistake`: the user can mend it; `accident`: it is tried again by the same command.
         job: what it was, for print.
-        folder: the run's, where the plan could be made.
+        folder: the run's, or the study's, where the plan could be made.
         row: where there is one.
         error: one sentence, of a mistake or an accident.
+        tuned: the columns that tell of a search, where there was one.
     """
 
     status: Status
@@ -61,6 +69,7 @@ class Outcome:
     folder: Path | None = None
     row: Row | None = None
     error: str | None = None
+    tuned: Mapping[str, Scalar] | None = None
 
 
 def run_job(
@@ -83,11 +92,24 @@ def run_job(
     """
     name, folder = name or f"loss={choices['loss']} seed={cfg.get('seed')}", None
     try:
+        tuning, tuned = typed(Tuning, "tuning", _plain(cfg, "tuning")), None
+        again = _again(cfg.retry)
+        if tuning.trials and not cfg.loss.search:
+            tell(f"tuning    loss/{choices['loss']} names no search space; its values stay")
+        elif tuning.trials:
+            study = study_of(cfg, choices, tuning)
+            folder = study.folder
+            trials = search(study, wait, tell)
+            if trials is None:
+                return Outcome("busy", name, folder)
+            (folder / ERROR).unlink(missing_ok=True)
+            tuned = columns_of(study, trials)
+            words = [*words, *give(cfg, best_of(trials).values)]
+        if tuning.only:
+            return Outcome("tuned", name, folder, tuned=tuned)
         plan, split = prepare(cfg, choices)
-        folder = plan.folder
-        if cfg.retry not in RETRY:
-            raise UserError(f"retry is {cfg.retry!r}; it must be {' or '.join(RETRY)}{suggest(str(cfg.retry), RETRY)}")
-        return _run_locked(name, plan, split, wait, tell, words, cfg.retry == "failed")
+        plan, folder = replace(plan, tuned=tuned or {}), plan.folder
+        return _run_locked(name, plan, split, wait, tell, words, again)
     except UserError as mistake:
         return Outcome("mistake", name, folder, error=str(mistake))
     except OmegaConfBaseException as mistake:  # an interpolation that leads nowhere shows only when it is resolved
@@ -103,6 +125,40 @@ def run_job(
                 where = f" (see {folder / ERROR})"
         sentence = f"{type(accident).__name__}: {str(accident).splitlines()[0] if str(accident) else ''}{where}"
         return Outcome("accident", name, folder, error=sentence)
+
+
+def _again(retry: Any) -> bool:
+    """Whether a method is run again whose row says that it failed."""
+    if retry not in RETRY:
+        raise UserError(f"retry is {retry!r}; it must be {' or '.join(RETRY)}{suggest(str(retry), RETRY)}")
+    return bool(retry == "failed")
+
+
+def study_of(cfg: DictConfig, choices: Mapping[str, str], tuning: Tuning) -> Study:
+    """The search that a composed configuration asks for; of the data set it sees the training images alone."""
+    there = copy.deepcopy(cfg)
+    there.seed, there.oracle = seed_of(tuning.seed, "tuning"), False
+    there.protocol.fold, there.protocol.folds = tuning.fold, tuning.folds
+    there.protocol.epochs = tuning.epochs or there.protocol.epochs
+    try:
+        plan, split = prepare(there, choices, training_only=True)
+    except UserError as error:  # the folds are those of tuning here
+        raise UserError(str(error).replace("protocol.fold", "tuning.fold")) from None
+
+    def plan_with(values: Mapping[str, Scalar]) -> Plan:
+        tried = copy.deepcopy(there)
+        give(tried, values)
+        method = method_of(tried, choices["loss"], plan.dataset, plan.protocol)
+        return replace(plan, method=method, sampler=_plain(tried, "sampler"), optimizer=_plain(tried, "optimizer"))
+
+    return Study(tuning, plan, plan_with, split)
+
+
+def give(cfg: DictConfig, values: Mapping[str, Scalar]) -> list[str]:
+    """Give the method of a composed configuration other values; returns the words that would have done so."""
+    for key, value in values.items():
+        OmegaConf.update(cfg, f"loss.{key}", value)
+    return overrides(values)
 
 
 def _run_locked(
@@ -179,12 +235,13 @@ def compose(words: Sequence[str], config_dir: str | None = None) -> tuple[DictCo
     return cfg, choices
 
 
-def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Plan, Split]:
+def prepare(cfg: DictConfig, choices: Mapping[str, str], training_only: bool = False) -> tuple[Plan, Split]:
     """From a composed configuration to a checked plan; reads the data set's list, trains nothing.
 
     Args:
         cfg: as composed; interpolations are resolved here.
         choices: the chosen file of each group; its stem is the name.
+        training_only: leave the test images out, before any image is opened.
 
     Raises:
         UserError: anything the user can mend: an unknown key, a wrong type, a fact that the files do not confirm, ...
@@ -195,7 +252,7 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Plan, Split]:
     for key in cfg.paths:
         if key not in PATHS:
             raise UserError(f"paths.{key!s} is not known{suggest(str(key), PATHS)}")
-    dataset, split = data_of(cfg, choices)
+    dataset, split = data_of(cfg, choices, training_only)
     protocol = typed(Protocol, "protocol", {"name": choices["protocol"], **_plain(cfg, "protocol")}).resolved
     if protocol.crop_to_box:
         split.boxes()  # refused before any work where there are none
@@ -230,8 +287,14 @@ def prepare(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Plan, Split]:
     return plan, split
 
 
-def data_of(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Dataset, Split]:
-    """The data set and its split, verified against the declared facts; unknown facts are filled in, in `cfg` too."""
+def data_of(cfg: DictConfig, choices: Mapping[str, str], training_only: bool = False) -> tuple[Dataset, Split]:
+    """The data set and its split, verified against the declared facts; unknown facts are filled in, in `cfg` too.
+
+    Args:
+        cfg: as composed.
+        choices: the chosen file of each group.
+        training_only: leave the test images out once the list is verified, before any image is opened.
+    """
     with open_dict(cfg.dataset):
         if cfg.dataset.get("name") is None:
             root = _plain(cfg, "dataset").get("root")
@@ -241,8 +304,11 @@ def data_of(cfg: DictConfig, choices: Mapping[str, str]) -> tuple[Dataset, Split
     dataset = typed(Dataset, "dataset", _plain(cfg, "dataset"))
     split = build(f"dataset/{dataset.name}", dataset.make)
     split.verify(dataset.name, dataset.declared)
+    if training_only:
+        split = split.training()
     split = readable(split, dataset.on_unreadable, Path(cfg.paths.data) / "checked")
-    split.verify(dataset.name, {})  # what is left must still do
+    if not training_only:
+        split.verify(dataset.name, {})  # what is left must still do
     with open_dict(cfg.dataset):
         cfg.dataset.update(split.facts)
     return typed(Dataset, "dataset", _plain(cfg, "dataset")), split
@@ -333,7 +399,7 @@ def shared_columns(
         columns[group] = choices[group]
         columns[f"{group}_source_sha256"] = source_sha256(group, _plain(cfg, group))
         columns |= flatten(group, _with_method_unresolved(cfg, group))
-    return columns
+    return columns | typed(Tuning, "tuning", _plain(cfg, "tuning")).columns
 
 
 def _with_method_unresolved(cfg: DictConfig, group: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -118,7 +119,8 @@ class RemoteJob:
         self.ledger.say(job=name)
         outcome = run_job(cfg, choices, self.wait, print, words, name)
         folder = str(outcome.folder) if outcome.folder else None
-        self.ledger.say(job=name, status=outcome.status, folder=folder, error=outcome.error)
+        tuned = None if outcome.tuned is None else json.dumps(dict(outcome.tuned))
+        self.ledger.say(job=name, status=outcome.status, folder=folder, error=outcome.error, tuned=tuned)
 
 
 _watched: set[int | None] = set()  # the parent, once a thread looks after it: a process does several jobs
@@ -174,7 +176,8 @@ class Fleet:
             folder = Path(str(event["folder"])) if event["folder"] else None
             row = read_row(folder / ROW_FILE) if folder and event["status"] in ("done", "skipped") else None
             error = None if event["error"] is None else str(event["error"])
-            self.end(Outcome(cast(Status, event["status"]), name, folder, row, error))
+            tuned = json.loads(str(event["tuned"])) if event["tuned"] else None
+            self.end(Outcome(cast(Status, event["status"]), name, folder, row, error, tuned))
 
     def end(self, outcome: Outcome) -> None:
         """A job's last word."""

@@ -309,6 +309,7 @@ class Plan:
         workers: processes that load images; decides no number.
         caches: the folder of decoded images and of a frozen trunk's features; decides no number.
         oracle: also look what choosing the epoch on the test set would have claimed; decides nothing else.
+        tuned: what the row tells of the search for the method's values; empty where there was none.
     """
 
     dataset: Dataset
@@ -325,6 +326,7 @@ class Plan:
     workers: int = 0
     caches: Path = Path("data/cache")
     oracle: bool = False
+    tuned: Mapping[str, Scalar] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:

@@ -14,6 +14,8 @@ Columns come in these families (`n_` counts, `_seconds` and `_gib` say their uni
     method     loss_*: the method's own values, which may differ between two compared rows: loss_kind,
                loss_samples_per_class, loss_lr_scale, loss_make_la, loss_miner_epsilon ...
     chosen     selected_on selected_epoch
+    tuned      the budget, tuning_*, is shared (tuning_trials tuning_fold ..., absent where nothing was tuned); what came of it
+               is not: tuned_values (JSON) tuned_score (validation MAP@R) tuned_trial tuned_space n_tuning_pruned ...
     counts     n_train_images n_train_classes n_queries n_excluded n_gallery n_test_classes n_images_skipped ...
     metrics    what `measures` declares: recall_at_<k> map_at_r macro_map_at_r nmi ...; with a model a fold also
                concatenated_<metric>, and separated_<metric>, which the plain names repeat; a failed row has none
@@ -71,7 +73,7 @@ REQUIRED: dict[str, type] = {
 # The columns that must be equal before two rows may stand side by side; the fingerprint is the digest of just these.
 # A shared column that interpolates into the method keeps its text (`${loss.samples_per_class}`): all rows agree on it.
 SHARED = ("dataset", "trunk", "preset", "protocol", "optimizer", "sampler", "precision")
-SHARED_PREFIXES = ("split_", "trunk_", "protocol_", "optimizer_", "sampler_", "evaluation_")
+SHARED_PREFIXES = ("split_", "trunk_", "protocol_", "optimizer_", "sampler_", "evaluation_", "tuning_")
 NOT_SHARED = ("trunk_label", "trunk_weights")  # names in print; the weights' digest decides
 
 # The columns that differ from one machine and moment to the next. Equality of rows is promised for all others.
@@ -79,6 +81,7 @@ COST = (
     "features_seconds",
     "train_seconds",
     "evaluate_seconds",
+    "tuned_hours",
     "images_per_second",
     "memory_gib",
     "finished_at",

@@ -80,6 +80,7 @@ def train(
     plan: Plan,
     folder: Path | None = None,
     watch: Watch | None = None,
+    heed: Callable[[History], None] = lambda history: None,
 ) -> History:
     """Train model and objective in place for the protocol's epochs, or until its patience ends.
 
@@ -92,6 +93,8 @@ def train(
         plan: everything else.
         folder: a checkpoint there is taken up, and one is written after each epoch; None for the plan's own.
         watch: scores the model before the first step and every `validate_every` epochs; needed for selection on validation.
+        heed: told of the history before the first step, which may be a checkpoint's, and after each epoch; may end the
+            training by raising.
 
     Raises:
         MethodFailure: the loss was not finite.
@@ -141,6 +144,7 @@ def train(
 
     if watch is not None and not history.looks:
         look(model, 0, history, watch, folder)
+    heed(history)
     objective.train()
     with tqdm(total=protocol.epochs * steps, initial=start * steps, disable=None, unit="step", leave=False) as bar:
         for epoch in range(start, protocol.epochs):
@@ -152,6 +156,7 @@ def train(
                 look(model, epoch + 1, history, watch, folder)
             history.write(folder / HISTORY)
             save_checkpoint(folder / CHECKPOINT, model, objective, optimizer, history)
+            heed(history)
     if protocol.selection == "validation":
         model.load_state_dict(torch.load(folder / BEST, map_location=plan.device, weights_only=True)["model"])
     return history

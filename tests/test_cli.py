@@ -512,7 +512,7 @@ def test_paths_workers_and_cache_do_not_change_a_run(photos: Photos, tmp_path: P
                 ["--multirun", "loss=mine", "loss.make.margin=1,2", "+loss.make.new=3", "seed=0,1"],
             ],
         ),
-        (["+sweep=own"], [["--multirun", "+sweep=own"]]),
+        (["+sweep=own"], [["--multirun", "sweep=own"]]),  # with the plus, Hydra would refuse a second value
     ],
 )
 def test_a_sweep_is_hydras_multirun_over_the_seven_losses_unless_others_are_named(

@@ -55,7 +55,7 @@ def run(line: str, place: Path, *more: str) -> subprocess.CompletedProcess[str]:
 
 
 def shorten(line: str) -> list[str]:
-    if not line.startswith(("dmlbench train", "dmlbench sweep")):
+    if not line.startswith(("dmlbench train", "dmlbench sweep", "dmlbench tune")):
         return []
     typed = {word.partition("=")[0] for word in line.split()}
     return [word for word in SHORT if word.partition("=")[0] not in typed]

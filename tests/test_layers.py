@@ -46,6 +46,7 @@ FLOORS = {
     "run_text": 5,
     "experiment": 5,
     "ledger": 5,
+    "tuning": 5.5,
     "launch": 6,
     "launchers": 6.5,
     "mistakes": 6.5,
@@ -68,6 +69,7 @@ TRAINING = {
     "features",
     "judge",
     "experiment",
+    "tuning",
 }
 PAPER = {
     "axes",

@@ -9,7 +9,9 @@ from omegaconf import OmegaConf
 from dmlbench.configs import conf_dir
 from dmlbench.errors import UserError
 from dmlbench.plan import Dataset, Method, Protocol, Trunk, digest, flatten, typed
+from dmlbench.tuning.study import Tuning
 
+CLASSES = [("protocol", Protocol), ("loss", Method), ("dataset", Dataset), ("trunk", Trunk), ("tuning", Tuning)]
 GIVEN: dict[str, Any] = {
     "name": "mine",
     "version": 1,
@@ -74,7 +76,7 @@ def test_a_protocol_cannot_be_changed() -> None:
         protocol().epochs = 5  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(("group", "cls"), [("protocol", Protocol), ("loss", Method), ("dataset", Dataset), ("trunk", Trunk)])
+@pytest.mark.parametrize(("group", "cls"), CLASSES)
 def test_config_yaml_names_every_optional_field_with_the_dataclass_own_default(group: str, cls: type) -> None:
     written = OmegaConf.to_container(OmegaConf.load(conf_dir() / "config.yaml"))[group]  # type: ignore[index,call-overload]
     harness_fills_in = {"source_sha256", "weights_sha256"}

@@ -14,7 +14,7 @@ from dmlbench.cli.helps import HELP, HELPS
 from dmlbench.cli.inspecting import compare, show
 from dmlbench.cli.reading import table
 from dmlbench.cli.scoring import evaluate
-from dmlbench.cli.training import sweep, train
+from dmlbench.cli.training import sweep, train, tune
 from dmlbench.cli.words import complain
 from dmlbench.errors import UserError, suggest
 
@@ -22,6 +22,7 @@ HELP_WORDS = ("--help", "-h", "help")
 COMMANDS = {
     "train": train,
     "sweep": sweep,
+    "tune": tune,
     "table": table,
     "compare": compare,
     "show": show,

@@ -7,6 +7,7 @@ dmlbench: deep metric learning methods, compared fairly.
 
   dmlbench train  loss=softtriple dataset=cub         one run, one row
   dmlbench sweep  dataset=cub seed=0,1,2              the seven losses and the untrained trunk, then their table
+  dmlbench tune   loss=arcface dataset=cub trials=50  search a loss's own values on training classes, and only there
   dmlbench table  [runs...] --format latex            rows -> fair comparison tables
   dmlbench compare A B                                whether B is better than A, by how much, how sure, where
   dmlbench show   RUN                                 one run
@@ -53,6 +54,27 @@ untrained trunk is always added. The same command again skips what is done, goes
 again what met an accident (a method that failed only with retry=failed); started twice at once, the two share the work.
 A line a job says when it starts, and when it ends how many are left and how long they may take. The table is printed, and
 written in every format to RUNS/tables/. docs/sweeps.md tells more.
+"""
+
+TUNE_HELP = """\
+dmlbench tune [KEY=VALUE...]: search a loss's own values, with the same budget for every loss, on training classes alone.
+
+  dmlbench tune loss=arcface dataset=cub trials=50
+  dmlbench tune loss=arcface,triplet trials=20        one after the other
+  dmlbench train loss=arcface dataset=cub tuning.trials=50      the same, then a run with the best values
+  dmlbench sweep +sweep=tuned dataset=cub seed=0,1,2  the seven losses, 20 trials each, then three runs of each
+
+  trials=20            of each loss (tuning.trials); the first is the loss's own values
+  tuning.fold=0        this fold of tuning.folds=4 of the training classes validates, the others train; all: each in turn,
+                       and the mean counts, for four times the work
+  tuning.epochs=null   of a trial; null: the protocol's
+  tuning.prune=true    end a trial early that falls behind the median of the others
+  tuning.seed=0        of proposals and trainings
+
+What is searched stands in the loss's file (`search`); '+loss.search.make.margin={low: 0, high: 1}' changes it. No test
+image is loaded. The same command again goes on where it was killed, and loses no trial; with more trials, it goes on from
+those that are there; started twice at once, the processes share the trials. History and best values lie in
+RUNS/<dataset>/<loss>/tune-*/ as history.csv, history.svg and best.json. Needs pip install 'dmlbench[tune]'.
 """
 
 TABLE_HELP = """\
@@ -150,6 +172,7 @@ GROUP is one of losses, datasets, trunks, protocols, samplers, optimizers, sweep
 HELPS = {
     "train": TRAIN_HELP,
     "sweep": SWEEP_HELP,
+    "tune": TUNE_HELP,
     "table": TABLE_HELP,
     "compare": COMPARE_HELP,
     "show": SHOW_HELP,

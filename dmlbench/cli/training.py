@@ -1,4 +1,4 @@
-"""`dmlbench train` and `dmlbench sweep`: words to runs, and what is said of them."""
+"""`dmlbench train`, `sweep` and `tune`: words to runs, and what is said of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from dmlbench.cli.reading import say_refused
 from dmlbench.cli.words import complain, find_own_code, take_config_dir
 
+TRIALS = 20  # of `dmlbench tune`, where none are said; as many as conf/sweep/tuned.yaml has
+
 if TYPE_CHECKING:
     from dmlbench.launch import Outcome
     from dmlbench.rows import Row
@@ -20,6 +22,15 @@ if TYPE_CHECKING:
 def train(words: list[str]) -> int:
     """`dmlbench train`: every job of the words, waiting for one that another process is at."""
     return _status(_launched(_with_preset(words), wait=True, each=_say_end))
+
+
+def tune(words: list[str]) -> int:
+    """`dmlbench tune`: the trials of each loss, and no run with what they found."""
+    words = [re.sub(r"^trials=", "tuning.trials=", word) for word in _multirun(words)]
+    if not any(word.startswith(("tuning.trials=", "sweep=")) for word in words):
+        words.append(f"tuning.trials={TRIALS}")
+    words = _with_preset([*words, "tuning.only=true"])
+    return _status(_launched(words, wait=True, each=_say_end_of([words])))
 
 
 def sweep(words: list[str]) -> int:
@@ -42,7 +53,7 @@ def sweep_words(words: list[str]) -> list[list[str]]:
     Where losses are named, the untrained trunk is a part of its own: it has none of the values (`loss.make.margin=0.1,0.3`)
     that are swept over.
     """
-    words = ["--multirun", *(word for word in words if word not in ("-m", "--multirun"))]
+    words = _multirun(words)
     losses = [word for word in words if word.startswith("loss=")]
     if any(word.startswith("preset=") and word != "preset=none" for word in words):
         return _a_part_each(words, losses[-1].removeprefix("loss=").split(",") if losses else [])
@@ -51,9 +62,14 @@ def sweep_words(words: list[str]) -> list[list[str]]:
     if losses:
         named = losses[-1].removeprefix("loss=").split(",")
         return [words] if "untrained" in named or "--cfg" in words else [untrained, words]
-    if not any(word.lstrip("+").startswith("sweep=") for word in words):
+    if not any(word.startswith("sweep=") for word in words):
         words.insert(1, "sweep=seven")
     return [words]
+
+
+def _multirun(words: list[str]) -> list[str]:
+    """Words for several jobs; `+sweep=` and `sweep=` are the same."""
+    return ["--multirun", *(re.sub(r"^\+sweep=", "sweep=", word) for word in words if word not in ("-m", "--multirun"))]
 
 
 def _a_part_each(words: list[str], losses: list[str]) -> list[list[str]]:
@@ -155,11 +171,24 @@ def _say_end(outcome: Outcome, ahead: str = "") -> None:
         print(f"{ahead}{outcome.job}: {numbers}  ({said}: {outcome.folder})", flush=True)
     elif outcome.row is not None:
         print(f"{ahead}{outcome.job}: failed: {outcome.row['reason']}  ({outcome.folder})", flush=True)
+    elif outcome.status == "tuned":
+        print(f"{ahead}{outcome.job}: {_found(outcome)}", flush=True)
     elif outcome.status == "busy":
         print(f"{ahead}{outcome.job}: another process is at it")
     else:
         sys.stdout.flush()
         complain(f"{outcome.job}: {outcome.error}" if outcome.status == "accident" else str(outcome.error))
+
+
+def _found(outcome: Outcome) -> str:
+    """What a search came to."""
+    if outcome.tuned is None:
+        return "its file names no search space; there is nothing to tune"
+    of = outcome.tuned
+    return (
+        f"validation MAP@R {of['tuned_score']:.1%} at trial {of['tuned_trial']} of {of['n_tuning_trials']}, with "
+        f"{of['tuned_values']}  ({outcome.folder})"
+    )
 
 
 def headline(row: Row) -> str:

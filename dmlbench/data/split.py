@@ -106,6 +106,13 @@ class Split:
         frame["label"] = np.unique(frame["label"], return_inverse=True)[1].astype(np.int64)
         return replace(self, frame=frame, n_skipped=self.n_skipped + len(ids))
 
+    def training(self) -> Split:
+        """The images for training and validation alone, without a role in the test set: what a method may be tuned on."""
+        seen = self.frame["train"] | self.frame["val"]
+        frame = self.frame[seen].reset_index(drop=True).assign(query=False, gallery=False)
+        frame["label"] = np.unique(frame["label"], return_inverse=True)[1].astype(np.int64)
+        return replace(self, frame=frame)
+
     def verify(self, name: str, declared: Mapping[str, int | None]) -> None:
         """Compare declared facts with the files.
 

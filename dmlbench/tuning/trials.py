@@ -1,0 +1,121 @@
+"""The trials of a study as files: one a trial that ended, one lock a trial at work.
+
+    trials/0007.json    trial 7, written last and by rename: its existence means that the trial counts
+    trials/0007.lock    held by the process that is at it; the system lets go of it however that process ends
+    trials/0007/        its values, then its checkpoints, until it ends
+
+A trial is its number: whoever takes up the number of one that was killed finds its values and its checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dmlbench.plan import Scalar
+from dmlbench.rows import write_text
+
+State = Literal["complete", "pruned", "failed"]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial that ended.
+
+    Args:
+        number: from 1.
+        state: `complete`; `pruned`: it fell behind the others and was ended early; `failed`: the method broke down.
+        score: validation MAP@R, in [0, 1]; of a pruned trial the last; 0 of a failed one.
+        values: what was tried.
+        course: step and validation MAP@R, at every look; a step is an epoch, counted on through the folds.
+        epochs: trained, in all folds.
+        seconds: it took, before and after every break.
+        n_resumed: how often it went on from a checkpoint.
+        reason: of a failed trial.
+    """
+
+    number: int
+    state: State
+    score: float
+    values: Mapping[str, Scalar]
+    course: Sequence[tuple[int, float]] = ()
+    epochs: int = 0
+    seconds: float = 0.0
+    n_resumed: int = 0
+    reason: str | None = None
+
+
+def place_of(folder: Path, number: int) -> Path:
+    """The folder of a trial at work; its file and its lock lie beside it."""
+    return folder / "trials" / f"{number:04d}"
+
+
+def read_trial(folder: Path, number: int) -> Trial | None:
+    """A trial that ended; None where it did not, or its file holds no trial."""
+    try:
+        found = Trial(**json.loads(place_of(folder, number).with_suffix(".json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return found if found.number == number else None
+
+
+def read_trials(folder: Path, numbers: Sequence[int]) -> list[Trial]:
+    """Those of some trials that ended, in the order of their numbers."""
+    return [found for number in numbers if (found := read_trial(folder, number)) is not None]
+
+
+def write_trial(folder: Path, trial: Trial) -> None:
+    """Write down how a trial ended, then remove what it left."""
+    place = place_of(folder, trial.number)
+    write_text(place.with_suffix(".json"), json.dumps(dataclasses.asdict(trial), indent=1) + "\n")
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def read_values(folder: Path, number: int) -> dict[str, Any] | None:
+    """The values of a trial at work, or of one that was killed; None where it has none yet."""
+    try:
+        found = json.loads((place_of(folder, number) / "values.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def write_values(folder: Path, number: int, values: Mapping[str, Scalar]) -> None:
+    """Write down what a trial tries, before its first step."""
+    write_text(place_of(folder, number) / "values.json", json.dumps(dict(values)) + "\n")
+
+
+def best_of(trials: Sequence[Trial]) -> Trial:
+    """The complete trial with the highest score, of equals the first; the first of all where none is complete."""
+    complete = [trial for trial in trials if trial.state == "complete"]
+    return max(complete or trials[:1], key=lambda trial: (trial.score, -trial.number))
+
+
+@contextmanager
+def taken(folder: Path, number: int, wait: bool = False) -> Iterator[bool]:
+    """Hold the lock of a trial.
+
+    Args:
+        folder: of the study.
+        number: of the trial.
+        wait: for the process that holds it; else it is not ours.
+
+    Yields:
+        Whether the lock is ours.
+    """
+    file = place_of(folder, number).with_suffix(".lock")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
