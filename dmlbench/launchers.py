@@ -30,6 +30,7 @@ from dmlbench.launch import Outcome, Status, compose, prefer_own_launchers, run_
 from dmlbench.ledger import Event, Ledger
 from dmlbench.rows import ROW_FILE, read_row
 
+PASSED_ON = ("trial ",)  # how lines begin that are worth a look while a job is at work elsewhere
 MOST_FRUITLESS = 3  # times that processes are lost one after the other without a job that ends
 
 
@@ -117,7 +118,13 @@ class RemoteJob:
             _print_into(self.ledger.folder / f"process-{os.getpid()}.log")  # it shares our terminal
         name, choices, words = _of_hydra(cfg, self.swept)
         self.ledger.say(job=name)
-        outcome = run_job(cfg, choices, self.wait, print, words, name)
+
+        def tell(line: str) -> None:
+            print(line, flush=True)
+            if line.startswith(PASSED_ON):
+                self.ledger.say(job=name, line=line)
+
+        outcome = run_job(cfg, choices, self.wait, tell, words, name)
         folder = str(outcome.folder) if outcome.folder else None
         tuned = None if outcome.tuned is None else json.dumps(dict(outcome.tuned))
         self.ledger.say(job=name, status=outcome.status, folder=folder, error=outcome.error, tuned=tuned)
@@ -168,7 +175,9 @@ class Fleet:
     def hear(self, event: Event) -> None:
         """Take notice of a job's start or end."""
         name = str(event["job"])
-        if "status" not in event:
+        if "line" in event:
+            self.tell(f"{name}: {event['line']}")
+        elif "status" not in event:
             if name not in self.started:
                 self.tell(f"{name}: started")
             self.started[name] = None

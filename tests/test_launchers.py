@@ -114,6 +114,14 @@ def test_jobs_that_are_swept_over_a_value_are_told_apart_by_it(tmp_path: Path) -
         assert f"loss=triplet seed=0 loss.make.margin={margin}: R@1" in output
 
 
+def test_the_trials_of_several_losses_are_searched_at_a_time_and_told_as_they_end(tmp_path: Path) -> None:
+    words = ["tune", "loss=contrastive,triplet", *TINY, "protocol.epochs=1", "trials=2", "hydra/launcher=joblib"]
+    output = finish(start(tmp_path, *words))
+    for loss in ("contrastive", "triplet"):
+        assert re.findall(rf"^loss={loss} seed=0: trial (\d) of 2: ", output, re.MULTILINE) == ["1", "2"]
+    assert not rows(tmp_path)
+
+
 def test_a_job_that_fails_stops_no_other(tmp_path: Path) -> None:
     words = ["train", "-m", "loss=contrastive,triplet", *TINY, "protocol.epochs=1", "protocol.lr=1e18,1e-3"]
     output = finish(start(tmp_path, *words, "hydra/launcher=joblib"), status=1)
