@@ -68,10 +68,9 @@ def costs_of(rows: Sequence[Row]) -> tuple[Cost, ...]:
 
 def machines_apart(rows: Sequence[Row]) -> list[str]:
     """A note where time, speed and memory cannot be compared, for the rows come from several machines."""
-    devices = sorted({str(row["device"]) for row in rows if row.get("device")})
+    devices = {row["device"] for row in rows if row.get("device")}
     hosts = {row["hostname"] for row in rows if row.get("hostname")}
     if len(devices) <= 1 and len(hosts) <= 1:
         return []
     where = f"{len(hosts)} machines" if len(hosts) > 1 else f"{len(devices)} kinds of device"
-    kinds = f" ({', '.join(devices)})" if devices else ""
-    return [f"time, speed and memory are not comparable: the rows come from {where}{kinds}"]
+    return [f"time, speed and memory are not comparable: the rows come from {where}"]

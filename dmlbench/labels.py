@@ -1,4 +1,4 @@
-"""Floor 3: the names of a table's lines in print, each unlike the others."""
+"""Floor 3.5: the names of a table's lines in print, each unlike the others."""
 
 from __future__ import annotations
 

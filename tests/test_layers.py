@@ -20,7 +20,10 @@ FLOORS = {
     "randomness": 1,
     "rows": 2,
     "axes": 3,
+    "costs": 3,
     "stats": 3,
+    "labels": 3.5,
+    "caption": 3.5,
     "significance": 3,
     "build": 3,
     "download": 3,
@@ -34,6 +37,7 @@ FLOORS = {
     "evaluate": 4,
     "judge": 4.5,
     "render": 5,
+    "explanation": 5,
     "experiment": 5,
     "launch": 6,
     "mistakes": 6.5,
@@ -55,7 +59,7 @@ TRAINING = {
     "judge",
     "experiment",
 }
-PAPER = {"axes", "stats", "significance", "table", "render"}
+PAPER = {"axes", "stats", "costs", "significance", "labels", "caption", "table", "render", "explanation"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 

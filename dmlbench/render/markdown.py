@@ -61,12 +61,13 @@ def _pipe_table(table: Table) -> str:
     for i, column in enumerate(zip(body.head(table, STYLE), *body.lines(table, STYLE), strict=True)):
         bold = any(cell.endswith("**") for cell in column)
         cells = [f"{cell}  " if bold and not cell.endswith("**") else cell for cell in column]
-        width = max(3, *map(_width, cells))
-        rule = f":{'-' * (width - 1)}" if i < n_left else f"{'-' * (width - 1)}:"
+        width = max(map(_width, cells))
+        rule = f":{'-' * (width + 1)}" if i < n_left else f"{'-' * (width + 1)}:"
         padding = [" " * (width - _width(cell)) for cell in cells]
         cells = [cell + pad if i < n_left else pad + cell for cell, pad in zip(cells, padding, strict=True)]
-        columns.append([cells[0], rule, *cells[1:]])
-    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*columns, strict=True))
+        head, *lines = (f" {cell} " for cell in cells)
+        columns.append([head, rule, *lines])
+    return "\n".join(f"|{'|'.join(line)}|" for line in zip(*columns, strict=True))
 
 
 def _width(text: str) -> int:
