@@ -11,6 +11,7 @@ Columns come in these families (`n_` counts, `_seconds` and `_gib` say their uni
     shared     stands in `SHARED` or starts with one of `SHARED_PREFIXES`: must be equal to compare. So
                trunk_weights_sha256, protocol_version, protocol_epochs, optimizer_betas, split_digest, split_seed ...
                evaluation_*: what was done otherwise by `dmlbench evaluate`, whose row also names its `parent`
+               tuning_*: how the method's values were searched for; tuning_trials, for each method alike
     method     loss_*: the method's own values, which may differ between two compared rows: loss_kind,
                loss_samples_per_class, loss_lr_scale, loss_make_la, loss_miner_epsilon ...
     chosen     selected_on selected_epoch
@@ -126,6 +127,15 @@ class Row:
     def get(self, name: str, default: Scalar = None) -> Scalar:
         """The column's value, or `default` where the row lacks it."""
         return self.columns.get(name, default)
+
+    def number(self, name: str) -> float | None:
+        """The column as a finite number, or None: a boolean, a text and NaN are none."""
+        value = self.columns.get(name)
+        if type(value) is float and math.isfinite(value):  # as nearly always
+            return value
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return None
+        return float(value)
 
     @property
     def ok(self) -> bool:

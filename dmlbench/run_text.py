@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
+from dmlbench.caption import SELECTED
+from dmlbench.labels import shown
 from dmlbench.measures import Column, column_of
 from dmlbench.rows import UNTRAINED, Row, Scalar
 from dmlbench.run_folder import Epochs, RunFolder
 from dmlbench.screen import BOUND, paragraph, percent, plain, sparkline, titled
 from dmlbench.sentinels import outdated, sentinels
-from dmlbench.table import SELECTED, shown
 from dmlbench.unfinished import RUNNING
 
 _SEPARATED = "separated_"  # repeats the plain names

@@ -53,6 +53,14 @@ DEFAULTS = {
     "device": "cpu",
     "torch_version": "2.11.0",
 }
+COST = {
+    "train_seconds": 120.0,
+    "images_per_second": 61.5,
+    "memory_gib": 1.25,
+    "n_model_parameters": 2_300_000,
+    "n_loss_parameters": 100_000,
+    "hostname": "alpha",
+}
 LABELS = {
     "untrained": "Untrained trunk",
     "contrastive": "Contrastive",

@@ -1,5 +1,6 @@
 import csv as csv_reader
 import doctest
+import importlib
 import io
 import re
 import shutil
@@ -7,9 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from rows_factory import METRICS, make_row, make_study
+from rows_factory import COST, METRICS, make_row, make_study
 
-import dmlbench.render
 from dmlbench.errors import UserError
 from dmlbench.render import FORMATS, csv, latex, markdown, render
 from dmlbench.table import compare
@@ -19,10 +19,10 @@ HOSTILE = r"A&B_{50%}$x$ #1 ~^\ <tag> |pipe| *star* [box]"
 
 
 def difficult_study():
-    """Rows that call for everything at once: variants, a failure, a missing seed, two devices, two tables."""
-    rows = make_study()
-    rows += [make_row(0.43 + 0.01 * seed, loss_make_neg_margin=1.0, seed=seed) for seed in range(2)]
-    rows += [make_row(0.05 + 0.01 * seed, loss="softtriple", seed=seed, device="cuda") for seed in range(3)]
+    """Rows that call for everything at once: variants, a failure, a missing seed, two devices, no cost, two tables."""
+    rows = make_study(**COST)
+    rows += [make_row(0.43 + 0.01 * seed, loss_make_neg_margin=1.0, seed=seed, **COST) for seed in range(2)]
+    rows += [make_row(0.05 + 0.01 * seed, loss="softtriple", seed=seed, device="cuda", **COST) for seed in range(3)]
     rows += [
         make_row(0.3, loss="cosface"),
         make_row(loss="cosface", seed=1, status="failed", reason="nan in epoch 2"),
@@ -176,9 +176,9 @@ def test_latex_compiles(tmp_path):
     compiler = next(filter(None, map(shutil.which, ("pdflatex", "tectonic"))), None)
     if compiler is None:
         pytest.skip("neither pdflatex nor tectonic is on PATH: the LaTeX is not compiled")
-    rows = [*difficult_study(), make_row(loss="mine", loss_label=HOSTILE + " é")]
+    rows = [*difficult_study(), make_row(loss="mine", loss_label=HOSTILE + " éßüÅő αΩ ± ≤ 中文")]
     body = latex(compare(rows))
-    head = "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
+    head = "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
     (tmp_path / "page.tex").write_text(head + body + "\\end{document}\n", encoding="utf-8")
     options = ["-halt-on-error", "-interaction=nonstopmode"] if "pdflatex" in compiler else []
     done = subprocess.run([compiler, *options, "page.tex"], cwd=tmp_path, capture_output=True, text=True)
@@ -214,5 +214,6 @@ def test_every_format_ends_with_one_newline(form):
     assert not text.endswith("\n\n")
 
 
-def test_the_examples_in_the_docstrings_hold():
-    assert doctest.testmod(dmlbench.render).failed == 0
+@pytest.mark.parametrize("module", ["body", "markdown", "latex", "tex_letters", "html", "csv"])
+def test_the_examples_in_the_docstrings_hold(module):
+    assert doctest.testmod(importlib.import_module(f"dmlbench.render.{module}")).failed == 0

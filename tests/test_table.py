@@ -257,7 +257,7 @@ def test_the_caption_tells_data_trunk_protocol_selection_and_seeds():
     (table,) = compare(make_study())
     assert table.caption == (
         "Digit pairs: 1,200 queries, 50 test classes. Trunk ConvNet, without pretrained weights. "
-        "Protocol quick (version 1): 6 epochs, batch 64, 64-d embedding, 32 px, adamw. Selected: last epoch. "
+        "Protocol quick (version 1): 6 epochs, batch 64, 64-d embedding, 32 px, adamw. Selected: last epoch, fixed protocol. "
         "Mean ± 95 % interval of the mean over 3 seeds, Student t. "
         "What is best was not tested: the scores of each query are not there."
     )
@@ -266,7 +266,7 @@ def test_the_caption_tells_data_trunk_protocol_selection_and_seeds():
 def test_the_caption_names_the_weights_and_says_that_one_seed_has_no_interval():
     weights = {"trunk_weights": "mobilenet.pth"}
     (table,) = compare([make_row(**weights), make_row(loss="untrained", selected_on="none", **weights)])
-    assert "Selected: last epoch." in table.caption
+    assert "Selected: last epoch, fixed protocol." in table.caption
     assert "Trunk ConvNet, weights mobilenet.pth." in table.caption
     assert table.caption.endswith("One seed: no interval.")
 
@@ -365,10 +365,7 @@ def test_a_model_a_fold_is_said_in_the_caption() -> None:
     [table] = compare(
         [make_row(selected_on="validation", n_models=4), make_row(loss="untrained", selected_on="none", n_models=1)]
     )
-    assert (
-        "Selected: best on held-out training classes; each number is the mean over 4 models, one a fold, unless joined"
-        in table.caption
-    )
+    assert "Selected: best on held-out training classes, fixed protocol; each number is the mean over 4 models" in table.caption
 
 
 def test_joined_models_stand_in_columns_of_their_own_where_all_rows_have_them() -> None:
