@@ -20,6 +20,7 @@ FLOORS = {
     "randomness": 1,
     "rows": 2,
     "axes": 3,
+    "published": 3,
     "stats": 3,
     "significance": 3,
     "build": 3,
@@ -55,7 +56,7 @@ TRAINING = {
     "judge",
     "experiment",
 }
-PAPER = {"axes", "stats", "significance", "table", "render"}
+PAPER = {"axes", "published", "stats", "significance", "table", "render"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
