@@ -14,7 +14,7 @@ from dmlbench.errors import UserError, suggest
 from dmlbench.rows import Row, Scalar, is_shared
 
 # What a preset owns: these may differ between two lines, and each line says how.
-OWNED_BY_PRESET = ("preset", "trunk", "protocol", "optimizer", "sampler", "precision")
+OWNED_BY_PRESET = ("preset", "trunk", "protocol", "optimizer", "sampler", "precision", "tuning")
 FAMILIES = ("trunk", "sampler", "optimizer", "protocol")
 ABSENT = "(absent)"
 

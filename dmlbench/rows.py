@@ -10,6 +10,7 @@ Columns come in these families (`n_` counts, `_seconds` and `_gib` say their uni
     shared     stands in `SHARED` or starts with one of `SHARED_PREFIXES`: must be equal to compare. So
                trunk_weights_sha256, protocol_version, protocol_epochs, optimizer_betas, split_digest, split_seed ...
                evaluation_*: what was done otherwise by `dmlbench evaluate`, whose row also names its `parent`
+               tuning_*: how the method's values were searched for; tuning_trials, for each method alike
     method     loss_*: the method's own values, which may differ between two compared rows: loss_kind,
                loss_samples_per_class, loss_lr_scale, loss_make_la, loss_miner_epsilon ...
     chosen     selected_on selected_epoch
@@ -59,7 +60,7 @@ REQUIRED: dict[str, type] = {
 # The columns that must be equal before two rows may stand side by side; the fingerprint is the digest of just these.
 # A shared column that interpolates into the method keeps its text (`${loss.samples_per_class}`): all rows agree on it.
 SHARED = ("dataset", "trunk", "preset", "protocol", "optimizer", "sampler", "precision")
-SHARED_PREFIXES = ("split_", "trunk_", "protocol_", "optimizer_", "sampler_", "evaluation_")
+SHARED_PREFIXES = ("split_", "trunk_", "protocol_", "optimizer_", "sampler_", "evaluation_", "tuning_")
 NOT_SHARED = ("trunk_label", "trunk_weights")  # names in print; the weights' digest decides
 
 # The columns that differ from one machine and moment to the next. Equality of rows is promised for all others.
@@ -109,6 +110,13 @@ class Row:
     def get(self, name: str, default: Scalar = None) -> Scalar:
         """The column's value, or `default` where the row lacks it."""
         return self.columns.get(name, default)
+
+    def number(self, name: str) -> float | None:
+        """The column as a finite number, or None: a boolean, a text and NaN are none."""
+        value = self.columns.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return None
+        return float(value)
 
     @property
     def ok(self) -> bool:

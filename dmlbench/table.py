@@ -9,14 +9,15 @@ is a missing cell, and a note at its line says how it came about. Means are frac
 from __future__ import annotations
 
 import json
-import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
 from dmlbench.axes import ABSENT, Axis, axis_of
+from dmlbench.caption import caption, chosen
+from dmlbench.costs import Cost, costs_of, machines_apart
 from dmlbench.errors import UserError, suggest
+from dmlbench.labels import labels_of, recipes, shown
 from dmlbench.measures import JOINED, Column, column_of
 from dmlbench.rows import EXTERNAL, SHARED, UNTRAINED, Row, Scalar
 from dmlbench.significance import LEVEL, alike_best
@@ -57,9 +58,7 @@ SHOULD_AGREE = {
     "torch_version": "versions of torch",
     "pytorch_metric_learning_version": "versions of pytorch-metric-learning",
 }
-SELECTED = {"last": "last epoch", "validation": "best on held-out training classes"}
-
-_HEX_DIGEST = re.compile(r"[0-9a-f]{16,}")
+ORACLE = "oracle_map_at_r"  # what choosing the epoch on the test set would have claimed
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,10 @@ class Line:
         seeds: the seeds that ended with numbers, ascending.
         cells: metric to Cell, or None where a number is missing.
         notes: what a reader must know of this line, a clause each.
+        chosen: how its models were, briefly; empty where no row tells.
+        costs: name of a cost to its mean over seeds, in the unit of print, or None where a number is missing.
+        oracle_gap: what choosing the epoch on the test set would have claimed in MAP@R, above what is reported.
+        rows: that it was made of, one a seed, ascending; those that failed among them.
     """
 
     label: str
@@ -87,11 +90,20 @@ class Line:
     seeds: tuple[int, ...]
     cells: Mapping[str, Cell | None]
     notes: tuple[str, ...] = ()
+    chosen: str = ""
+    costs: Mapping[str, float | None] = field(default_factory=dict)
+    oracle_gap: Cell | None = None
+    rows: tuple[Row, ...] = ()
 
     @property
     def n(self) -> int:
         """How many seeds ended with numbers."""
         return len(self.seeds)
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is a method, and not the trunk as it came."""
+        return self.loss != UNTRAINED
 
 
 @dataclass(frozen=True)
@@ -107,6 +119,8 @@ class Table:
         notes: what a reader must know of the whole table, a clause each.
         alike: whether its lines differ in the method alone; else none is the best of them.
         even: metric to the labels of the methods that cannot be told from the best, itself included; empty where untested.
+        costs: to print, beside the metrics.
+        oracle: whether to print the oracle gap.
     """
 
     shared: Mapping[str, Scalar]
@@ -117,15 +131,39 @@ class Table:
     notes: tuple[str, ...] = ()
     alike: bool = True
     even: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    costs: tuple[Cost, ...] = ()
+    oracle: bool = False
+
+    @property
+    def chosen_apart(self) -> bool:
+        """Whether lines differ in how their models were chosen; else the caption tells it of all."""
+        return len({line.chosen for line in self.lines if line.trained}) > 1
 
     def best(self, metric: str) -> float | None:
         """The highest mean of a trained method, a fraction; None where there is none, or where lines are not made alike."""
         if not self.alike:
             return None
-        return _highest((line for line in self.lines if line.loss != UNTRAINED), metric)
+        return _highest((line for line in self.lines if line.trained), metric)
 
 
-def compare(rows: Sequence[Row], vary: str = "loss", metrics: Sequence[str] = (), tested: bool = True) -> list[Table]:
+@dataclass(frozen=True)
+class _Asked:
+    """What to print, and whether to test: see `compare`."""
+
+    metrics: tuple[str, ...]
+    tested: bool
+    oracle: bool
+    cost: bool
+
+
+def compare(
+    rows: Sequence[Row],
+    vary: str = "loss",
+    metrics: Sequence[str] = (),
+    tested: bool = True,
+    oracle: bool = False,
+    cost: bool = True,
+) -> list[Table]:
     """Set rows side by side wherever that is fair.
 
     Args:
@@ -133,13 +171,15 @@ def compare(rows: Sequence[Row], vary: str = "loss", metrics: Sequence[str] = ()
         vary: the axis whose values make the lines of a table, see `axes`: `loss`, `trunk`, `loss.make.alpha` ...
         metrics: what to print; empty for Recall@k, R-precision and MAP@R, as far as all rows have them.
         tested: whether to look which methods cannot be told from the best, from the scores of each query.
+        oracle: whether to print what choosing the epoch on the test set would have claimed, as far as rows know it.
+        cost: whether to print the cost beside the quality.
 
     Returns:
         One table for each set of rows that agree in every shared column (`rows.is_shared`) that the axis does not own, and on
         an axis other than the method in the method too; of these, tables of one line are left out where there are others.
 
     Raises:
-        UserError: there is no row, or an axis or a metric that is not known.
+        UserError: there is no row, an axis or a metric is not known, or no row knows what the oracle would have chosen.
     """
     if not rows:
         raise UserError(
@@ -151,10 +191,13 @@ def compare(rows: Sequence[Row], vary: str = "loss", metrics: Sequence[str] = ()
         if not any(metric in row.metrics for row in rows):
             known = {name for row in rows for name in row.metrics}
             raise UserError(f"metrics={metric}: no row has this metric{suggest(metric, known)}")
+    if oracle and not any(row.get(ORACLE) is not None for row in rows):
+        raise UserError(f"--oracle: no row has the column {ORACLE}; `dmlbench train` and `sweep` write it with oracle=true")
+    asked = _Asked(tuple(dict.fromkeys(metrics)), tested, oracle, cost)
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(json.dumps(axis.equal(row), sort_keys=True), []).append(row)
-    tables = sorted((_table(group, tuple(metrics), axis, tested) for group in groups.values()), key=_table_place)
+    tables = sorted((_table(group, axis, asked) for group in groups.values()), key=_table_place)
     if axis.is_loss or axis.is_preset:
         return tables
     several = [table for table in tables if len(table.lines) > 1]  # a line alone compares nothing
@@ -188,16 +231,6 @@ def unsaid_differences(tables: Sequence[Table]) -> list[str]:
     ]
 
 
-def shown(value: Scalar) -> str:
-    """A column's value in print: digests are cut to eight digits.
-
-    >>> shown(None), shown(0.0001), shown("0123456789abcdef0123")
-    ('none', '0.0001', '01234567')
-    """
-    text = "none" if value is None else str(value)
-    return text[:8] if _HEX_DIGEST.fullmatch(text) else text
-
-
 def metric_label(metric: str) -> str:
     """A metric's name in print."""
     return _known(metric).label
@@ -221,19 +254,20 @@ def _follows(tables: Sequence[Table], column: str, family: str) -> bool:
     return len(pairs) == len({name for name, _ in pairs})
 
 
-def _table(rows: Sequence[Row], chosen: tuple[str, ...], axis: Axis, tested: bool) -> Table:
+def _table(rows: Sequence[Row], axis: Axis, asked: _Asked) -> Table:
     methods, contradicted = _methods(rows)
-    alike = not axis.is_preset
     unique = [row for seeds in methods.values() for row in seeds.values()]
     everyone = {_seed(row) for row in unique}
     metrics = tuple(sorted({metric for row in unique for metric in row.metrics}, key=lambda metric: _known(metric).place))
-    columns = chosen or _default_columns(unique, metrics)
+    columns = asked.metrics or _default_columns(unique, metrics)
+    costs = costs_of(unique) if asked.cost else ()
+    oracle = asked.oracle and any(row.get(ORACLE) is not None for row in unique)
     firsts = [next(iter(seeds.values())) for seeds in methods.values()]
-    labels = _labels(firsts, alike) if axis.is_loss or axis.is_preset else _values(firsts, axis)
-    lines = [
-        _line(label, [seeds[seed] for seed in sorted(seeds)], metrics, columns, everyone)
-        for label, seeds in zip(labels, methods.values(), strict=True)
-    ]
+    labels = labels_of(firsts, axis)
+    lines = []
+    for label, seeds in zip(labels, methods.values(), strict=True):
+        line = _line(label, [seeds[seed] for seed in sorted(seeds)], metrics, columns, everyone)
+        lines.append(_with_oracle_gap(_with_costs(line, costs), oracle))
     if axis.is_loss or axis.is_preset:
         lines = sorted(lines, key=_line_place)
     else:
@@ -242,14 +276,26 @@ def _table(rows: Sequence[Row], chosen: tuple[str, ...], axis: Axis, tested: boo
     if axis.is_loss:
         lines = _with_sentinels(lines)
     notes = [
-        *(_recipes(labels, firsts, axis) if axis.is_preset else _unbeaten(lines, columns)),
+        *(recipes(labels, firsts, axis) if axis.is_preset else _unbeaten(lines, columns)),
         *(f"{row} is there twice with different numbers; only one of them counts" for row in contradicted),
         *(note for column, name in SHOULD_AGREE.items() for note in _disagreement(unique, column, name)),
+        *(machines_apart(unique) if any(cost.by_machine for cost in costs) else []),
     ]
-    marked = alike and unique[0]["protocol"] != EXTERNAL
-    even, said = _even(labels, methods.values(), columns) if marked and tested else ({}, "")
-    caption = _caption(unique, lines, axis, said)
-    return Table(axis.equal(unique[0]), tuple(lines), metrics, columns, caption, tuple(notes), marked, even)
+    marked = not axis.is_preset and unique[0]["protocol"] != EXTERNAL
+    even, said = _even(labels, methods.values(), columns) if marked and asked.tested else ({}, "")
+    ns = {line.n for line in lines if any(line.cells.values())}
+    return Table(
+        shared=axis.equal(unique[0]),
+        lines=tuple(lines),
+        metrics=metrics,
+        columns=columns,
+        caption=caption(unique, axis, ns, said, costs, oracle),
+        notes=tuple(notes),
+        alike=marked,
+        even=even,
+        costs=costs,
+        oracle=oracle,
+    )
 
 
 def _even(
@@ -276,33 +322,12 @@ def _even(
     )
 
 
-def _recipes(labels: Sequence[str], rows: Sequence[Row], axis: Axis) -> list[str]:
-    """For each line that is not made like the others, the columns in which they differ."""
-    names = dict.fromkeys(name for row in rows for name in row.shared if axis.owns(name) and name != "preset")
-    differing = [name for name in names if len({repr(row.shared.get(name, ABSENT)) for row in rows}) > 1]
-    said = []
-    for label, row in sorted(zip(labels, rows, strict=True), key=lambda pair: pair[0]):
-        twins = [other for other in rows if other["loss"] == row["loss"]]
-        values = [f"{name}={shown(row.shared.get(name, ABSENT))}" for name in differing]
-        said.append(f"{label}: {', '.join([*values, *_own_values(row, twins)])}")
-    return said
-
-
-def _own_values(row: Row, twins: Sequence[Row]) -> list[str]:
-    """The method's values in which it differs from others of the same loss, as `la=10`."""
-    return [
-        text
-        for column in _method_columns(twins)
-        if len({repr(other.get(column, ABSENT)) for other in twins}) > 1 and (text := _assignment(row, column))
-    ]
-
-
 def _methods(rows: Sequence[Row]) -> tuple[dict[tuple[str, ...], dict[int, Row]], list[str]]:
     """Rows by method (loss, digest, what was shared) and by seed, each once; and the runs whose copies disagree."""
     methods: dict[tuple[str, ...], dict[int, Row]] = {}
     contradicted = set()
     # In an order of their own, whatever the reader's. Where copies disagree, the one without numbers counts.
-    for row in sorted(rows, key=lambda row: (row.ok, json.dumps(row.outcome, sort_keys=True))):
+    for row in sorted(rows, key=lambda row: (row.ok, json.dumps(dict(row.columns), sort_keys=True))):
         shared = json.dumps(row.shared, sort_keys=True)
         seeds = methods.setdefault((str(row["loss"]), str(row["method_digest"]), shared), {})
         first = seeds.setdefault(_seed(row), row)
@@ -338,52 +363,6 @@ def _default_columns(rows: Sequence[Row], metrics: tuple[str, ...]) -> tuple[str
     return tuple(metric for metric in usual if all(metric in row.columns for row in ok))
 
 
-def _labels(methods: Sequence[Row], alike: bool) -> list[str]:
-    """A name in print for each method; those that share one are told apart by their differing values."""
-    labels = [str(row.get("loss_label") or row["loss"]) + ("" if alike else f", {_made_by(row)}") for row in methods]
-    told_apart = []
-    for row, label in zip(methods, labels, strict=True):
-        twins = [other for other, name in zip(methods, labels, strict=True) if name == label]
-        values = _own_values(row, twins)
-        told_apart.append(f"{label} ({', '.join(values)})" if values else label)
-    return [
-        label if told_apart.count(label) == 1 else f"{label} (digest {shown(row['method_digest' if alike else 'fingerprint'])})"
-        for row, label in zip(methods, told_apart, strict=True)
-    ]
-
-
-def _values(rows: Sequence[Row], axis: Axis) -> list[str]:
-    """A name in print for each value of an axis; those that share one are told apart by what else the axis owns."""
-    labels = [axis.label(row) for row in rows]
-    told_apart = []
-    for row, label in zip(rows, labels, strict=True):
-        twins = [other for other, shared in zip(rows, labels, strict=True) if shared == label]
-        owned = dict.fromkeys(name for other in twins for name in other.shared if axis.owns(name))
-        differing = [name for name in owned if len({repr(other.get(name, ABSENT)) for other in twins}) > 1]
-        values = [f"{name}={shown(row.get(name, ABSENT))}" for name in differing]
-        told_apart.append(f"{label} ({', '.join(values)})" if values else label)
-    return told_apart
-
-
-def _made_by(row: Row) -> str:
-    """What a line of `vary=preset` is: a preset, or the fixed protocol that every loss had alike."""
-    preset = row.get("preset") or "none"
-    return f"fixed protocol {row['protocol']}" if preset == "none" else f"preset {preset}"
-
-
-def _method_columns(rows: Sequence[Row]) -> list[str]:
-    names = dict.fromkeys(name for row in rows for name in row.columns)
-    return [name for name in names if name == "loss" or (name.startswith("loss_") and name != "loss_label")]
-
-
-def _assignment(row: Row, column: str) -> str:
-    """`neg_margin=0.5` for the column loss_make_neg_margin, or nothing where the row lacks it."""
-    if column not in row.columns:
-        return ""
-    value = shown(row[column])
-    return value if column == "loss" else f"{re.sub('^loss_(make_)?', '', column)}={value}"
-
-
 def _line(label: str, rows: Sequence[Row], metrics: Sequence[str], columns: Sequence[str], everyone: set[int]) -> Line:
     ok = [row for row in rows if row.ok]
     whole = len(ok) == len(rows)
@@ -395,8 +374,7 @@ def _line(label: str, rows: Sequence[Row], metrics: Sequence[str], columns: Sequ
     notes = [f"{_seeds(seeds)} failed: {reason}" for reason, seeds in failed.items()]
     for metric in columns:
         if whole and cells.get(metric) is None:
-            without = (_seed(row) for row in rows if _number(row, metric) is None)
-            notes.append(f"no {metric_label(metric)} for {_seeds(without)}")
+            notes.append(_lacking(metric_label(metric), [row for row in rows if row.number(metric) is None]))
     if lacking := everyone - {_seed(row) for row in rows}:
         notes.append(f"lacks {_seeds(lacking)}, which other methods have")
     return Line(
@@ -406,20 +384,49 @@ def _line(label: str, rows: Sequence[Row], metrics: Sequence[str], columns: Sequ
         seeds=tuple(_seed(row) for row in ok),
         cells=cells,
         notes=tuple(notes),
+        chosen=chosen(rows),
+        rows=tuple(rows),
     )
 
 
+def _with_costs(line: Line, costs: Sequence[Cost]) -> Line:
+    """The line with its costs; of a method that failed on the way they would be of half a run, so it has none."""
+    if line.n < len(line.rows):
+        return replace(line, costs=dict.fromkeys(cost.name for cost in costs))
+    means = {cost.name: cost.mean(line.rows) for cost in costs}
+    expected = [cost for cost in costs if line.trained or not cost.only_of_training]
+    without = {cost.name: [row for row in line.rows if cost.of(row) is None] for cost in expected}
+    notes = [_lacking(name, rows) for name, rows in without.items() if rows]
+    return replace(line, costs=means, notes=(*line.notes, *notes))
+
+
+def _with_oracle_gap(line: Line, oracle: bool) -> Line:
+    """The line with its oracle gap, if it is asked for; what trains nothing has no epoch to choose."""
+    if not oracle or not line.trained or line.n < len(line.rows):
+        return line
+    if without := [row for row in line.rows if _oracle_gap(row) is None]:
+        return replace(line, notes=(*line.notes, _lacking("oracle gap", without)))
+    return replace(line, oracle_gap=_mean(_oracle_gap(row) for row in line.rows))
+
+
+def _oracle_gap(row: Row) -> float | None:
+    claimed, reported = row.number(ORACLE), row.number("map_at_r")
+    return None if claimed is None or reported is None else claimed - reported
+
+
+def _lacking(what: str, rows: Iterable[Row]) -> str:
+    return f"no {what} for {_seeds(_seed(row) for row in rows)}"
+
+
 def _cell(rows: Sequence[Row], metric: str) -> Cell | None:
-    values = [_number(row, metric) for row in rows]
-    numbers = [value for value in values if value is not None]
-    return Cell(*t_interval(numbers)) if len(numbers) == len(values) else None
+    return _mean(row.number(metric) for row in rows)
 
 
-def _number(row: Row, metric: str) -> float | None:
-    value = row.get(metric)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
+def _mean(values: Iterable[float | None]) -> Cell | None:
+    """A cell of one value a seed; None where one is missing."""
+    each = list(values)
+    numbers = [value for value in each if value is not None]
+    return Cell(*t_interval(numbers)) if len(numbers) == len(each) else None
 
 
 def _seeds(seeds: Iterable[int]) -> str:
@@ -434,11 +441,11 @@ def _highest(lines: Iterable[Line], metric: str) -> float | None:
 
 def _with_sentinels(lines: Sequence[Line]) -> list[Line]:
     """Mark the methods from which training took more than it gave."""
-    floor = _highest((line for line in lines if line.loss == UNTRAINED), "map_at_r")
+    floor = _highest((line for line in lines if not line.trained), "map_at_r")
     marked = []
     for line in lines:
         cell = line.cells.get("map_at_r")
-        if floor is not None and cell and line.loss != UNTRAINED and cell.mean < floor:
+        if floor is not None and cell and line.trained and cell.mean < floor:
             line = replace(line, notes=(*line.notes, "its mean MAP@R is below the untrained trunk's"))
         marked.append(line)
     return marked
@@ -447,8 +454,8 @@ def _with_sentinels(lines: Sequence[Line]) -> list[Line]:
 def _unbeaten(lines: Sequence[Line], columns: Sequence[str]) -> list[str]:
     metrics = []
     for metric in columns:
-        floor = _highest((line for line in lines if line.loss == UNTRAINED), metric)
-        best = _highest((line for line in lines if line.loss != UNTRAINED), metric)
+        floor = _highest((line for line in lines if not line.trained), metric)
+        best = _highest((line for line in lines if line.trained), metric)
         if floor is not None and best is not None and best <= floor:
             metrics.append(metric_label(metric))
     return [f"no method is above the untrained trunk in {', '.join(metrics)}"] if metrics else []
@@ -457,83 +464,3 @@ def _unbeaten(lines: Sequence[Line], columns: Sequence[str]) -> list[str]:
 def _disagreement(rows: Sequence[Row], column: str, name: str) -> list[str]:
     values = sorted({shown(row[column]) for row in rows if row.get(column) is not None})
     return [f"the rows come from different {name}: {', '.join(values)}"] if len(values) > 1 else []
-
-
-def _caption(rows: Sequence[Row], lines: Sequence[Line], axis: Axis, tested: str) -> str:
-    sentences = [_data_words(rows)]
-    if rows[0]["protocol"] == EXTERNAL:
-        stated = "" if rows[0]["trunk"] == EXTERNAL else f", by their own account from the trunk {rows[0]['trunk']}"
-        sentences.append(
-            f"Embeddings from elsewhere{stated}: how they were trained and chosen is not known here, and none is marked best"
-        )
-    elif not axis.is_preset:
-        if not axis.is_loss:
-            loss = rows[0].get("loss_label") or rows[0]["loss"]
-            sentences.append(f"Lines differ in {axis.name} alone" + ("" if axis.owns("loss_label") else f"; loss {loss}"))
-        if not axis.owns("trunk"):
-            sentences.append(_trunk_words(rows[0]))
-        sentences.append(_protocol_words(rows[0], axis))
-    else:
-        sentences.append(
-            "Lines were not made alike: each has its preset's trunk, protocol and optimizer, and none is marked best"
-        )
-    sentences += [_selection_words(rows), _interval_words(lines), tested]
-    return " ".join(f"{sentence}." for sentence in sentences if sentence)
-
-
-def _agreed(rows: Sequence[Row], column: str) -> Scalar:
-    """The value that all rows with this column have; None where they differ or all lack it."""
-    values = {row.get(column) for row in rows} - {None}
-    return values.pop() if len(values) == 1 else None
-
-
-def _data_words(rows: Sequence[Row]) -> str:
-    counts = {"n_queries": "queries", "n_test_classes": "test classes"}
-    numbers = [f"{value:,} {what}" for name, what in counts.items() if isinstance(value := _agreed(rows, name), int)]
-    label = str(rows[0].get("dataset_label") or rows[0]["dataset"])
-    return f"{label}: {', '.join(numbers)}" if numbers else label
-
-
-def _trunk_words(row: Row) -> str:
-    label = str(row.get("trunk_label") or row["trunk"])
-    weights = row.get("trunk_weights")
-    if weights in (None, "none"):
-        return f"Trunk {label}, without pretrained weights"
-    return f"Trunk {label}, weights {str(weights).rsplit('/', 1)[-1]}"
-
-
-def _protocol_words(row: Row, axis: Axis) -> str:
-    fields = {
-        "protocol_epochs": "{} epochs",
-        "protocol_batch_size": "batch {}",
-        "protocol_embedding_dim": "{}-d embedding",
-        "protocol_image_px": "{} px",
-        "optimizer": "{}",
-    }
-    told = {name: words for name, words in fields.items() if row.get(name) is not None and not axis.owns(name)}
-    main = [words.format(row[name]) for name, words in told.items()]
-    if row.get("preset") not in (None, "none"):
-        main.insert(0, f"preset {row['preset']}")
-    version = "" if row.get("protocol_version") is None else f" (version {row['protocol_version']})"
-    if axis.owns("protocol"):
-        return ", ".join(main)
-    return f"Protocol {row['protocol']}{version}" + (f": {', '.join(main)}" if main else "")
-
-
-def _selection_words(rows: Sequence[Row]) -> str:
-    trained = sorted({str(row["selected_on"]) for row in rows if row["loss"] != UNTRAINED and row.get("selected_on")})
-    models = max((row["n_models"] for row in rows if isinstance(row.get("n_models"), int)), default=1)  # type: ignore[type-var]
-    folds = f"; each number is the mean over {models} models, one a fold, unless joined"
-    folds = folds if models > 1 else ""  # type: ignore[operator]
-    return f"Selected: {', '.join(SELECTED.get(name, name) for name in trained)}{folds}" if trained else ""
-
-
-def _interval_words(lines: Sequence[Line]) -> str:
-    ns = {line.n for line in lines if any(line.cells.values())}
-    if not ns:
-        return "No run ended with numbers"
-    if ns == {1}:
-        return "One seed: no interval"
-    seeds = f"{max(ns)} seeds" if len(ns) == 1 else "n seeds"
-    single = "; one seed: no interval" if 1 in ns else ""
-    return f"Mean ± 95 % interval of the mean over {seeds}, Student t{single}"

@@ -1,0 +1,141 @@
+"""Floor 3.5: what a table says of its rows in sentences: what was held equal, how a model was chosen, how sure a mean is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from dmlbench.axes import Axis
+from dmlbench.costs import Cost
+from dmlbench.rows import EXTERNAL, UNTRAINED, Row, Scalar
+
+SELECTED = {"last": "last epoch", "validation": "best on held-out training classes"}
+_SELECTED_BRIEFLY = SELECTED | {"validation": "validation"}
+_NOTHING_CHOSEN = "nothing trained"
+
+
+def caption(
+    rows: Sequence[Row], axis: Axis, ns: Collection[int], tested: str, costs: Sequence[Cost] = (), oracle: bool = False
+) -> str:
+    """Tell a table's reader what the lines have in common.
+
+    Args:
+        rows: all of the table.
+        axis: what the lines stand for.
+        ns: numbers of seeds of the lines that have numbers.
+        tested: a sentence about the test behind bold, or nothing.
+        costs: that are printed.
+        oracle: whether the oracle gap is printed.
+
+    Returns:
+        Plain sentences.
+    """
+    sentences = [_data_words(rows)]
+    if rows[0]["protocol"] == EXTERNAL:
+        stated = "" if rows[0]["trunk"] == EXTERNAL else f", by their own account from the trunk {rows[0]['trunk']}"
+        sentences.append(
+            f"Embeddings from elsewhere{stated}: how they were trained and chosen is not known here, and none is marked best"
+        )
+    elif not axis.is_preset:
+        if not axis.is_loss:
+            loss = rows[0].get("loss_label") or rows[0]["loss"]
+            sentences.append(f"Lines differ in {axis.name} alone" + ("" if axis.owns("loss_label") else f"; loss {loss}"))
+        if not axis.owns("trunk"):
+            sentences.append(_trunk_words(rows[0]))
+        sentences.append(_protocol_words(rows[0], axis))
+    else:
+        sentences.append(
+            "Lines were not made alike: each has its preset's trunk, protocol and optimizer, and none is marked best"
+        )
+    sentences += [_selection_words(rows, axis), _interval_words(ns), tested, _cost_words(rows, costs)]
+    if oracle:
+        sentences.append(
+            "Oracle gap: how much more MAP@R choosing the epoch on the test set would have claimed; nothing was chosen so"
+        )
+    return " ".join(f"{sentence}." for sentence in sentences if sentence)
+
+
+def chosen(rows: Sequence[Row]) -> str:
+    """How the models of one line were chosen, as `last epoch` or `validation, tuned (20 trials)`; empty where no row tells."""
+    if rows[0]["loss"] == UNTRAINED:
+        return _NOTHING_CHOSEN
+    found = [_SELECTED_BRIEFLY.get(name, name) for name in _of_all(rows, "selected_on")]
+    found += [f"tuned ({trials} trials)" for trials in _of_all(rows, "tuning_trials")]
+    return ", ".join(found)
+
+
+def _of_all(rows: Sequence[Row], column: str) -> list[str]:
+    return sorted({str(row[column]) for row in rows if row.get(column)})
+
+
+def _agreed(rows: Sequence[Row], column: str) -> Scalar:
+    """The value that all rows with this column have; None where they differ or all lack it."""
+    values = {row.get(column) for row in rows} - {None}
+    return values.pop() if len(values) == 1 else None
+
+
+def _data_words(rows: Sequence[Row]) -> str:
+    counts = {"n_queries": "queries", "n_test_classes": "test classes"}
+    numbers = [f"{value:,} {what}" for name, what in counts.items() if isinstance(value := _agreed(rows, name), int)]
+    label = str(rows[0].get("dataset_label") or rows[0]["dataset"])
+    return f"{label}: {', '.join(numbers)}" if numbers else label
+
+
+def _trunk_words(row: Row) -> str:
+    label = str(row.get("trunk_label") or row["trunk"])
+    weights = row.get("trunk_weights")
+    if weights in (None, "none"):
+        return f"Trunk {label}, without pretrained weights"
+    return f"Trunk {label}, weights {str(weights).rsplit('/', 1)[-1]}"
+
+
+def _protocol_words(row: Row, axis: Axis) -> str:
+    fields = {
+        "protocol_epochs": "{} epochs",
+        "protocol_batch_size": "batch {}",
+        "protocol_embedding_dim": "{}-d embedding",
+        "protocol_image_px": "{} px",
+        "optimizer": "{}",
+    }
+    told = {name: words for name, words in fields.items() if row.get(name) is not None and not axis.owns(name)}
+    main = [words.format(row[name]) for name, words in told.items()]
+    if row.get("preset") not in (None, "none"):
+        main.insert(0, f"preset {row['preset']}")
+    version = "" if row.get("protocol_version") is None else f" (version {row['protocol_version']})"
+    if axis.owns("protocol"):
+        return ", ".join(main)
+    return f"Protocol {row['protocol']}{version}" + (f": {', '.join(main)}" if main else "")
+
+
+def _selection_words(rows: Sequence[Row], axis: Axis) -> str:
+    """How all models were chosen; where lines differ in it, what the column that tells it means."""
+    trained = [row for row in rows if row["loss"] != UNTRAINED]
+    selections, trials = _of_all(trained, "selected_on"), {row.get("tuning_trials") for row in trained}
+    if not selections:
+        return ""
+    models = max((int(n) for row in rows if (n := row.number("n_models")) is not None), default=1)
+    folds = f"; each number is the mean over {models} models, one a fold, unless joined" if models > 1 else ""
+    if len(selections) > 1 or len(trials) > 1:
+        tuned = "; tuned: the method's values, by so many trials on folds of the training classes" if trials - {None} else ""
+        return f"Chosen: how the model of each line was; validation is on held-out training classes{tuned}{folds}"
+    [n_trials] = trials
+    tuned = f"; method values tuned with {n_trials} trials each on folds of the training classes" if n_trials else ""
+    preset = rows[0].get("preset") or "none"
+    recipe = "" if axis.is_preset else ", fixed protocol" if preset == "none" else f", preset {preset}"
+    return f"Selected: {SELECTED.get(selections[0], selections[0])}{recipe}{tuned}{folds}"
+
+
+def _interval_words(ns: Collection[int]) -> str:
+    if not ns:
+        return "No run ended with numbers"
+    if set(ns) == {1}:
+        return "One seed: no interval"
+    seeds = f"{max(ns)} seeds" if len(set(ns)) == 1 else "n seeds"
+    single = "; one seed: no interval" if 1 in ns else ""
+    return f"Mean ± 95 % interval of the mean over {seeds}, Student t{single}"
+
+
+def _cost_words(rows: Sequence[Row], costs: Sequence[Cost]) -> str:
+    if not costs:
+        return ""
+    device = _agreed(rows, "device")
+    return f"Cost{f' on {device}' if device else ''}, means over seeds: {', '.join(cost.name for cost in costs)}"
