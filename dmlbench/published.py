@@ -120,19 +120,23 @@ class PublishedTable:
     """One table of a source.
 
     Args:
+        name: of its file, without the suffix.
         source: where it stands.
+        unit: of its numbers in print, one of `UNITS`.
         columns: data set to its columns, as transcribed.
         other: a column that no measure of ours is, to what it is.
         lines: the rows, each once for every data set for which it has a number.
     """
 
+    name: str
     source: Source
+    unit: str
     columns: Mapping[str, tuple[str, ...]]
     other: Mapping[str, str]
     lines: tuple[Published, ...]
 
 
-def read_published(config_dir: Path | None = None) -> list[PublishedTable]:
+def read_published(config_dir: Path | None = None) -> tuple[PublishedTable, ...]:
     """Read every published table.
 
     Args:
@@ -144,16 +148,13 @@ def read_published(config_dir: Path | None = None) -> list[PublishedTable]:
     Raises:
         UserError: names the file, the place in it, and what would have worked.
     """
-    files: list[Path] = []
-    for place in (conf_dir(), *([config_dir] if config_dir else [])):
-        files += sorted((place / "published").glob("*.yaml"))
-    return [table for file in files for table in _read(file)]
+    return _shipped() + (_of_folder(config_dir) if config_dir else ())
 
 
 def published_for(
     dataset: str,
     metrics: Collection[str],
-    trunk: str | None = None,
+    trunks: Collection[str] = (),
     split: str = SPLIT,
     ablations: bool = False,
     config_dir: Path | None = None,
@@ -163,7 +164,7 @@ def published_for(
     Args:
         dataset: as the command line names it.
         metrics: those that the table prints; a result that shares none is left out.
-        trunk: keep the results of this trunk; None keeps all.
+        trunks: keep the results of these; empty keeps all.
         split: the rule that divides the table's data set; another one is another task.
         ablations: also those that set a method against itself. Validation numbers are never among them.
         config_dir: a folder of the user's own configurations.
@@ -182,7 +183,7 @@ def published_for(
         if line.dataset == dataset
         and line.source.split == split
         and line.source.kind in kinds
-        and (trunk is None or line.trunk == trunk)
+        and (not trunks or line.trunk in trunks)
         and any(metric in line.values for metric in metrics)
     ]
     return sorted(found, key=lambda line: kinds.index(line.source.kind))
@@ -199,6 +200,15 @@ def trunk_label(trunk: str) -> str:
     return str(_load(file)["label"]) if file.is_file() else trunk
 
 
+@cache
+def _shipped() -> tuple[PublishedTable, ...]:
+    return _of_folder(conf_dir())
+
+
+def _of_folder(folder: Path) -> tuple[PublishedTable, ...]:
+    return tuple(table for file in sorted((folder / "published").glob("*.yaml")) for table in _read(file))
+
+
 def _load(file: Path) -> Any:
     """A file's content with every scalar as its text, so that 70.0 stays 70.0."""
     loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
@@ -211,10 +221,10 @@ def _load(file: Path) -> Any:
 def _read(file: Path) -> Iterator[PublishedTable]:
     found = _mapping(_load(file), str(file), _FILE_KEYS, {"cite", "tables"})
     for number, given in enumerate(_list(found["tables"], f"{file}, tables"), 1):
-        yield _table(found, given, f"{file}, table {number}")
+        yield _table(file.stem, found, given, f"{file}, table {number}")
 
 
-def _table(file: Mapping[str, Any], given: Any, place: str) -> PublishedTable:
+def _table(name: str, file: Mapping[str, Any], given: Any, place: str) -> PublishedTable:
     table = _mapping(given, place, _TABLE_KEYS, {"where", "kind", "unit", "columns", "rows"})
     for key, known in (("kind", KINDS), ("unit", tuple(UNITS))):
         if table[key] not in known:
@@ -225,10 +235,10 @@ def _table(file: Mapping[str, Any], given: Any, place: str) -> PublishedTable:
     columns = {}
     for dataset, names in _mapping(table["columns"], f"{place}, columns").items():
         columns[dataset] = tuple(_list(names, f"{place}, columns of {dataset}"))
-        for name in columns[dataset]:
-            if column_of(name) is None and name not in other:
+        for column in columns[dataset]:
+            if column_of(column) is None and column not in other:
                 raise UserError(
-                    f"{place}, columns of {dataset}: '{name}' is no column of dmlbench (docs/metrics.md has them); "
+                    f"{place}, columns of {dataset}: '{column}' is no column of dmlbench (docs/metrics.md has them); "
                     "say under `other:` what it is"
                 )
     lines: list[Published] = []
@@ -236,7 +246,7 @@ def _table(file: Mapping[str, Any], given: Any, place: str) -> PublishedTable:
         lines += _lines(
             {key: table[key] for key in _OF_A_LINE if key in table}, row, columns, source, UNITS[table["unit"]], place
         )
-    return PublishedTable(source, columns, other, tuple(lines))
+    return PublishedTable(name, source, table["unit"], columns, other, tuple(lines))
 
 
 def _lines(

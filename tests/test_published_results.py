@@ -141,9 +141,9 @@ def test_every_data_set_is_a_shipped_one() -> None:
 
 
 def test_numbers_become_fractions_once() -> None:
-    (percent,) = [line for line in published_for("cub", ["nmi"], "bn_inception") if line.label == "SoftTriple Loss"]
+    (percent,) = [line for line in published_for("cub", ["nmi"], ["bn_inception"]) if line.label == "SoftTriple Loss"]
     assert percent.values["recall_at_1"] == pytest.approx(0.654)
-    (fraction,) = [line for line in published_for("cub", ["nmi"], "inception_v3") if line.label == "Hinge Loss, 1 Cluster"]
+    (fraction,) = [line for line in published_for("cub", ["nmi"], ["inception_v3"]) if line.label == "Hinge Loss, 1 Cluster"]
     assert fraction.values["nmi"] == pytest.approx(0.35)
 
 
@@ -178,7 +178,7 @@ def test_validation_numbers_stand_below_no_table() -> None:
 
 
 def test_only_results_of_the_same_data_set_split_and_trunk_are_found() -> None:
-    found = published_for("cars", ["recall_at_1"], "resnet50")
+    found = published_for("cars", ["recall_at_1"], ["resnet50"])
     assert {(line.dataset, line.source.split, line.trunk) for line in found} == {("cars", "zero_shot", "resnet50")}
     assert {line.trunk for line in published_for("cars", ["recall_at_1"])} > {"resnet50", "bn_inception"}
     assert {line.source.split for line in published_for("cub", ["precision_at_5"], split="half_per_class")} == {
