@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from rows_factory import make_row
 
+from dmlbench.cli import run
 from dmlbench.errors import UserError
 from dmlbench.render import csv, html, latex, markdown
-from dmlbench.rows import Row
+from dmlbench.rows import Row, write_row
 from dmlbench.table import Table, compare
 
 ALIKE = "Below the rule: published results, not made alike"
@@ -163,3 +164,52 @@ def test_the_latex_of_all_that_was_published_compiles(tmp_path: Path) -> None:
     options = ["-halt-on-error", "-interaction=nonstopmode"] if "pdflatex" in compiler else []
     done = subprocess.run([compiler, *options, "page.tex"], cwd=tmp_path, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
+
+
+# --- the command line
+
+
+def runs_of(rows: list[Row], tmp_path: Path) -> str:
+    for i, row in enumerate(rows):
+        (tmp_path / "runs" / f"{i}").mkdir(parents=True)
+        write_row(tmp_path / "runs" / f"{i}", row)
+    return str(tmp_path / "runs")
+
+
+def test_the_command_prints_those_of_the_same_trunk_unless_told_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = runs_of(study(), tmp_path)
+    printed = {}
+    for choice in ("", "--published=none", "--published=same", "--published=all"):
+        assert run(["table", runs, *filter(None, [choice])]) == 0
+        printed[choice] = len(below(capsys.readouterr().out))
+    assert printed[""] == printed["--published=same"]
+    assert 0 == printed["--published=none"] < printed["--published=same"] < printed["--published=all"]
+
+
+def test_results_of_ones_own_choice_come_from_the_config_dir_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = runs_of([make_row(0.5)], tmp_path)
+    (tmp_path / "my_conf" / "published").mkdir(parents=True)
+    own = tmp_path / "my_conf" / "published" / "theirs.yaml"
+    text = """
+        cite: Theirs, 2026
+        tables:
+          - where: Table 1
+            kind: comparison
+            unit: percent
+            columns: {digits: [recall_at_1]}
+            rows: [{label: Their loss, trunk: convnet, digits: [77.7]}]
+    """
+    own.write_text(text)
+    assert run(["table", runs, "--config-dir", str(tmp_path / "my_conf")]) == 0
+    ((label, _, number, *_),) = below(capsys.readouterr().out)
+    assert (label, number) == ("Their loss (ConvNet) [1]", "77.7")
+    own.write_text(text.replace("unit", "units"))
+    assert run(["table", runs, "--config-dir", str(tmp_path / "my_conf")]) == 2
+    assert "theirs.yaml, table 1: 'units' is not known here; did you mean 'unit'?" in capsys.readouterr().err
+
+
+def test_a_choice_that_does_not_exist_ends_with_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["table", runs_of(study(), tmp_path), "--published", "some"]) == 2
+    assert "--published some is not known; did you mean 'same'?" in capsys.readouterr().err

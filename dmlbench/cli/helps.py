@@ -62,6 +62,9 @@ dmlbench table [PLACE...] [vary=loss] [--format FORMAT]: rows -> fair comparison
                      value such as loss.make.margin or protocol.embedding_dim, each for one loss at a time; or preset: the
                      same loss under a fixed protocol and under its paper's recipe, each line told for what it is
   --format FORMAT    markdown, latex or csv (default: markdown)
+  --published WHICH  what others published, below a rule (docs/published.md): same (default) of the table's data set, split and
+                     trunk; all of every trunk, and ablations; none
+  --config-dir DIR   read DIR/published/*.yaml too
   --untested         do not look which methods cannot be told from the best; faster for thousands of rows
 
 Rows stand in one table only where everything but the axis and the seed is equal; what differs makes another table. Bold are the
