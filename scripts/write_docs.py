@@ -76,13 +76,15 @@ def published_table(table: PublishedTable, dataset: str) -> str:
     source, columns = table.source, table.columns[dataset]
     said = [source.kind, f"split {source.split}", f"in {'%' if table.unit == 'percent' else 'fractions'}"]
     said += [source.note or "", f"± {source.plus_minus}" if source.plus_minus else ""]
-    heads = ["method", "trunk and size", *(_printed_name(name) for name in columns), "after"]
+    heads = ["method", "trunk and size", *(_printed_name(name) for name in columns), "after, and note"]
     lines = []
     for line in table.lines:
         if line.dataset == dataset:
             numbers = [line.printed.get(name, "--") for name in columns]
             lines.append([line.label, line.size, *numbers, "; ".join(filter(None, [line.cite, line.note]))])
     rows = [heads, ["---", "---", *["--:" for _ in columns], "---"], *lines]
+    if not any(line[-1] for line in lines):
+        rows = [row[:-1] for row in rows]
     title = f"**{source.where[0].upper()}{source.where[1:]}**, `{dataset}`: {'; '.join(filter(None, said))}"
     return f"{title}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
