@@ -78,16 +78,25 @@ def lines(table: Table, style: Style) -> list[list[str]]:
 
 
 def published(table: Table, style: Style) -> list[list[str]]:
-    """Every line below the rule as text: numbers as they were published, without interval, none of them bold."""
+    """Every line below the rule as text: numbers with the digits that were published, without interval, none of them bold."""
     footnotes = _footnotes(table)
     found = []
     for line in table.published:
         marks = ", ".join(str(footnotes[note]) for note in _notes_of(line))
         left = [style.escape(f"{line.label} ({line.size})") + style.marks.format(marks), MISSING]
-        cells = [Cell(line.values[metric], None) if metric in line.values else None for metric in table.columns]
+        cells = [all_digits(line.values.get(metric)) for metric in table.columns]
         others = [MISSING] * (table.oracle + len(table.costs))
-        found.append([*left[: n_left(table)], MISSING, *map(percent, cells), *others])
+        found.append([*left[: n_left(table)], MISSING, *cells, *others])
     return found
+
+
+def all_digits(value: float | None) -> str:
+    """A fraction as percent with all its digits, one decimal at least.
+
+    >>> all_digits(0.2955), all_digits(0.83), all_digits(None)
+    ('29.55', '83.0', '--')
+    """
+    return MISSING if value is None else str(round(100 * value, 6))
 
 
 def notes(table: Table, style: Style) -> list[str]:
