@@ -13,6 +13,7 @@ from rows_factory import make_row
 from dmlbench.cli import run
 from dmlbench.errors import UserError
 from dmlbench.render import csv, html, latex, markdown
+from dmlbench.render.body import all_digits
 from dmlbench.rows import Row, write_row
 from dmlbench.table import Table, compare
 
@@ -213,3 +214,7 @@ def test_results_of_ones_own_choice_come_from_the_config_dir_folder(tmp_path: Pa
 def test_a_choice_that_does_not_exist_ends_with_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["table", runs_of(study(), tmp_path), "--published", "some"]) == 2
     assert "--published some is not known; did you mean 'same'?" in capsys.readouterr().err
+
+
+def test_every_digit_that_was_published_is_printed() -> None:
+    assert [all_digits(value) for value in (0.2955, 0.83, 0.0006, None)] == ["29.55", "83.0", "0.06", "--"]
