@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import cast
 
 from dmlbench.axes import ABSENT, Axis, axis_of
@@ -19,6 +20,7 @@ from dmlbench.costs import Cost, costs_of, machines_apart
 from dmlbench.errors import UserError, suggest
 from dmlbench.labels import labels_of, recipes, shown
 from dmlbench.measures import JOINED, Column, column_of
+from dmlbench.published import SPLIT, Published, published_for
 from dmlbench.rows import EXTERNAL, MISSING, SHARED, UNTRAINED, Row, Scalar
 from dmlbench.sentinels import outdated, sentinels
 from dmlbench.stats import t_interval
@@ -58,6 +60,8 @@ SHOULD_AGREE = {
     "torch_version": "versions of torch",
     "pytorch_metric_learning_version": "versions of pytorch-metric-learning",
 }
+# Which published results stand below a table's rule: none, those of its trunk, or all of its data set, ablations too.
+PUBLISHED = ("none", "same", "all")
 ORACLE = "oracle_map_at_r"  # what choosing the epoch on the test set would have claimed
 
 
@@ -121,6 +125,7 @@ class Table:
         even: metric to the labels of the methods that cannot be told from the best, itself included; empty where untested.
         costs: to print, beside the metrics.
         oracle: whether to print the oracle gap.
+        published: results of others, not made alike, to print below a rule.
     """
 
     shared: Mapping[str, Scalar]
@@ -133,6 +138,7 @@ class Table:
     even: Mapping[str, frozenset[str]] = field(default_factory=dict)
     costs: tuple[Cost, ...] = ()
     oracle: bool = False
+    published: tuple[Published, ...] = ()
 
     @property
     def chosen_apart(self) -> bool:
@@ -154,6 +160,8 @@ class _Asked:
     tested: bool
     oracle: bool
     cost: bool
+    published: str
+    config_dir: Path | None
 
 
 def compare(
@@ -163,6 +171,8 @@ def compare(
     tested: bool = True,
     oracle: bool = False,
     cost: bool = True,
+    published: str = "same",
+    config_dir: Path | None = None,
 ) -> list[Table]:
     """Set rows side by side wherever that is fair.
 
@@ -173,13 +183,16 @@ def compare(
         tested: whether to look which methods cannot be told from the best, from the scores of each query.
         oracle: whether to print what choosing the epoch on the test set would have claimed, as far as rows know it.
         cost: whether to print the cost beside the quality.
+        published: which results of others stand below the rule, one of `PUBLISHED`.
+        config_dir: a folder of the user's own configurations, whose `published/` counts too.
 
     Returns:
         One table for each set of rows that agree in every shared column (`rows.is_shared`) that the axis does not own, and on
         an axis other than the method in the method too; of these, tables of one line are left out where there are others.
 
     Raises:
-        UserError: there is no row, an axis or a metric is not known, or no row knows what the oracle would have chosen.
+        UserError: there is no row; an axis, a metric or a choice is not known; or no row knows what the oracle would have
+            chosen.
     """
     if not rows:
         raise UserError(
@@ -193,7 +206,9 @@ def compare(
             raise UserError(f"metrics={metric}: no row has this metric{suggest(metric, known)}")
     if oracle and not any(row.get(ORACLE) is not None for row in rows):
         raise UserError(f"--oracle: no row has the column {ORACLE}; `dmlbench train` and `sweep` write it with oracle=true")
-    asked = _Asked(tuple(dict.fromkeys(metrics)), tested, oracle, cost)
+    if published not in PUBLISHED:
+        raise UserError(f"--published {published} is not known{suggest(published, PUBLISHED)}")
+    asked = _Asked(tuple(dict.fromkeys(metrics)), tested, oracle, cost, published, config_dir)
     groups: dict[str, list[Row]] = {}
     equal = _text_a_kind(axis.equal)
     for row in rows:
@@ -309,6 +324,22 @@ def _table(rows: Sequence[Row], axis: Axis, asked: _Asked) -> Table:
         even=even,
         costs=costs,
         oracle=oracle,
+        published=tuple(_published(unique, columns, asked)) if axis.is_loss or axis.is_preset else (),
+    )
+
+
+def _published(rows: Sequence[Row], columns: Sequence[str], asked: _Asked) -> list[Published]:
+    """What others published of the same data set under the same split; of all trunks, or of those of the rows."""
+    if asked.published == "none":
+        return []
+    everything = asked.published == "all"
+    return published_for(
+        str(rows[0]["dataset"]),
+        columns,
+        trunks=() if everything else {str(row["trunk"]) for row in rows},
+        split=str(rows[0].get("split_rule") or SPLIT),
+        ablations=everything,
+        config_dir=asked.config_dir,
     )
 
 

@@ -1,7 +1,7 @@
 """Write the generated pages.
 
 docs/cli.md is what `--help` and `list` print; docs/metrics.md is `measures`, and what the conformance cases say of us and
-others.
+others; docs/published.md is `conf/published/`.
 
 python scripts/write_docs.py           write them
 python scripts/write_docs.py --check   say which differ; status 1 if any
@@ -16,7 +16,8 @@ from pathlib import Path
 
 from dmlbench.cli.helps import HELP, HELPS
 from dmlbench.configs import GROUPS, entries
-from dmlbench.measures import MEASURES
+from dmlbench.measures import MEASURES, column_of
+from dmlbench.published import PublishedTable, read_published
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -59,6 +60,50 @@ def conformance_table() -> str:
     return done.stdout
 
 
+def published_page() -> str:
+    """Every table of `conf/published/`, as its source has it."""
+    parts = ["# Published results\n", "Generated from `conf/published/` by `make docs`; a test compares the two.\n", PUBLISHED]
+    for name, opening in entries("published"):
+        tables = [table for table in read_published() if table.name == name]
+        source = tables[0].source
+        parts.append(f"## {source.cite}{f', arXiv:{source.arxiv}' if source.arxiv else ''}\n\n{opening}\n")
+        parts += [published_table(table, dataset) for table in tables for dataset in table.columns]
+    return "\n".join(parts)
+
+
+def published_table(table: PublishedTable, dataset: str) -> str:
+    """One published table's numbers on one data set."""
+    source, columns = table.source, table.columns[dataset]
+    said = [source.kind, f"split {source.split}", f"in {'%' if table.unit == 'percent' else 'fractions'}"]
+    said += [source.note or "", f"± {source.plus_minus}" if source.plus_minus else ""]
+    heads = ["method", "trunk and size", *(_printed_name(name) for name in columns), "after, and note"]
+    lines = []
+    for line in table.lines:
+        if line.dataset == dataset:
+            numbers = [line.printed.get(name, "--") for name in columns]
+            lines.append([line.label, line.size, *numbers, "; ".join(filter(None, [line.cite, line.note]))])
+    rows = [heads, ["---", "---", *["--:" for _ in columns], "---"], *lines]
+    if not any(line[-1] for line in lines):
+        rows = [row[:-1] for row in rows]
+    title = f"**{source.where[0].upper()}{source.where[1:]}**, `{dataset}`: {'; '.join(filter(None, said))}"
+    return f"{title}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+
+
+def _printed_name(name: str) -> str:
+    column = column_of(name)
+    return column.label if column else name.removeprefix("other_").replace("_", " ")
+
+
+PUBLISHED = """\
+What others published on the data sets that dmlbench knows: facts and figures, each with its source. `dmlbench table` prints
+those of a table's data set, split and trunk below a rule; `--published all` those of every trunk too, and ablations;
+`--published none` none. **None of them is made alike with a row of dmlbench, nor with each other**: trunk, crops, tuning and
+the choice of the epoch differ. So they have no interval, are never bold and in no test. Validation numbers stand here alone.
+A CSV has none of them, lest a program take them for rows; `conf/published/` is as easily read.
+
+Results of your own choice: a file of the same form in `published/` of the `--config-dir` folder; `dmlbench/published.py` tells
+the form.
+"""
 RULES = """\
 ## Rules
 
@@ -95,7 +140,7 @@ CONFORMANCE = (
     "`AccuracyCalculator` with faiss; drop-first is what much research code does: sort, and drop the first neighbour."
 )
 
-PAGES = {"cli.md": cli_page, "metrics.md": metrics_page}
+PAGES = {"cli.md": cli_page, "metrics.md": metrics_page, "published.md": published_page}
 
 
 def main(check: bool) -> int:

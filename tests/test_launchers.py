@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from dmlbench.ledger import Ledger
-from dmlbench.rows import Row, find_rows, read_row
+from dmlbench.render import markdown
+from dmlbench.rows import Row, find_rows, read_row, read_rows
+from dmlbench.table import compare
 
 TINY = [
     "dataset.make.images_per_class=4",
@@ -51,8 +53,8 @@ def rows(place: Path) -> dict[str, Row]:
 
 
 def table(place: Path) -> str:
-    [file] = (place / "runs" / "tables").glob("*.md")
-    return file.read_text()
+    """The table of a folder's rows, their cost aside."""
+    return markdown(compare(read_rows(place / "runs")[0], cost=False))
 
 
 def descendants(pid: int, part: str = "") -> list[int]:

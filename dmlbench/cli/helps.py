@@ -88,7 +88,14 @@ dmlbench table [PLACE...] [vary=loss] [--format FORMAT]: rows -> fair comparison
   vary=AXIS          what may differ between two lines of a table: loss (default); trunk, sampler, optimizer, protocol, or one
                      value such as loss.make.margin or protocol.embedding_dim, each for one loss at a time; or preset: the
                      same loss under a fixed protocol and under its paper's recipe, each line told for what it is
-  --format FORMAT    markdown, latex or csv (default: markdown)
+  --format FORMAT    markdown, latex, csv or html (default: markdown); CSV carries every column, HTML is one file
+  --metrics A,B      the metrics to print, such as recall_at_1,map_at_r (default: Recall@k, R-precision and MAP@R)
+  --explain          say what the rows have in common, and what sets several tables apart, instead of printing them
+  --oracle           also what choosing the epoch on the test set would have claimed (rows made with oracle=true); never bold
+  --no-cost          leave out training time, speed, memory and parameters
+  --published WHICH  what others published, below a rule (docs/published.md): same (default) of the table's data set, split and
+                     trunk; all of every trunk, and ablations; none
+  --config-dir DIR   read DIR/published/*.yaml too
   --untested         do not look which methods cannot be told from the best; faster for thousands of rows
 
 Rows stand in one table only where everything but the axis and the seed is equal; what differs makes another table. Bold are the

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmlbench.cli.words import complain
+from dmlbench.cli.words import complain, take_config_dir
 from dmlbench.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from dmlbench.rows import Refused
 
 SAID = 5  # files that were left out; of more the number is told
-TABLE_VALUES = {"--format": "markdown", "--metrics": "", "vary": "loss"}  # and what holds without them
+TABLE_VALUES = {"--format": "markdown", "--metrics": "", "--published": "same", "vary": "loss"}  # and what holds without them
 TABLE_FLAGS = ("--explain", "--oracle", "--no-cost", "--untested")
 
 
@@ -24,6 +24,7 @@ def table(words: list[str]) -> int:
     from dmlbench.rows import read_rows
     from dmlbench.table import compare
 
+    config_dir, words = take_config_dir(words)
     places, values, flags = _table_words(words)
     for place in places:
         if not place.exists():
@@ -38,6 +39,8 @@ def table(words: list[str]) -> int:
         tested="--untested" not in flags and not explained,
         oracle="--oracle" in flags,
         cost="--no-cost" not in flags,
+        published=values["--published"],
+        config_dir=Path(config_dir) if config_dir else None,
     )
     print(explain(tables, values["vary"]) if explained else render(tables, values["--format"]), end="")
     return 0
@@ -56,7 +59,7 @@ def _table_words(words: list[str]) -> tuple[list[Path], dict[str, str], set[str]
         elif word in TABLE_FLAGS:
             flags.add(word)
         elif word.startswith("-") or equals:
-            known = [*TABLE_FLAGS, "--format", "--metrics", "vary=", "--help"]
+            known = [*TABLE_FLAGS, *(name for name in TABLE_VALUES if name != "vary"), "--config-dir", "vary=", "--help"]
             raise UserError(f"dmlbench table does not know '{word}'{suggest(name, known)}")
         else:
             places.append(Path(word))

@@ -43,7 +43,8 @@ def sweep(words: list[str]) -> int:
         outcomes = [outcome for part in parts for outcome in _launched(part, wait=True, each=lambda outcome: None)]
     folders = [outcome.folder for outcome in outcomes if outcome.folder is not None and outcome.status != "mistake"]
     if folders:
-        _write_tables(folders)
+        config_dir = take_config_dir(words)[0]
+        _write_tables(folders, Path(config_dir) if config_dir else None)
     return _status(outcomes)
 
 
@@ -203,7 +204,7 @@ def _status(outcomes: Sequence[Outcome]) -> int:
     return 2 if any(outcome.status == "mistake" for outcome in outcomes) else 0
 
 
-def _write_tables(folders: Sequence[Path]) -> None:
+def _write_tables(folders: Sequence[Path], config_dir: Path | None) -> None:
     """Print the table of these runs, and write it in every format beside them."""
     from dmlbench.render import FORMATS, render
     from dmlbench.rows import MISSING, read_rows, write_text
@@ -214,7 +215,7 @@ def _write_tables(folders: Sequence[Path]) -> None:
     ended = [row for row in rows if row["status"] != MISSING]
     if not ended:
         return
-    tables = compare(rows)
+    tables = compare(rows, config_dir=config_dir)
     place = folders[0].parents[2] / "tables" / f"{ended[0]['dataset']}-{ended[0]['fingerprint']}"
     for name, suffix in FORMATS.items():
         write_text(Path(f"{place}{suffix}"), render(tables, name))

@@ -6,10 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dmlbench.labels import shown
+from dmlbench.published import Published
 from dmlbench.table import Cell, Line, Table, differences, metric_label, unsaid_differences
 
 MISSING = "--"
 DECIMALS = 1
+NOT_MADE_ALIKE = (
+    "Below the rule: published results, not made alike (trunk, crops, tuning and choice of epoch differ); sources in the "
+    "footnotes"
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def head(table: Table, style: Style) -> list[str]:
 
 
 def lines(table: Table, style: Style) -> list[list[str]]:
-    """Every line as text, the best printed number of each metric in bold (ties all of them)."""
+    """Every measured line as text, the best printed number of each metric in bold (ties all of them)."""
     footnotes, costs = _footnotes(table), _costs(table)
     found = []
     for i, line in enumerate(table.lines):
@@ -72,10 +77,33 @@ def lines(table: Table, style: Style) -> list[list[str]]:
     return found
 
 
+def published(table: Table, style: Style) -> list[list[str]]:
+    """Every line below the rule as text: numbers with the digits that were published, without interval, none of them bold."""
+    footnotes = _footnotes(table)
+    found = []
+    for line in table.published:
+        marks = ", ".join(str(footnotes[note]) for note in _notes_of(line))
+        left = [style.escape(f"{line.label} ({line.size})") + style.marks.format(marks), MISSING]
+        cells = [all_digits(line.values.get(metric)) for metric in table.columns]
+        others = [MISSING] * (table.oracle + len(table.costs))
+        found.append([*left[: n_left(table)], MISSING, *cells, *others])
+    return found
+
+
+def all_digits(value: float | None) -> str:
+    """A fraction as percent with all its digits, one decimal at least.
+
+    >>> all_digits(0.2955), all_digits(0.83), all_digits(None)
+    ('29.55', '83.0', '--')
+    """
+    return MISSING if value is None else str(round(100 * value, 6))
+
+
 def notes(table: Table, style: Style) -> list[str]:
     """The footnotes of lines by their numbers, then those of the whole table."""
     numbered = [f"{style.marks.format(i).strip()} {style.escape(note)}" for note, i in _footnotes(table).items()]
-    return numbered + [style.escape(note) for note in table.notes]
+    below = [NOT_MADE_ALIKE] if table.published else []
+    return numbered + [style.escape(note) for note in (*table.notes, *below)]
 
 
 def n_untrained(table: Table) -> int:
@@ -111,4 +139,10 @@ def plain(values: Sequence[float | None]) -> list[str]:
 
 def _footnotes(table: Table) -> dict[str, int]:
     """The number of each line's note; lines with the same note share it."""
-    return {note: i for i, note in enumerate(dict.fromkeys(n for line in table.lines for n in line.notes), 1)}
+    measured = [note for line in table.lines for note in line.notes]
+    sources = [note for line in table.published for note in _notes_of(line)]
+    return {note: i for i, note in enumerate(dict.fromkeys(measured + sources), 1)}
+
+
+def _notes_of(line: Published) -> list[str]:
+    return [line.source.text, *([line.note] if line.note else [])]

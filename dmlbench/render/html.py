@@ -79,7 +79,8 @@ def _figure(table: Table, caption: str, number: int, n_tables: int) -> str:
     title = f"<strong>Table {number}.</strong> " if n_tables > 1 else ""
     lines = [_line(cells, table) for cells in body.lines(table, STYLE)]
     n_untrained = body.n_untrained(table)
-    parts = [part for part in (lines[:n_untrained], lines[n_untrained:]) if part]
+    below = [_line(cells, table) for cells in body.published(table, STYLE)]
+    parts = [part for part in (lines[:n_untrained], lines[n_untrained:], below) if part]
     notes = [f"<li>{note}</li>" for note in body.notes(table, STYLE)]
     return "\n".join(
         [

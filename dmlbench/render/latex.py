@@ -39,6 +39,8 @@ def _float(table: Table, caption: str, label: str) -> str:
     head, *lines = (f"    {' & '.join(line)} \\\\" for line in (body.head(table, STYLE), *body.lines(table, STYLE)))
     if n_untrained := body.n_untrained(table):
         lines.insert(n_untrained, r"    \midrule")
+    if below := body.published(table, STYLE):
+        lines += [r"    \midrule", *(f"    {' & '.join(line)} \\\\" for line in below)]
     notes = r" \\ ".join(body.notes(table, STYLE))
     left = body.n_left(table)
     return "\n".join(

@@ -56,17 +56,19 @@ def _pipe_table(table: Table) -> str:
 
     To that end a number that is not bold is padded by the width of the asterisks.
     """
-    n_left = body.n_left(table)
+    n_left, head = body.n_left(table), body.head(table, STYLE)
+    below = body.published(table, STYLE)
+    ruled = [["---"] * len(head), *below] if below else []
     columns = []
-    for i, column in enumerate(zip(body.head(table, STYLE), *body.lines(table, STYLE), strict=True)):
+    for i, column in enumerate(zip(head, *body.lines(table, STYLE), *ruled, strict=True)):
         bold = any(cell.endswith("**") for cell in column)
         cells = [f"{cell}  " if bold and not cell.endswith("**") else cell for cell in column]
         width = max(map(_width, cells))
         rule = f":{'-' * (width + 1)}" if i < n_left else f"{'-' * (width + 1)}:"
         padding = [" " * (width - _width(cell)) for cell in cells]
         cells = [cell + pad if i < n_left else pad + cell for cell, pad in zip(cells, padding, strict=True)]
-        head, *lines = (f" {cell} " for cell in cells)
-        columns.append([head, rule, *lines])
+        first, *others = (f" {cell} " for cell in cells)
+        columns.append([first, rule, *others])
     return "\n".join(f"|{'|'.join(line)}|" for line in zip(*columns, strict=True))
 
 
