@@ -14,7 +14,13 @@ _NOTHING_CHOSEN = "nothing trained"
 
 
 def caption(
-    rows: Sequence[Row], axis: Axis, ns: Collection[int], tested: str, costs: Sequence[Cost] = (), oracle: bool = False
+    rows: Sequence[Row],
+    axis: Axis,
+    ns: Collection[int],
+    tested: str,
+    chosen_apart: bool = False,
+    costs: Sequence[Cost] = (),
+    oracle: bool = False,
 ) -> str:
     """Tell a table's reader what the lines have in common.
 
@@ -23,6 +29,7 @@ def caption(
         axis: what the lines stand for.
         ns: numbers of seeds of the lines that have numbers.
         tested: a sentence about the test behind bold, or nothing.
+        chosen_apart: whether a column tells how the models of each line were chosen.
         costs: that are printed.
         oracle: whether the oracle gap is printed.
 
@@ -46,7 +53,7 @@ def caption(
         sentences.append(
             "Lines were not made alike: each has its preset's trunk, protocol and optimizer, and none is marked best"
         )
-    sentences += [_selection_words(rows, axis), _interval_words(ns), tested, _cost_words(rows, costs)]
+    sentences += [_selection_words(rows, axis, chosen_apart), _interval_words(ns), tested, _cost_words(rows, costs)]
     if oracle:
         sentences.append(
             "Oracle gap: how much more MAP@R choosing the epoch on the test set would have claimed; nothing was chosen so"
@@ -59,7 +66,8 @@ def chosen(rows: Sequence[Row]) -> str:
     if rows[0]["loss"] == UNTRAINED:
         return _NOTHING_CHOSEN
     found = [_SELECTED_BRIEFLY.get(name, name) for name in _of_all(rows, "selected_on")]
-    found += [f"tuned ({trials} trials)" for trials in _of_all(rows, "tuning_trials")]
+    if found:  # else the run has not ended
+        found += [f"tuned ({trials} trials)" for trials in _of_all(rows, "tuning_trials")]
     return ", ".join(found)
 
 
@@ -106,22 +114,21 @@ def _protocol_words(row: Row, axis: Axis) -> str:
     return f"Protocol {row['protocol']}{version}" + (f": {', '.join(main)}" if main else "")
 
 
-def _selection_words(rows: Sequence[Row], axis: Axis) -> str:
+def _selection_words(rows: Sequence[Row], axis: Axis, apart: bool) -> str:
     """How all models were chosen; where lines differ in it, what the column that tells it means."""
     trained = [row for row in rows if row["loss"] != UNTRAINED]
-    selections, trials = _of_all(trained, "selected_on"), {row.get("tuning_trials") for row in trained}
+    selections, trials = _of_all(trained, "selected_on"), _of_all(trained, "tuning_trials")
     if not selections:
         return ""
     models = max((int(n) for row in rows if (n := row.number("n_models")) is not None), default=1)
     folds = f"; each number is the mean over {models} models, one a fold, unless joined" if models > 1 else ""
-    if len(selections) > 1 or len(trials) > 1:
-        tuned = "; tuned: the method's values, by so many trials on folds of the training classes" if trials - {None} else ""
+    if apart:
+        tuned = "; tuned: the method's values, by so many trials on folds of the training classes" if trials else ""
         return f"Chosen: how the model of each line was; validation is on held-out training classes{tuned}{folds}"
-    [n_trials] = trials
-    tuned = f"; method values tuned with {n_trials} trials each on folds of the training classes" if n_trials else ""
+    tuned = f"; method values tuned with {' or '.join(trials)} trials each on folds of the training classes" if trials else ""
     preset = rows[0].get("preset") or "none"
     recipe = "" if axis.is_preset else ", fixed protocol" if preset == "none" else f", preset {preset}"
-    return f"Selected: {SELECTED.get(selections[0], selections[0])}{recipe}{tuned}{folds}"
+    return f"Selected: {' or '.join(SELECTED.get(name, name) for name in selections)}{recipe}{tuned}{folds}"
 
 
 def _interval_words(ns: Collection[int]) -> str:

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dmlbench.rows import Row
+from dmlbench.rows import UNTRAINED, Row
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Cost:
         columns: of a row, whose sum it is.
         scale: how many of the row's units make one in print.
         by_machine: whether another machine would have given another number.
-        only_of_training: whether a line that trains nothing has none.
+        only_of_training: whether a run that trains nothing has none.
+        only_of_tuning: whether a run whose method was not tuned has none.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Cost:
     scale: float = 1.0
     by_machine: bool = True
     only_of_training: bool = False
+    only_of_tuning: bool = False
 
     def of(self, row: Row) -> float | None:
         """What a run cost; None where the row does not tell all of it.
@@ -41,6 +43,11 @@ class Cost:
         """
         parts = [row.number(column) for column in self.columns]
         return None if None in parts else sum(part for part in parts if part is not None) / self.scale
+
+    def expected(self, row: Row) -> bool:
+        """Whether a run such as this has the cost at all, so that it is missing where the row does not tell it."""
+        trained, tuned = row["loss"] != UNTRAINED, bool(row.get("tuning_trials"))
+        return (trained or not self.only_of_training) and (tuned or not self.only_of_tuning)
 
     def mean(self, rows: Sequence[Row]) -> float | None:
         """The mean over the runs of a line; None where one does not tell it: no mean is taken over holes."""
@@ -57,7 +64,7 @@ COSTS = (
     Cost("images/s", "Images/s", ("images_per_second",), only_of_training=True),
     Cost("memory", "GiB", ("memory_gib",)),
     PARAMETERS,
-    Cost("hours of tuning", "Tuning (h)", ("tuned_hours",), only_of_training=True),
+    Cost("hours of tuning", "Tuning (h)", ("tuned_hours",), only_of_training=True, only_of_tuning=True),
 )
 
 

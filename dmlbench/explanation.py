@@ -29,7 +29,9 @@ def explain(tables: Sequence[Table], vary: str = "loss") -> str:
     if len(tables) == 1:
         return "\n".join([f"All rows stand in one table: {_size(tables[0])}.", "", *_agreement(tables[0], vary), ""])
     said = [f"{len(tables)} tables, for rows stand side by side only where everything but {vary} and the seed is equal.", ""]
-    said += [f"Table {i}: {_size(table)}. {_names(table, tables)}".rstrip() for i, table in enumerate(tables, 1)]
+    apart = differences(tables)
+    told = [name for name in dict.fromkeys((*_CHOICES, *CAPTION_COLUMNS)) if name in apart]
+    said += [f"Table {i}: {_size(table)}. {_names(table, told)}".rstrip() for i, table in enumerate(tables, 1)]
     pairs = list(combinations(range(len(tables)), 2))
     if len(pairs) > MOST_PAIRS:
         pairs = [(_nearest(i, tables), i) for i in range(1, len(tables))]
@@ -51,10 +53,8 @@ def _count(n: int, what: str) -> str:
     return f"{n} {what}{'s' * (n != 1)}"
 
 
-def _names(table: Table, tables: Sequence[Table]) -> str:
+def _names(table: Table, told: Sequence[str]) -> str:
     """What a reader knows a table by, as far as the tables differ in it: `dataset=cub protocol=quick`."""
-    apart = differences(tables)
-    told = [name for name in dict.fromkeys((*_CHOICES, *CAPTION_COLUMNS)) if name in apart]
     return " ".join(f"{name}={shown(table.shared.get(name, ABSENT))}" for name in told)
 
 

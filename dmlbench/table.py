@@ -38,9 +38,10 @@ ORDER = (
     "cosface",
     "arcface",
 )
-# The shared columns that every caption tells.
+# The shared columns that every caption tells; where the loss is no axis, it is shared too.
 CAPTION_COLUMNS = (
     "dataset",
+    "loss",
     "trunk",
     "preset",
     "optimizer",
@@ -143,7 +144,7 @@ class Table:
     @property
     def chosen_apart(self) -> bool:
         """Whether lines differ in how their models were chosen; else the caption tells it of all."""
-        return len({line.chosen for line in self.lines if line.trained}) > 1
+        return _chosen_apart(self.lines)
 
     def best(self, metric: str) -> float | None:
         """The highest mean of a trained method, a fraction; None where there is none, or where lines are not made alike."""
@@ -204,7 +205,7 @@ def compare(
         if not any(metric in row.metrics for row in rows):
             known = {name for row in rows for name in row.metrics}
             raise UserError(f"metrics={metric}: no row has this metric{suggest(metric, known)}")
-    if oracle and not any(row.get(ORACLE) is not None for row in rows):
+    if oracle and not any(row.number(ORACLE) is not None for row in rows):
         raise UserError(f"--oracle: no row has the column {ORACLE}; `dmlbench train` and `sweep` write it with oracle=true")
     if published not in PUBLISHED:
         raise UserError(f"--published {published} is not known{suggest(published, PUBLISHED)}")
@@ -255,8 +256,24 @@ def unsaid_differences(tables: Sequence[Table]) -> list[str]:
     return [
         name
         for name in differences(tables)
-        if name not in CAPTION_COLUMNS and not any(_follows(tables, name, family) for family in _families(name))
+        if not _told(tables, name) and not any(_follows(tables, name, family) for family in _families(name))
     ]
+
+
+def _told(tables: Sequence[Table], column: str) -> bool:
+    """Whether the captions tell apart all values of a column; two trunks may have the same label."""
+    if column not in CAPTION_COLUMNS:
+        return False
+    values = {repr(table.shared.get(column, ABSENT)) for table in tables}
+    return len({_words(table, column) for table in tables}) == len(values)
+
+
+def _words(table: Table, column: str) -> str:
+    """What a caption says of a column."""
+    value = table.shared.get(column)
+    if column == "preset" and value == "none":
+        return ""
+    return "" if value is None else str(table.lines[0].rows[0].get(f"{column}_label") or value)
 
 
 def metric_label(metric: str) -> str:
@@ -273,7 +290,7 @@ def _known(metric: str) -> Column:
 def _families(column: str) -> Iterable[str]:
     if column.startswith("split_"):
         return ("dataset",)
-    return (name for name in SHARED if column.startswith(f"{name}_"))
+    return (name for name in (*SHARED, "loss") if column.startswith(f"{name}_"))
 
 
 def _follows(tables: Sequence[Table], column: str, family: str) -> bool:
@@ -289,7 +306,7 @@ def _table(rows: Sequence[Row], axis: Axis, asked: _Asked) -> Table:
     metrics = tuple(sorted({metric for row in unique for metric in row.metrics}, key=lambda metric: _known(metric).place))
     columns = asked.metrics or _default_columns(unique, metrics)
     costs = costs_of(unique) if asked.cost else ()
-    oracle = asked.oracle and any(row.get(ORACLE) is not None for row in unique)
+    oracle = asked.oracle and any(row.number(ORACLE) is not None for row in unique)
     firsts = [next(iter(seeds.values())) for seeds in methods.values()]
     labels = labels_of(firsts, axis)
     lines = []
@@ -318,7 +335,7 @@ def _table(rows: Sequence[Row], axis: Axis, asked: _Asked) -> Table:
         lines=tuple(lines),
         metrics=metrics,
         columns=columns,
-        caption=caption(unique, axis, ns, said, costs, oracle),
+        caption=caption(unique, axis, ns, said, _chosen_apart(lines), costs, oracle),
         notes=tuple(notes),
         alike=marked,
         even=even,
@@ -443,14 +460,21 @@ def _line(label: str, rows: Sequence[Row], metrics: Sequence[str], columns: Sequ
     )
 
 
+def _chosen_apart(lines: Iterable[Line]) -> bool:
+    """Whether lines differ in how their models were chosen; one that never ended does not tell it."""
+    return len({line.chosen for line in lines if line.trained and line.chosen}) > 1
+
+
 def _with_costs(line: Line, costs: Sequence[Cost]) -> Line:
     """The line with its costs; of a method that failed on the way they would be of half a run, so it has none."""
     if line.n < len(line.rows):
         return replace(line, costs=dict.fromkeys(cost.name for cost in costs))
     means = {cost.name: cost.mean(line.rows) for cost in costs}
-    expected = [cost for cost in costs if line.trained or not cost.only_of_training]
-    without = {cost.name: [row for row in line.rows if cost.of(row) is None] for cost in expected}
-    notes = [_lacking(name, rows) for name, rows in without.items() if rows]
+    missing: dict[tuple[int, ...], list[str]] = {}  # those that the same seeds lack share a note
+    for cost in costs:
+        if seeds := tuple(_seed(row) for row in line.rows if cost.expected(row) and cost.of(row) is None):
+            missing.setdefault(seeds, []).append(cost.name)
+    notes = [f"no {', '.join(names)} for {_seeds(seeds)}" for seeds, names in missing.items()]
     return replace(line, costs=means, notes=(*line.notes, *notes))
 
 

@@ -83,7 +83,8 @@ def test_one_table_differs_from_none():
 
 
 def test_a_difference_that_follows_from_a_told_name_is_not_told_again():
-    apart = compare([make_row(), make_row(protocol="standard", protocol_lr=0.1, dataset="cub", split_digest="9")])
+    cub = {"dataset": "cub", "dataset_label": "CUB", "split_digest": "9"}
+    apart = compare([make_row(), make_row(protocol="standard", protocol_lr=0.1, **cub)])
     assert "protocol_lr" in differences(apart)
     assert unsaid_differences(apart) == []
     assert unsaid_differences(compare([make_row(), make_row(protocol_lr=0.1)])) == ["protocol_lr"]
@@ -417,3 +418,65 @@ def test_two_trunks_of_one_name_are_told_apart_by_what_differs():
     rows = [make_row(trunk="a", trunk_label="A", trunk_width=width) for width in (1, 2)]
     [table] = compare(rows, vary="trunk")
     assert [line.label for line in table.lines] == ["A (trunk_width=1)", "A (trunk_width=2)"]
+
+
+def test_tables_of_one_loss_each_are_told_apart_by_its_name_alone():
+    rows = [make_row(loss=loss, trunk=trunk) for loss in ("triplet", "arcface") for trunk in ("a", "b")]
+    rows = [Row({**row.columns, f"loss_make_{row['loss']}": 1}) for row in rows]
+    tables = compare(rows, vary="trunk")
+    assert unsaid_differences(tables) == []
+    assert sorted(table.caption.split("loss ")[1].split(".")[0] for table in tables) == ["ArcFace", "Triplet"]
+
+
+@pytest.mark.parametrize("column", ["dataset", "trunk", "preset"])
+def test_a_name_that_its_label_does_not_tell_apart_is_told_itself(column):
+    tables = compare(
+        [make_row(**{column: "none"}), Row({k: v for k, v in make_row().columns.items() if k != column} | {column: "b"})]
+    )
+    assert unsaid_differences(tables) == ([] if column == "preset" else [column])
+
+
+def test_no_preset_and_none_look_alike_in_a_caption_so_the_column_is_told():
+    assert unsaid_differences(compare([make_row(), make_row(preset="none")])) == ["preset"]
+
+
+# How chosen
+
+
+def test_how_models_were_chosen_is_the_captions_where_all_lines_agree_and_a_columns_where_not():
+    [table] = compare([make_row(), make_row(loss="triplet")])
+    assert not table.chosen_apart
+    assert "Selected: last epoch, fixed protocol." in table.caption
+    [table] = compare([make_row(), make_row(loss="triplet", selected_on="validation")])
+    assert table.chosen_apart
+    assert [line.chosen for line in table.lines] == ["last epoch", "validation"]
+    assert "Chosen: how the model of each line was; validation is on held-out training classes" in table.caption
+
+
+def test_the_untrained_trunk_chose_nothing_and_makes_no_column_of_its_own():
+    [table] = compare([make_row(), make_row(loss="untrained", selected_on="none")])
+    assert not table.chosen_apart
+    assert line_of(table, "Untrained trunk").chosen == "nothing trained"
+
+
+def test_a_run_that_has_not_ended_does_not_tell_how_its_model_was_chosen():
+    unfinished = {name: value for name, value in make_row(loss="triplet").columns.items() if name != "selected_on"}
+    tuned = {"tuning_trials": 20}
+    rows = [make_row(**tuned), Row({**unfinished, **tuned, "status": "missing", "reason": "it is being run"})]
+    [table] = compare(rows)
+    assert not table.chosen_apart
+    assert line_of(table, "Triplet").chosen == ""
+    assert "Selected: last epoch, fixed protocol; method values tuned with 20 trials each" in table.caption
+
+
+def test_a_line_whose_seeds_were_chosen_otherwise_names_both_ways():
+    [table] = compare([make_row(), make_row(seed=1, selected_on="validation")])
+    assert table.lines[0].chosen == "last epoch, validation"
+    assert not table.chosen_apart
+    assert "Selected: last epoch or best on held-out training classes" in table.caption
+
+
+def test_tuned_and_fixed_recipes_are_told_apart_in_a_table_of_presets():
+    [table] = compare([make_row(), make_row(tuning_trials=20, method_digest="b" * 8)], vary="preset")
+    assert sorted(line.chosen for line in table.lines) == ["last epoch", "last epoch, tuned (20 trials)"]
+    assert "tuned: the method's values, by so many trials on folds of the training classes" in table.caption

@@ -54,7 +54,7 @@ def _table_words(words: list[str]) -> tuple[list[Path], dict[str, str], set[str]
         name, equals, value = word.partition("=")
         if name in TABLE_VALUES and (equals or name.startswith("-")):
             values[name] = value if equals else next(rest, "")
-            if not values[name]:
+            if not values[name].strip(", ") or values[name].startswith("--"):
                 raise UserError(f"{name} needs a value, such as {name}={TABLE_VALUES[name] or 'recall_at_1,map_at_r'}")
         elif word in TABLE_FLAGS:
             flags.add(word)

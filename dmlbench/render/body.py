@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -70,7 +71,7 @@ def lines(table: Table, style: Style) -> list[list[str]]:
     found = []
     for i, line in enumerate(table.lines):
         marks = ", ".join(str(mark) for mark in sorted(footnotes[note] for note in line.notes))
-        left = [style.escape(line.label) + (style.marks.format(marks) if marks else ""), style.escape(line.chosen)]
+        left = [style.escape(line.label) + (style.marks.format(marks) if marks else ""), style.escape(line.chosen or MISSING)]
         metrics = [_number(table, line, metric, style) for metric in table.columns]
         gap = [percent(line.oracle_gap, style.plus_minus)] if table.oracle else []
         found.append([*left[: n_left(table)], str(line.n), *metrics, *gap, *(column[i] for column in costs)])
@@ -129,11 +130,11 @@ def _costs(table: Table) -> list[list[str]]:
 def plain(values: Sequence[float | None]) -> list[str]:
     """Numbers of one column in print: three digits of the greatest, and as many decimals for all.
 
-    >>> plain([0.0, 116.24, None, 12345.6]), plain([1.416, 0.052])
-    (['0', '116', '--', '12,346'], ['1.42', '0.05'])
+    >>> plain([0.0, 116.24, None, 12345.6]), plain([1.416, 0.052]), plain([0.00249])
+    (['0', '116', '--', '12,346'], ['1.42', '0.05'], ['0.00249'])
     """
     greatest = max((abs(value) for value in values if value is not None), default=0)
-    decimals = 0 if greatest >= 100 else 1 if greatest >= 10 else 2
+    decimals = min(max(2 - math.floor(math.log10(greatest)), 0), 6) if greatest else 0
     return [MISSING if value is None else f"{value:,.{decimals}f}" for value in values]
 
 
