@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rows_factory import COST, make_row
 
 from dmlbench.cli import COMMANDS, run
 from dmlbench.cli.helps import HELPS
 from dmlbench.cli.training import sweep_words
 from dmlbench.configs import GROUPS, entries
-from dmlbench.rows import is_shared
+from dmlbench.rows import is_shared, write_row
 
 Photos = Callable[..., Path]
 TINY = ("protocol=quick", "trunk=convnet", "protocol.epochs=1", "protocol.batch_size=8", "protocol.embedding_dim=8")
@@ -113,6 +114,12 @@ def test_every_command_has_a_help_of_its_own(command: str, capsys: pytest.Captur
         (["table", "nowhere"], "nowhere does not exist"),
         (["table", "--fromat", "latex"], "dmlbench table does not know '--fromat'; did you mean '--format'?"),
         (["table"], "there is no finished run to make a table of"),
+        (["table", "--oracle=yes"], "dmlbench table does not know '--oracle=yes'; did you mean '--oracle'?"),
+        (["table", "--no-costs"], "dmlbench table does not know '--no-costs'; did you mean '--no-cost'?"),
+        *((["table", name], f"{name} needs a value, such as {name}=") for name in ("--format", "--metrics", "--published")),
+        *((["table", f"{name}="], f"{name} needs a value") for name in ("--format", "--metrics", "--published", "vary")),
+        (["table", "--metrics", ","], "--metrics needs a value, such as --metrics=recall_at_1,map_at_r"),
+        (["table", "--format", "--oracle"], "--format needs a value, such as --format=markdown"),
         (["list", "loses"], "dmlbench list does not know 'loses'; did you mean 'losses'?"),
         (["list", "losses", "--config-dir", "nowhere"], "--config-dir nowhere is no folder"),
         (["data", "prove", "digits"], "dmlbench data does not know 'prove'"),
@@ -180,7 +187,7 @@ def test_a_sweep_runs_the_untrained_trunk_too_and_ends_with_its_table(
     assert len({row["fingerprint"] for row in rows()}) == 1
     assert "Untrained trunk" in said
     written = {path.suffix: path for path in Path("runs/tables").iterdir()}
-    assert set(written) == {".md", ".tex", ".csv"}
+    assert set(written) == {".md", ".tex", ".csv", ".html"}
     assert written[".md"].read_text().strip() in said
 
 
@@ -564,3 +571,59 @@ def test_python_m_dmlbench_is_the_command() -> None:
     assert done.returncode == 2
     assert done.stderr == "dmlbench: dmlbench has no command 'trian'; did you mean 'train'?\n"
     assert done.stdout == ""
+
+
+@pytest.fixture
+def study() -> None:
+    """Rows of two losses, two seeds each, with their costs."""
+    for row in (make_row(0.5, loss=loss, seed=seed, **COST) for loss in ("triplet", "arcface") for seed in (0, 1)):
+        write_row(Path("runs") / str(row["run_id"]), row)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--format", "htm"], "format=htm is no format of a table; did you mean 'html'?"),
+        (["--explain", "--format", "htm"], "format=htm is no format of a table; did you mean 'html'?"),
+        (["--published", "al"], "--published al is not known; did you mean 'all'?"),
+        (["--metrics", "map_at_r,recal_at_1"], "metrics=recal_at_1: no row has this metric; did you mean 'recall_at_1'?"),
+        (["--oracle"], "--oracle: no row has the column oracle_map_at_r"),
+        (["vary=trunck"], "vary=trunck is no axis of a table; did you mean 'trunk'?"),
+    ],
+)
+def test_a_misspelt_choice_of_a_table_is_refused_with_a_near_name(
+    study: None, words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["table", *words]) == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert sentence in said.err
+
+
+def test_metrics_are_printed_in_the_order_that_was_typed(study: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["table", "--metrics", "map_at_r, recall_at_1,map_at_r", "--no-cost"]) == 0
+    assert re.search(r"\| Method +\| +n \| +MAP@R +\| +R@1 +\|\n", capsys.readouterr().out)
+
+
+def test_costs_are_printed_unless_they_are_not_wanted(study: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["table"]) == 0
+    assert "| Train (s) | Images/s |" in capsys.readouterr().out
+    assert run(["table", "--no-cost"]) == 0
+    assert "Train (s)" not in capsys.readouterr().out
+
+
+def test_tables_are_explained_instead_of_printed(study: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["table", "--explain"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("All rows stand in one table: 4 rows, 2 methods, seeds 0, 1.\n")
+    assert "|" not in said
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"), [("html", "<!doctype html>"), ("latex", "% needs"), ("csv", "dataset,"), ("markdown", "Digit")]
+)
+def test_a_table_is_printed_in_the_format_that_was_typed(
+    study: None, form: str, begins: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["table", "--format", form]) == 0
+    assert capsys.readouterr().out.startswith(begins)

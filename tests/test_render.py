@@ -5,13 +5,14 @@ import io
 import re
 import shutil
 import subprocess
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from rows_factory import COST, METRICS, make_row, make_study
 
 from dmlbench.errors import UserError
-from dmlbench.render import FORMATS, csv, latex, markdown, render
+from dmlbench.render import FORMATS, csv, html, latex, markdown, render
 from dmlbench.table import compare
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -186,6 +187,129 @@ def test_latex_compiles(tmp_path):
     assert (tmp_path / "page.pdf").stat().st_size > 0
 
 
+def test_every_printable_letter_of_ascii_and_hundreds_of_others_compile_in_one_page(tmp_path):
+    compiler = shutil.which("pdflatex")
+    if compiler is None:
+        pytest.skip("pdflatex is not on PATH: the letters are not compiled")
+    ascii_letters = [chr(code) for code in range(32, 127)]
+    others = [chr(code) for code in (*range(0xA0, 0x180), *range(0x1E00, 0x1F00), *range(0x370, 0x400), *range(0x2010, 0x2040))]
+    others += list("€→←∞≈≠≤≥√∈中文กא🙂\u200b\u0301\ufffd\x07")
+    # Each at the beginning, amid and at the end of a label, for some mean something only after the end of a line.
+    rows = [make_row(loss=f"l{i}", loss_label=f"{letter}a{letter}{letter}b{letter}") for i, letter in enumerate(ascii_letters)]
+    words = ["".join(others[i : i + 20]) for i in range(0, len(others), 20)]
+    rows += [make_row(loss=f"m{i}", loss_label=word, status="failed", reason=word) for i, word in enumerate(words)]
+    text = latex(compare(rows, metrics=["map_at_r"]))
+    assert text.isascii()
+    head = "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
+    (tmp_path / "page.tex").write_text(head + text + "\\end{document}\n", encoding="ascii")
+    options = ["-halt-on-error", "-interaction=nonstopmode", "page.tex"]
+    done = subprocess.run([compiler, *options], cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Missing character" not in (tmp_path / "page.log").read_text(encoding="latin-1")
+
+
+def test_costs_stand_below_the_metrics_where_the_table_would_be_shrunk_too_far_and_beside_them_else():
+    rows = make_study(**COST)
+    wide, narrow = latex(compare(rows)), latex(compare(rows, metrics=["map_at_r"]))
+    assert r"\begin{tabular}{lrrrrrrr}" in wide
+    assert r"Method &  & Train (s) & Images/s & GiB & Par. (M) &  &  \\" in wide
+    assert r"Triplet &  & 120 & 61.5 & 1.25 & 2.40 &  &  \\" in wide
+    assert wide.count(r"\toprule") == wide.count(r"\bottomrule") == 2
+    assert r"Method & $n$ & MAP@R & Train (s) & Images/s & GiB & Par. (M) \\" in narrow
+    assert narrow.count(r"\toprule") == 1
+
+
+def test_costs_below_stand_under_metrics_where_a_column_tells_how_models_were_chosen_too():
+    text = latex(compare([*make_study(**COST), make_row(loss="cosface", selected_on="validation", **COST)]))
+    assert r"Method & Chosen & $n$ & R@1" in text
+    assert r"Method &  &  & Train (s) & Images/s" in text
+
+
+# --- HTML
+
+
+class Page(HTMLParser):
+    """What stands on a page: tags with their attributes, and the text in each kind of them; it must be well nested."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.opened, self.tags, self.text, self.rows = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.opened == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag != "meta":
+            self.opened.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.opened.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append((tuple(self.opened), data))
+        if {"td", "th"} & set(self.opened) and "sup" not in self.opened:
+            self.rows[-1][-1] += data
+
+    def inside(self, *tags):
+        return [text for opened, text in self.text if opened[-len(tags) :] == tags]
+
+
+def test_an_html_page_is_well_nested_and_needs_no_network():
+    published = {"dataset": "cub", "trunk": "bn_inception", "split_rule": "zero_shot"}
+    for text in (html(compare(difficult_study())), html(compare(make_study(**published, **COST)))):
+        page = Page(text)
+        names = {name for _, attributes in page.tags for name in attributes}
+        assert names <= {"lang", "charset", "name", "content", "class", "scope"}
+        assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "img", "iframe", "a", "base", "object"})
+        assert not re.search(r"https?:|url\(|@import", text)
+
+
+def test_every_line_of_an_html_table_has_as_many_cells_as_its_head_and_each_number_its_place():
+    rows = make_study(**COST)
+    page = Page(html(compare(rows)))
+    assert {len(row) for row in page.rows} == {12}
+    assert page.rows[0][:3] == ["Method", "n", "R@1"]
+    assert page.rows[1][:3] == ["Untrained trunk", "3", "11.0 ± 2.5"]
+    assert page.rows[-1][-4:] == ["120", "61.5", "1.25", "2.40"]
+
+
+def test_hostile_labels_are_text_of_an_html_page_and_nothing_else():
+    label = """<script>alert(1)</script> "double" 'single' & &amp; </td></table>"""
+    columns = {"dataset_label": label, "trunk_label": label, "dataset": label}
+    failed = make_row(loss="triplet", loss_label="T", status="failed", reason=label, **columns)
+    text = html(compare([make_row(loss_label=label, **columns), failed, make_row(**columns, protocol_lr=0.5, optimizer=label)]))
+    assert "<script" not in text
+    assert "&lt;script&gt;" in text
+    page = Page(text)
+    assert label in [row[0].strip() for row in page.rows]
+    assert any(label in caption for caption in page.inside("figcaption"))
+    assert any(label in note for note in page.inside("li"))
+    assert any(label in title for title in page.inside("title"))
+
+
+def test_an_html_page_marks_the_best_and_rules_off_the_untrained_trunk_and_what_was_published():
+    columns = {"dataset": "cub", "trunk": "bn_inception", "split_rule": "zero_shot"}
+    text = html(compare(make_study(**columns)))
+    assert set(Page(text).inside("td", "strong")) == {"41.0 ± 2.5"}
+    untrained, measured, published = (body.count("<tr>") for body in re.findall(r"<tbody>(.*?)</tbody>", text, re.DOTALL))
+    assert (untrained, measured) == (1, 3)
+    assert published > 10
+    assert "tbody + tbody { border-top" in text
+    assert "<strong>" not in text.rpartition("<tbody>")[2].partition("</tbody>")[0]
+
+
+def test_each_number_of_an_html_footnote_has_its_note_and_each_note_its_line():
+    for figure in html(compare(difficult_study())).split("<figure>")[1:]:
+        table, _, notes = figure.partition("</table>")
+        marks = {mark for group in re.findall(r"<sup>(.*?)</sup>", table) for mark in group.split(", ")}
+        assert marks == set(re.findall(r"<li><sup>(\d+)</sup> \S", notes))
+
+
 # --- CSV
 
 
@@ -205,6 +329,90 @@ def test_csv_leaves_missing_numbers_empty_and_says_why():
     failed = next(line for line in lines if line["loss"] == "cosface")
     assert failed["map_at_r"] == failed["map_at_r_half_width"] == ""
     assert "nan in epoch 2" in failed["notes"]
+
+
+def read_csv(rows, **asked):
+    return list(csv_reader.DictReader(io.StringIO(csv(compare(rows, **asked)))))
+
+
+def test_every_column_of_every_row_is_in_csv():
+    rows = [
+        *difficult_study(),
+        make_row(loss="mine", loss_make_alpha=3, oracle_map_at_r=0.5, note_of_ours="x", n_dead_proxies=2),
+    ]
+    lines = read_csv(rows)
+    assert {name for row in rows for name in row.columns} - {"seed"} <= set(lines[0])
+    (mine,) = [line for line in lines if line["loss"] == "mine"]
+    for name, value in make_row(loss="mine", note_of_ours="x", **COST).columns.items():
+        if name not in (*COST, "seed", "method_digest", "run_id"):
+            assert mine[name] == ("" if value is None else str(value)), name
+
+
+def test_csv_reads_back_as_the_means_of_each_table_with_all_digits():
+    tables = compare(difficult_study())
+    cells = [(metric, cell) for table in tables for line in table.lines for metric, cell in line.cells.items()]
+    lines = read_csv(difficult_study())
+    per_line = [(line, metric) for line in lines for metric in METRICS]
+    assert len(cells) == len(per_line)
+    found = {(line["method_digest"], line["protocol_epochs"], metric): line[metric] for line, metric in per_line}
+    for table in tables:
+        for line in table.lines:
+            for metric, cell in line.cells.items():
+                text = found[line.method_digest, str(table.shared["protocol_epochs"]), metric]
+                assert text == ("" if cell is None else str(cell.mean))
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((1, 2, 6), "3.0"),
+        ((4, 4, 4), "4"),
+        ((1, None, 6), ""),
+        ((1.0, float("nan"), 6.0), ""),
+        ((True, False, True), "True | False"),
+        (("a", "b", "a"), "a | b"),
+        ((None, None, None), ""),
+    ],
+)
+def test_what_differs_between_the_seeds_of_a_line_is_a_mean_or_each_text_and_never_a_mean_over_holes(values, text):
+    (line,) = read_csv([make_row(seed=seed, n_of_ours=value) for seed, value in enumerate(values)])
+    assert line["n_of_ours"] == text
+
+
+def test_a_failed_line_has_no_means_of_cost_in_csv():
+    rows = [make_row(train_seconds=1.0), make_row(seed=1, train_seconds=3.0, status="failed", reason="nan")]
+    (line,) = read_csv(rows)
+    assert (line["train_seconds"], line["map_at_r"], line["reason"]) == ("", "", "nan")
+
+
+def test_hostile_labels_survive_csv():
+    label = 'a,b "c"\nd; | \u4e2d'
+    (line,) = read_csv([make_row(loss_label=label)])
+    assert line["label"] == line["loss_label"] == label
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(
+    ("vary", "labels", "n_tables"),
+    [
+        ("preset", ["Triplet, preset paper", "Triplet, fixed protocol quick"], 1),
+        ("trunk", ["one", "two"], 4),
+        ("loss.make.margin", ["margin = 0.1", "margin = 0.2"], 4),
+    ],
+)
+def test_every_format_has_tables_of_other_axes(form, vary, labels, n_tables):
+    rows = [
+        make_row(seed=seed, trunk=trunk, trunk_label=trunk, loss="triplet", loss_make_margin=margin, preset=preset, **COST)
+        for seed in range(2)
+        for trunk in ("one", "two")
+        for margin in (0.1, 0.2)
+        for preset in ("none", "paper")
+    ]
+    tables = compare(rows, vary=vary)
+    assert len(tables) == n_tables
+    text = render(tables, form)
+    assert all(label in text for label in labels)
+    assert "50.0 " in text or form == "csv"
 
 
 @pytest.mark.parametrize("form", FORMATS)

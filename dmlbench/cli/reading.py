@@ -20,12 +20,13 @@ TABLE_FLAGS = ("--explain", "--oracle", "--no-cost", "--untested")
 def table(words: list[str]) -> int:
     """`dmlbench table`: rows to tables."""
     from dmlbench.explanation import explain
-    from dmlbench.render import render
+    from dmlbench.render import refuse_unknown, render
     from dmlbench.rows import read_rows
     from dmlbench.table import compare
 
     config_dir, words = take_config_dir(words)
     places, values, flags = _table_words(words)
+    refuse_unknown(values["--format"])
     for place in places:
         if not place.exists():
             raise UserError(f"{place} does not exist; name a folder that holds runs, such as runs")
