@@ -364,7 +364,7 @@ def _even(
     n = len(next(iter(trained.values())))
     few = "; so few have little power to tell methods apart" if n <= FEW_SEEDS else ""
     return found, (
-        f"Bold: the best, and every method that is not significantly different from it at {LEVEL:.0%} (crossed random "
+        f"Bold: the best, and every method that is not significantly different from it at {100 * LEVEL:.0f} % (crossed random "
         f"effects of seeds and classes, Satterthwaite, Tukey; n = {n} seeds{few})"
     )
 

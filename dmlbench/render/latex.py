@@ -36,28 +36,40 @@ def latex(tables: Sequence[Table]) -> str:
 
 
 def _float(table: Table, caption: str, label: str) -> str:
-    head, *lines = (f"    {' & '.join(line)} \\\\" for line in (body.head(table, STYLE), *body.lines(table, STYLE)))
-    if n_untrained := body.n_untrained(table):
-        lines.insert(n_untrained, r"    \midrule")
-    if below := body.published(table, STYLE):
-        lines += [r"    \midrule", *(f"    {' & '.join(line)} \\\\" for line in below)]
+    """One float: the scores, below them the costs, which would make one table of both too small to read."""
+    head, measured = body.head(table, STYLE), body.lines(table, STYLE)
+    parts = [measured[: body.n_untrained(table)], measured[body.n_untrained(table) :], body.published(table, STYLE)]
+    n_scores = len(head) - len(table.costs)
+    tabulars = [_tabular(head[:n_scores], [[line[:n_scores] for line in part] for part in parts], body.n_left(table))]
+    if table.costs:
+        costs = [[[line[0], *line[n_scores:]] for line in part] for part in parts[:2]]
+        tabulars += [r"  \par\medskip\footnotesize", _tabular([head[0], *head[n_scores:]], costs, 1)]
     notes = r" \\ ".join(body.notes(table, STYLE))
-    left = body.n_left(table)
     return "\n".join(
         [
             r"\begin{table}[htbp]",
-            r"  \centering\small",
+            r"  \centering\small\setlength{\tabcolsep}{4pt}",
             rf"  \caption{{{escaped(caption)}}}",
             rf"  \label{{{label}}}",
-            _NO_WIDER_THAN_THE_COLUMN,
-            rf"  \begin{{tabular}}{{{'l' * left}{'r' * (len(body.head(table, STYLE)) - left)}}}",
-            r"    \toprule",
-            head,
-            r"    \midrule",
-            *lines,
-            r"    \bottomrule",
-            r"  \end{tabular}}",
+            r"  \par\medskip",
+            *tabulars,
             *([rf"  \par\smallskip\parbox{{\linewidth}}{{\footnotesize {notes}}}"] if notes else []),
             r"\end{table}",
+        ]
+    )
+
+
+def _tabular(head: Sequence[str], parts: Sequence[Sequence[Sequence[str]]], n_left: int) -> str:
+    """Lines in parts, a rule before each; the first columns hold words."""
+    ruled = [[r"    \midrule", *(f"    {' & '.join(line)} \\\\" for line in part)] for part in parts if part]
+    return "\n".join(
+        [
+            _NO_WIDER_THAN_THE_COLUMN,
+            rf"  \begin{{tabular}}{{{'l' * n_left}{'r' * (len(head) - n_left)}}}",
+            r"    \toprule",
+            f"    {' & '.join(head)} \\\\",
+            *(line for part in ruled for line in part),
+            r"    \bottomrule",
+            r"  \end{tabular}}",
         ]
     )
