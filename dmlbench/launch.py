@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import fcntl
 import json
 import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +28,7 @@ from dmlbench.data.folds import training_parts
 from dmlbench.data.prepare import prepare as prepare_files
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError, suggest
+from dmlbench.locks import locked
 from dmlbench.plan import Dataset, Method, Plan, Protocol, Scalar, Trunk, flatten, typed
 from dmlbench.presets import GROUP, NONE
 from dmlbench.randomness import seed_of
@@ -165,7 +165,11 @@ def _run_locked(
     name: str, plan: Plan, split: Split, wait: bool, tell: Callable[[str], None], words: Sequence[str], again: bool
 ) -> Outcome:
     folder = plan.folder
-    with locked(folder, wait, tell) as ours:
+
+    def waiting() -> None:
+        tell(f"{folder.name} is being run by another process; waiting for it")
+
+    with locked(folder / LOCK, waiting if wait else None) as ours:
         if not ours:
             return Outcome("busy", name, folder)
         row = read_row(folder / ROW_FILE) if (folder / ROW_FILE).is_file() else None
@@ -184,26 +188,6 @@ def _run_locked(
             for leftover in (folder / leaving, *folder.glob(f"fold*/{leaving}")):
                 leftover.unlink(missing_ok=True)
         return Outcome("skipped" if done_before else "done", name, folder, row)
-
-
-@contextmanager
-def locked(folder: Path, wait: bool, tell: Callable[[str], None]) -> Iterator[bool]:
-    """Hold the one lock of a run's folder; the system lets go of it when the process ends, however it ends.
-
-    Yields:
-        Whether the lock is ours.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                yield False
-                return
-            tell(f"{folder.name} is being run by another process; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield True
 
 
 def prefer_own_launchers() -> None:

@@ -204,7 +204,7 @@ def _status(outcomes: Sequence[Outcome]) -> int:
     return 2 if any(outcome.status == "mistake" for outcome in outcomes) else 0
 
 
-def _write_tables(folders: Sequence[Path], config_dir: Path | None) -> None:
+def _write_tables(folders: Sequence[Path], config_dir: Path | None = None) -> None:
     """Print the table of these runs, and write it in every format beside them."""
     from dmlbench.render import FORMATS, render
     from dmlbench.rows import MISSING, read_rows, write_text
