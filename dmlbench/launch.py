@@ -79,6 +79,7 @@ def run_job(
     tell: Callable[[str], None],
     words: Sequence[str] = (),
     name: str | None = None,
+    begun: Callable[[Path], None] = lambda folder: None,
 ) -> Outcome:
     """Run one composed configuration; never raises but on an interrupt, so that a failing job stops no other.
 
@@ -89,6 +90,7 @@ def run_job(
         tell: prints a line.
         words: that it was composed of; kept beside the row, so that the saved model can be built again.
         name: in print.
+        begun: called with the run's folder before the run.
     """
     name, folder = name or f"loss={choices['loss']} seed={cfg.get('seed')}", None
     try:
@@ -109,6 +111,7 @@ def run_job(
             return Outcome("tuned", name, folder, tuned=tuned)
         plan, split = prepare(cfg, choices)
         plan, folder = replace(plan, tuned=tuned or {}), plan.folder
+        begun(folder)
         return _run_locked(name, plan, split, wait, tell, words, again)
     except UserError as mistake:
         return Outcome("mistake", name, folder, error=str(mistake))
@@ -208,15 +211,20 @@ def compose(words: Sequence[str], config_dir: str | None = None) -> tuple[DictCo
     Returns:
         The configuration, and the chosen file of each group.
     """
-    GlobalHydra.instance().clear()
-    prefer_own_launchers()
-    extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = hydra.compose("config", overrides=[*words, *extra], return_hydra_config=True)
+    cfg = compose_with_hydra(words, config_dir)
     choices = dict(cfg.hydra.runtime.choices)
     with open_dict(cfg):
         del cfg["hydra"]
     return cfg, choices
+
+
+def compose_with_hydra(words: Sequence[str], config_dir: str | None = None) -> DictConfig:
+    """The same with Hydra's own node."""
+    GlobalHydra.instance().clear()
+    prefer_own_launchers()
+    extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return hydra.compose("config", overrides=[*words, *extra], return_hydra_config=True)
 
 
 def prepare(cfg: DictConfig, choices: Mapping[str, str], training_only: bool = False) -> tuple[Plan, Split]:

@@ -143,7 +143,7 @@ class Table:
     @property
     def chosen_apart(self) -> bool:
         """Whether lines differ in how their models were chosen; else the caption tells it of all."""
-        return len({line.chosen for line in self.lines if line.trained}) > 1
+        return len({line.chosen for line in self.lines if line.trained and line.chosen}) > 1
 
     def best(self, metric: str) -> float | None:
         """The highest mean of a trained method, a fraction; None where there is none, or where lines are not made alike."""

@@ -320,9 +320,10 @@ def test_a_failed_method_is_run_again_only_on_request(photos: Photos, monkeypatc
     ],
 )
 def test_the_jobs_of_a_sweep_are_counted_before_the_first(words: list[str], n: int) -> None:
-    from dmlbench.launchers import count_jobs
+    from dmlbench.launchers import jobs_of
 
-    assert count_jobs(words) == n
+    names = jobs_of(words).names
+    assert len(names) == len(set(names)) == n
 
 
 def test_each_job_of_a_sweep_says_how_many_there_are(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
@@ -512,7 +513,7 @@ def test_paths_workers_and_cache_do_not_change_a_run(photos: Photos, tmp_path: P
                 ["--multirun", "loss=mine", "loss.make.margin=1,2", "+loss.make.new=3", "seed=0,1"],
             ],
         ),
-        (["+sweep=own"], [["--multirun", "sweep=own"]]),  # with the plus, Hydra would refuse a second value
+        (["+sweep=all"], [["--multirun", "sweep=all"]]),  # with the plus, Hydra would refuse a second value
     ],
 )
 def test_a_sweep_is_hydras_multirun_over_the_seven_losses_unless_others_are_named(
