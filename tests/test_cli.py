@@ -180,7 +180,7 @@ def test_a_sweep_runs_the_untrained_trunk_too_and_ends_with_its_table(
     assert len({row["fingerprint"] for row in rows()}) == 1
     assert "Untrained trunk" in said
     written = {path.suffix: path for path in Path("runs/tables").iterdir()}
-    assert set(written) == {".md", ".tex", ".csv"}
+    assert set(written) == {".md", ".tex", ".csv", ".html"}
     assert written[".md"].read_text().strip() in said
 
 
