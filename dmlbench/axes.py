@@ -76,9 +76,8 @@ class Axis:
 
     def place(self, row: Row) -> tuple[bool, float, str]:
         """Lines in the order of their values: numbers by size."""
-        value = self.value(row)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return not number, float(value) if number else 0.0, self.label(row)  # type: ignore[arg-type]
+        number = row.number(self.column or self.families[0])
+        return number is None, number or 0.0, self.label(row)
 
 
 def axis_of(vary: str, rows: Sequence[Row]) -> Axis:

@@ -10,7 +10,6 @@ seeds' noise. Numbers are fractions; percent is `comparison_text`'s.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -144,7 +143,9 @@ def compare(a: Sequence[Row], b: Sequence[Row], metric: str = METRICS[0]) -> Com
                 notes.append(f"{name} alone has {seeds_told(alone)}, left out")
     rows_a, rows_b = tuple(ok["A"]), tuple(ok["B"])
     _refuse_unknown(metric, rows_a, rows_b)
-    chosen = [name for name in dict.fromkeys((metric, *METRICS)) if all(_is_number(row.get(name)) for row in rows_a + rows_b)]
+    chosen = [
+        name for name in dict.fromkeys((metric, *METRICS)) if all(row.number(name) is not None for row in rows_a + rows_b)
+    ]
     not_alike = _differing(rows_a, rows_b, [name for row in (rows_a[0], rows_b[0]) for name in row.shared])
     same_queries = not_alike.keys().isdisjoint(DATA)
     few = _too_few_seeds(rows_a, rows_b, common)
@@ -183,8 +184,8 @@ def _with_numbers(name: str, rows: Sequence[Row], notes: list[str]) -> list[Row]
 
 def _refuse_unknown(metric: str, a: Sequence[Row], b: Sequence[Row]) -> None:
     for name, rows in (("A", a), ("B", b)):
-        if not all(_is_number(row.get(metric)) and metric in row.metrics for row in rows):
-            shared = [each for each in rows[0].metrics if all(_is_number(row.get(each)) for row in (*a, *b))]
+        if not all(row.number(metric) is not None and metric in row.metrics for row in rows):
+            shared = [each for each in rows[0].metrics if all(row.number(each) is not None for row in (*a, *b))]
             plain = [each for each in shared if not each.startswith((MACRO, JOINED, "separated_"))]
             near = suggest(metric, shared)
             near = near if near.startswith("; did") else suggest(metric, plain)
@@ -214,7 +215,10 @@ def _difference(
         few: why there are too few seeds for the whole test; None where there are enough.
         same_queries: whether the two were scored on the same ones.
     """
-    means = float(np.mean([_number(row, metric) for row in a])), float(np.mean([_number(row, metric) for row in b]))
+    mean_a, mean_b = _mean(a, metric), _mean(b, metric)
+    assert mean_a is not None  # see `_refuse_unknown`
+    assert mean_b is not None
+    means = mean_a, mean_b
     study, missing = None, "the two were not scored on the same queries"
     if same_queries:
         study, missing = _class_means(a, b, metric, whole=few is None)
@@ -282,17 +286,8 @@ def _is_circumstance(column: str) -> bool:
     return tuning or column in CIRCUMSTANCES or (column.endswith("_version") and not is_shared(column))
 
 
-def _is_number(value: Scalar) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _number(row: Row, column: str) -> float:
-    value = row[column]
-    assert isinstance(value, int | float)
-    return float(value)
-
-
 def _mean(rows: Sequence[Row], column: str) -> float | None:
-    if not all(_is_number(row.get(column)) for row in rows):
-        return None
-    return float(np.mean([_number(row, column) for row in rows]))
+    """None where one row has no such number."""
+    each = [row.number(column) for row in rows]
+    known = [value for value in each if value is not None]
+    return float(np.mean(known)) if len(known) == len(each) else None

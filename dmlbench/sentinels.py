@@ -1,4 +1,7 @@
-"""Floor 3: what a reader of some rows should be warned of: proxies that never moved, an embedding of one line, old rows."""
+"""Floor 3: what a reader of some rows should be warned of.
+
+Proxies that never moved, an embedding of one line, trials of a tuning that failed, rows of an earlier version.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +33,19 @@ def sentinels(rows: Sequence[Row]) -> list[str]:
         notes.append(f"{_listed(dead)} never moved")
     thin: dict[str, list[int]] = {}
     for row in rows:
-        rank = row.get("effective_rank")
-        if isinstance(rank, int | float) and rank < LEAST_RANK:
+        rank = row.number("effective_rank")
+        if rank is not None and rank < LEAST_RANK:
             thin.setdefault(f"effective rank {rank:.1f}", []).append(row["seed"])  # type: ignore[arg-type]
     if thin:
         notes.append(f"the embedding is nearly one line: {_listed(thin)}")
+    failed: dict[str, list[int]] = {}
+    for row in rows:
+        n, n_failed = row.get("n_tuning_trials"), row.get("n_tuning_failed")
+        if isinstance(n, int) and isinstance(n_failed, int) and n_failed > 0:
+            failed.setdefault(f"{n_failed} of {n} trials", []).append(row["seed"])  # type: ignore[arg-type]
+    if failed:  # seeds mostly share a search
+        everywhere = len(failed) == 1 and sum(map(len, failed.values())) == len(rows)
+        notes.append(f"{next(iter(failed)) if everywhere else _listed(failed)} of its tuning failed")
     return notes
 
 

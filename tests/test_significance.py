@@ -176,3 +176,20 @@ def test_a_torn_file_of_scores_is_as_none(tmp_path: Path):
     assert row.folder is not None
     (row.folder / "per_query.safetensors").write_bytes(b"torn")
     assert class_means(row, "map_at_r") is None
+
+
+def test_a_metric_that_cannot_be_tested_leaves_the_others_tested_and_is_named(tmp_path: Path):
+    rows = rows_of(tmp_path, {"triplet": 0.1, "arcface": 0.101, "cosface": -0.2})
+    rows = [Row({**row.columns, "nmi": 0.5, "r_precision": 0.5}, row.folder) for row in rows]
+    [table] = compare(rows, metrics=["map_at_r", "nmi", "r_precision"])
+    assert table.even == {"map_at_r": {"Triplet", "ArcFace"}}
+    assert "Tukey; n = 3 seeds" in table.caption
+    assert "What is best in NMI was not tested: a clustering has no score of each query." in table.caption
+    assert "What is best in RP was not tested: the scores of each query are not there." in table.caption
+
+
+def test_a_method_with_a_hole_in_a_metric_is_left_out_of_its_test(tmp_path: Path):
+    rows = rows_of(tmp_path, {"triplet": 0.1, "arcface": 0.101, "cosface": 0.3})
+    rows[-1] = Row({**rows[-1].columns, "map_at_r": None}, rows[-1].folder)
+    [table] = compare(rows, metrics=["map_at_r"])
+    assert table.even == {"map_at_r": {"Triplet", "ArcFace"}}

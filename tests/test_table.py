@@ -10,6 +10,7 @@ from scipy import stats as scipy_stats
 
 import dmlbench.table
 from dmlbench.errors import UserError
+from dmlbench.render import render
 from dmlbench.rows import Row
 from dmlbench.table import ABSENT, ORDER, compare, differences, unsaid_differences
 
@@ -190,7 +191,7 @@ def test_a_method_with_fewer_seeds_keeps_its_own_mean_and_n_and_names_what_it_la
     assert "one seed: no interval" in table.caption
 
 
-@pytest.mark.parametrize("hole", [None, math.nan, "0.5", True])
+@pytest.mark.parametrize("hole", [None, math.nan, "0.5", True, 17.5, -0.1, 10**400])
 def test_a_hole_in_a_finished_row_is_a_missing_cell_with_a_note(hole):
     (table,) = compare([make_row(seed=0), make_row(seed=1, map_at_r=hole)])
     assert table.lines[0].cells["map_at_r"] is None
@@ -278,6 +279,20 @@ def test_a_row_with_the_required_columns_only_still_makes_a_table():
     (table,) = compare([row])
     assert table.columns == ("map_at_r",)
     assert table.caption.startswith("mine. Trunk mine")
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["map_at_r", "n_queries", "train_seconds", "n_model_parameters", "protocol_epochs", "n_models", "effective_rank", "seed"],
+)
+def test_a_number_beyond_all_measure_is_no_accident(column):
+    rows = [make_row(**{column: 10**400}), make_row(loss="triplet", **{column: -(10**400)})]
+    assert "Triplet" in render(compare(rows))
+    assert "epochs" in render(compare([make_row(protocol_epochs=10**400), make_row()], vary="protocol.epochs"))
+
+
+def test_a_mean_that_rounding_took_over_its_range_is_a_number():
+    assert make_row(nmi=1 + 1e-9).number("nmi") == 1 + 1e-9
 
 
 # --- mistakes
