@@ -307,6 +307,15 @@ def test_no_rows_is_a_mistake_that_says_how_to_make_some():
     ("arguments", "sentence"),
     [
         ({"vary": "los"}, "vary=los is no axis of a table; did you mean 'loss'?"),
+        (
+            {"vary": "dataset"},
+            "vary=dataset is no axis of a table; known are loss, preset, trunk, sampler, optimizer, protocol "
+            "and single values such as loss.make.alpha",
+        ),
+        (
+            {"vary": "loss.make.neg_margn"},
+            "vary=loss.make.neg_margn is no axis of a table; did you mean 'loss.make.neg_margin'?",
+        ),
         ({"metrics": ["map_at_R"]}, "metrics=map_at_R: no row has this metric; did you mean 'map_at_r'?"),
     ],
 )
@@ -358,6 +367,11 @@ def test_lines_of_presets_tell_every_field_in_which_they_differ_and_none_is_best
     assert table.best("map_at_r") is None
     assert "Lines were not made alike" in table.caption
     assert not any("protocol_epochs" in note for note in table.notes)  # equal in both
+
+
+def test_a_line_that_differs_in_nothing_has_no_note_of_what_it_differs_in() -> None:
+    [table] = compare([make_row(), make_row(loss="triplet")], vary="preset")
+    assert table.notes == ()
 
 
 def test_two_data_sets_stay_two_tables_when_presets_are_varied() -> None:
@@ -426,6 +440,30 @@ def test_a_value_of_the_protocol_can_be_the_axis():
 def test_rows_that_differ_in_more_than_the_axis_stay_apart():
     rows = [make_row(protocol_embedding_dim=64), make_row(protocol_embedding_dim=128, protocol_lr=0.1)]
     assert len(compare(rows, vary="protocol.embedding_dim")) == 2
+
+
+def tuned(loss: str, trials: int, margin: float, **columns):
+    shared = {"tuning_trials": trials, "tuning_fold": 0, "fingerprint": f"{trials:016}"}
+    return make_row(margin, loss=loss, loss_make_neg_margin=margin, **{**shared, **columns})
+
+
+def test_budgets_of_tuning_are_set_side_by_side_for_each_loss_whatever_values_they_found():
+    found = {("triplet", 2): 0.3, ("triplet", 10): 0.4, ("arcface", 2): 0.2, ("arcface", 10): 0.6}
+    rows = [tuned(loss, trials, margin, seed=seed) for (loss, trials), margin in found.items() for seed in range(2)]
+    tables = compare([*rows, make_row()], vary="tuning.trials")
+    assert {table.shared["loss"]: [(line.label, line.n) for line in table.lines] for table in tables} == {
+        loss: [("trials = 2", 2), ("trials = 10", 2)] for loss in ("triplet", "arcface")
+    }
+    assert "Lines differ in tuning.trials and in the method's values that each found; loss " in tables[0].caption
+
+
+def test_two_searches_of_one_budget_are_told_apart_by_what_they_found():
+    [table] = compare([tuned("triplet", 2, 0.3), tuned("triplet", 2, 0.4), tuned("triplet", 9, 0.5)], vary="tuning.trials")
+    assert sorted(line.label for line in table.lines) == [
+        "trials = 2 (loss_make_neg_margin=0.3)",
+        "trials = 2 (loss_make_neg_margin=0.4)",
+        "trials = 9",
+    ]
 
 
 def test_two_trunks_of_one_name_are_told_apart_by_what_differs():
