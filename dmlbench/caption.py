@@ -38,7 +38,8 @@ def caption(
     elif not axis.is_preset:
         if not axis.is_loss:
             loss = rows[0].get("loss_label") or rows[0]["loss"]
-            sentences.append(f"Lines differ in {axis.name} alone" + ("" if axis.owns("loss_label") else f"; loss {loss}"))
+            alone = " and in the method's values that each found" if axis.is_tuning else " alone"
+            sentences.append(f"Lines differ in {axis.name}{alone}" + ("" if axis.owns("loss_label") else f"; loss {loss}"))
         if not axis.owns("trunk"):
             sentences.append(_trunk_words(rows[0]))
         sentences.append(_protocol_words(rows[0], axis))

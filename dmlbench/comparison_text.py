@@ -74,6 +74,8 @@ def verdict(found: Comparison) -> str:
     ahead = f"{leader} is ahead of {other} in {what}: {_lead(first)}" if first.value else f"A and B score the same in {what}"
     if first.basis == "nothing":
         return f"{ahead}; whether that is chance was not tested, for {first.untested}."
+    if not first.better and first.value:
+        ahead = f"{a} and {b} cannot be told apart in {what}: B - A is {_numbers(first)}"
     alone = f"over {n_classes} alone; {first.untested}, so the noise of seeds is not in this, and other seeds may disagree"
     return f"{ahead}, {alone}."
 

@@ -9,7 +9,7 @@ is a missing cell, and a note at its line says how it came about. Means are frac
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -122,7 +122,7 @@ class Table:
         caption: what was held equal, how a model was selected, what an interval means: plain sentences.
         notes: what a reader must know of the whole table, a clause each.
         alike: whether its lines differ in the method alone; else none is the best of them.
-        even: metric to the labels of the methods that cannot be told from the best, itself included; empty where untested.
+        even: each metric that was tested to the labels of the methods that cannot be told from the best, itself included.
         costs: to print, beside the metrics.
         oracle: whether to print the oracle gap.
         published: results of others, not made alike, to print below a rule.
@@ -346,8 +346,8 @@ def _published(rows: Sequence[Row], columns: Sequence[str], asked: _Asked) -> li
 def _even(
     labels: Sequence[str], methods: Iterable[Mapping[int, Row]], columns: Sequence[str]
 ) -> tuple[dict[str, frozenset[str]], str]:
-    """Of each metric the trained methods that cannot be told from the best, and a sentence about the test."""
-    from dmlbench.significance import LEVEL, alike_best  # with numpy, which an untested table does without
+    """Of each metric that can be tested the trained methods that cannot be told from the best, and sentences about the test."""
+    from dmlbench.significance import alike_best  # with numpy, which an untested table does without
 
     trained = {
         label: list(seeds.values())
@@ -356,17 +356,39 @@ def _even(
     }
     if len(trained) < 2 or max(map(len, trained.values())) < 2:
         return {}, ""
-    found = {}
+    even, untested, ns = {}, {}, set()
     for metric in columns:
-        found[metric], why = alike_best(trained, metric)
-        if why:
-            return {}, f"What is best was not tested: {why}"
-    n = len(next(iter(trained.values())))
-    few = "; so few have little power to tell methods apart" if n <= FEW_SEEDS else ""
-    return found, (
+        having = {label: rows for label, rows in trained.items() if all(row.number(metric) is not None for row in rows)}
+        found, why = alike_best(having, metric)
+        if why is None:
+            even[metric] = found
+            ns.add(len(next(iter(having.values()))))
+        else:
+            untested[metric] = why
+    return even, ". ".join([*_test_words(ns), *_untested_words(untested, some=bool(even))])
+
+
+def _test_words(ns: Collection[int]) -> list[str]:
+    """What bold means, where something was tested; of so many seeds."""
+    from dmlbench.significance import LEVEL
+
+    if not ns:
+        return []
+    few = "; so few have little power to tell methods apart" if min(ns) <= FEW_SEEDS else ""
+    return [
         f"Bold: the best, and every method that is not significantly different from it at {100 * LEVEL:.0f} % (crossed random "
-        f"effects of seeds and classes, Satterthwaite, Tukey; n = {n} seeds{few})"
-    )
+        f"effects of seeds and classes, Satterthwaite, Tukey; n = {' or '.join(map(str, sorted(ns)))} seeds{few})"
+    ]
+
+
+def _untested_words(untested: Mapping[str, str], some: bool) -> list[str]:
+    """Why there was no test, a sentence a reason; which metrics it is about, unless it is about all."""
+    metrics: dict[str, list[str]] = {}
+    for metric, why in untested.items():
+        metrics.setdefault(why, []).append(metric_label(metric))
+    if len(metrics) == 1 and not some:
+        return [f"What is best was not tested: {why}" for why in metrics]
+    return [f"What is best in {', '.join(names)} was not tested: {why}" for why, names in metrics.items()]
 
 
 def _methods(rows: Sequence[Row]) -> tuple[dict[tuple[str, ...], dict[int, Row]], list[str]]:

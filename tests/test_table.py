@@ -10,6 +10,7 @@ from scipy import stats as scipy_stats
 
 import dmlbench.table
 from dmlbench.errors import UserError
+from dmlbench.render import render
 from dmlbench.rows import Row
 from dmlbench.table import ABSENT, ORDER, compare, differences, unsaid_differences
 
@@ -190,7 +191,7 @@ def test_a_method_with_fewer_seeds_keeps_its_own_mean_and_n_and_names_what_it_la
     assert "one seed: no interval" in table.caption
 
 
-@pytest.mark.parametrize("hole", [None, math.nan, "0.5", True])
+@pytest.mark.parametrize("hole", [None, math.nan, "0.5", True, 17.5, -0.1, 10**400])
 def test_a_hole_in_a_finished_row_is_a_missing_cell_with_a_note(hole):
     (table,) = compare([make_row(seed=0), make_row(seed=1, map_at_r=hole)])
     assert table.lines[0].cells["map_at_r"] is None
@@ -280,6 +281,20 @@ def test_a_row_with_the_required_columns_only_still_makes_a_table():
     assert table.caption.startswith("mine. Trunk mine")
 
 
+@pytest.mark.parametrize(
+    "column",
+    ["map_at_r", "n_queries", "train_seconds", "n_model_parameters", "protocol_epochs", "n_models", "effective_rank", "seed"],
+)
+def test_a_number_beyond_all_measure_is_no_accident(column):
+    rows = [make_row(**{column: 10**400}), make_row(loss="triplet", **{column: -(10**400)})]
+    assert "Triplet" in render(compare(rows))
+    assert "epochs" in render(compare([make_row(protocol_epochs=10**400), make_row()], vary="protocol.epochs"))
+
+
+def test_a_mean_that_rounding_took_over_its_range_is_a_number():
+    assert make_row(nmi=1 + 1e-9).number("nmi") == 1 + 1e-9
+
+
 # --- mistakes
 
 
@@ -292,6 +307,15 @@ def test_no_rows_is_a_mistake_that_says_how_to_make_some():
     ("arguments", "sentence"),
     [
         ({"vary": "los"}, "vary=los is no axis of a table; did you mean 'loss'?"),
+        (
+            {"vary": "dataset"},
+            "vary=dataset is no axis of a table; known are loss, preset, trunk, sampler, optimizer, protocol "
+            "and single values such as loss.make.alpha",
+        ),
+        (
+            {"vary": "loss.make.neg_margn"},
+            "vary=loss.make.neg_margn is no axis of a table; did you mean 'loss.make.neg_margin'?",
+        ),
         ({"metrics": ["map_at_R"]}, "metrics=map_at_R: no row has this metric; did you mean 'map_at_r'?"),
     ],
 )
@@ -343,6 +367,11 @@ def test_lines_of_presets_tell_every_field_in_which_they_differ_and_none_is_best
     assert table.best("map_at_r") is None
     assert "Lines were not made alike" in table.caption
     assert not any("protocol_epochs" in note for note in table.notes)  # equal in both
+
+
+def test_a_line_that_differs_in_nothing_has_no_note_of_what_it_differs_in() -> None:
+    [table] = compare([make_row(), make_row(loss="triplet")], vary="preset")
+    assert table.notes == ()
 
 
 def test_two_data_sets_stay_two_tables_when_presets_are_varied() -> None:
@@ -411,6 +440,30 @@ def test_a_value_of_the_protocol_can_be_the_axis():
 def test_rows_that_differ_in_more_than_the_axis_stay_apart():
     rows = [make_row(protocol_embedding_dim=64), make_row(protocol_embedding_dim=128, protocol_lr=0.1)]
     assert len(compare(rows, vary="protocol.embedding_dim")) == 2
+
+
+def tuned(loss: str, trials: int, margin: float, **columns):
+    shared = {"tuning_trials": trials, "tuning_fold": 0, "fingerprint": f"{trials:016}"}
+    return make_row(margin, loss=loss, loss_make_neg_margin=margin, **{**shared, **columns})
+
+
+def test_budgets_of_tuning_are_set_side_by_side_for_each_loss_whatever_values_they_found():
+    found = {("triplet", 2): 0.3, ("triplet", 10): 0.4, ("arcface", 2): 0.2, ("arcface", 10): 0.6}
+    rows = [tuned(loss, trials, margin, seed=seed) for (loss, trials), margin in found.items() for seed in range(2)]
+    tables = compare([*rows, make_row()], vary="tuning.trials")
+    assert {table.shared["loss"]: [(line.label, line.n) for line in table.lines] for table in tables} == {
+        loss: [("trials = 2", 2), ("trials = 10", 2)] for loss in ("triplet", "arcface")
+    }
+    assert "Lines differ in tuning.trials and in the method's values that each found; loss " in tables[0].caption
+
+
+def test_two_searches_of_one_budget_are_told_apart_by_what_they_found():
+    [table] = compare([tuned("triplet", 2, 0.3), tuned("triplet", 2, 0.4), tuned("triplet", 9, 0.5)], vary="tuning.trials")
+    assert sorted(line.label for line in table.lines) == [
+        "trials = 2 (loss_make_neg_margin=0.3)",
+        "trials = 2 (loss_make_neg_margin=0.4)",
+        "trials = 9",
+    ]
 
 
 def test_two_trunks_of_one_name_are_told_apart_by_what_differs():
