@@ -136,7 +136,7 @@ def _again(retry: Any) -> bool:
 
 
 def _refuse_untuned(cfg: DictConfig, loss: str, trials: int) -> None:
-    """A method that trains would stand among tuned ones as if it had had their trials; the untrained trunk has nothing to tune."""
+    """Refuse trials of a method that trains: it would stand among tuned ones as if it had had them."""
     if cfg.loss.get("make") is not None:
         said = "1 trial" if trials == 1 else f"{trials} trials"
         raise UserError(

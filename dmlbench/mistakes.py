@@ -67,7 +67,7 @@ _CHOICE = re.compile(rf"({'|'.join(GROUPS)}|protocol)=([\w,-]+)")
 
 def _named(group: str, words: Sequence[str]) -> list[str]:
     """The files of a group that the words name; where they name none, those that their sweep does."""
-    choices = dict(found.groups() for word in words if (found := _CHOICE.fullmatch(word)))
+    choices = {found[1]: found[2] for word in words if (found := _CHOICE.fullmatch(word))}
     if group in choices:
         return choices[group].split(",")
     sweep = next((word.partition("=")[2] for word in words if word.lstrip("+").startswith("sweep=")), None)
