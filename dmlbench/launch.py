@@ -97,6 +97,7 @@ def run_job(
         tuning, tuned = typed(Tuning, "tuning", _plain(cfg, "tuning")), None
         again = _again(cfg.retry)
         if tuning.trials and not cfg.loss.search:
+            _refuse_untuned(cfg, choices["loss"], tuning.trials)
             tell(f"tuning    loss/{choices['loss']} names no search space; its values stay")
         elif tuning.trials:
             study = study_of(cfg, choices, tuning)
@@ -135,6 +136,16 @@ def _again(retry: Any) -> bool:
     if retry not in RETRY:
         raise UserError(f"retry is {retry!r}; it must be {' or '.join(RETRY)}{suggest(str(retry), RETRY)}")
     return bool(retry == "failed")
+
+
+def _refuse_untuned(cfg: DictConfig, loss: str, trials: int) -> None:
+    """Refuse trials of a method that trains: it would stand among tuned ones as if it had had them."""
+    if cfg.loss.get("make") is not None:
+        said = "1 trial" if trials == 1 else f"{trials} trials"
+        raise UserError(
+            f"loss/{loss} names no search space, so {said} cannot be given to it; add `search:` to its file, "
+            "or leave out tuning.trials"
+        )
 
 
 def study_of(cfg: DictConfig, choices: Mapping[str, str], tuning: Tuning) -> Study:

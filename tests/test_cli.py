@@ -97,6 +97,15 @@ def test_every_command_has_a_help_of_its_own(command: str, capsys: pytest.Captur
         (["train", "loss=triplet", "loss.make.margn=0.1"], "loss.make.margn is not known; did you mean 'margin'?"),
         (["train", "loss=triplet", "+loss.make.margn=0.1"], "did you mean 'margin'?"),
         (["train", "loss=triplet", "loss.make.margin=wide"], "loss.make.margin is 'wide', but"),
+        (
+            ["train", "-m", "loss=multi_similarity,triplet,proxy_anchor", "loss.make.alpha=3", "--config-dir", "."],
+            "loss.make.alpha is not known to loss=triplet; known: _target_, distance, margin (an argument that its file",
+        ),
+        (
+            ["train", "-m", "loss=triplet,margin", "loss.make.margn=0.3"],
+            "loss.make.margn is not known to loss=triplet, loss=margin; did you mean 'margin'?",
+        ),
+        (["tune", "sweep=seven", "loss.make.pos_margn=0"], "loss=cosface, loss=arcface; did you mean 'pos_margin'?"),
         (["train", "loss.lr_scale=fast"], "loss.lr_scale is 'fast', but a number is needed"),
         (["train", "optimizer.weight_decay=little"], "optimizer.weight_decay is 'little', but"),
         (["train", "device=tpu"], "device is 'tpu'; this machine has cpu"),
