@@ -132,9 +132,11 @@ class Row:
     def number(self, name: str) -> float | None:
         """The column as a finite number, or None: a boolean, a text, NaN and a measure outside its range are none."""
         value = self.columns.get(name)
+        low, high = _range(name)
+        if type(value) is float:  # as nearly always
+            return value if low <= value <= high else None
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
-        low, high = _range(name)
         return float(value) if low <= value <= high else None
 
     @property
