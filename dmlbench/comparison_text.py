@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dmlbench.axes import ABSENT
 from dmlbench.comparison import DATA, ClassMeans, Comparison, Difference, Pair
 from dmlbench.labels import shown
+from dmlbench.marks import FEW_SEEDS
 from dmlbench.measures import column_of
 from dmlbench.rows import Row, Scalar
 from dmlbench.screen import aligned, paragraph, percent, plain, seeds_told, short, signed
 from dmlbench.stats import CONFIDENCE
-from dmlbench.table import FEW_SEEDS
 
 FORMATS = ("text", "json")
 _SHOWN_CLASSES = 5

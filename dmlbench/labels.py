@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from dmlbench.axes import ABSENT, Axis, method_columns
+from dmlbench.measures import Column, column_of
 from dmlbench.rows import Row, Scalar
 
 _HEX_DIGEST = re.compile(r"[0-9a-f]{16,}")
@@ -93,3 +94,15 @@ def _assignment(row: Row, column: str) -> str:
         return ""
     value = shown(row[column])
     return value if column == "loss" else f"{re.sub('^loss_(make_)?', '', column)}={value}"
+
+
+def metric_label(metric: str) -> str:
+    """A metric's name in print."""
+    return measured(metric).label
+
+
+def measured(metric: str) -> Column:
+    """What a metric's column holds."""
+    found = column_of(metric)
+    assert found is not None  # rows.is_metric let it pass
+    return found

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from rows_factory import make_row
 
 from dmlbench.build import build
 from dmlbench.configs import conf_dir
@@ -16,7 +17,6 @@ from dmlbench.launch import compose, shared_columns
 from dmlbench.plan import Dataset, Protocol, Trunk, typed
 from dmlbench.rows import Row
 from dmlbench.table import compare
-from tests.rows_factory import make_row
 
 NAMES = ("protocol", "optimizer", "sampler", "trunk")
 
