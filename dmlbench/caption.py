@@ -102,6 +102,7 @@ def _trunk_words(row: Row, axis: Axis) -> str:
 def _protocol_words(row: Row, axis: Axis) -> str:
     told = [name for name in _PROTOCOL_WORDS if row.get(name) is not None and not axis.owns(name)]
     main = [_PROTOCOL_WORDS[name].format(row[name]) for name in told]
+    main = ["1 epoch" if words == "1 epochs" else words for words in main]
     if _of_preset(row):
         main.insert(0, f"preset {row['preset']}")
     version = "" if row.get("protocol_version") is None else f" (version {row['protocol_version']})"

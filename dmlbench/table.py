@@ -39,6 +39,7 @@ ORDER = (
 # The shared columns that every caption tells.
 CAPTION_COLUMNS = (
     "dataset",
+    "loss",
     "trunk",
     "preset",
     "optimizer",
@@ -214,7 +215,7 @@ def unsaid_differences(tables: Sequence[Table]) -> list[str]:
 def _families(column: str) -> Iterable[str]:
     if column.startswith("split_"):
         return ("dataset",)
-    return (name for name in SHARED if column.startswith(f"{name}_"))
+    return (name for name in ("loss", *SHARED) if column.startswith(f"{name}_"))
 
 
 def _follows(tables: Sequence[Table], column: str, family: str) -> bool:

@@ -470,3 +470,13 @@ def test_two_trunks_of_one_name_are_told_apart_by_what_differs():
     rows = [make_row(trunk="a", trunk_label="A", trunk_width=width) for width in (1, 2)]
     [table] = compare(rows, vary="trunk")
     assert [line.label for line in table.lines] == ["A (trunk_width=1)", "A (trunk_width=2)"]
+
+
+def test_tables_of_several_losses_on_another_axis_name_the_loss_and_not_each_of_its_values():
+    rows = [make_row(loss=loss, trunk=trunk, protocol_epochs=1) for loss in ("contrastive", "triplet") for trunk in ("a", "b")]
+    rows = [Row({**row.columns, f"loss_make_of_{row['loss']}": 1}) for row in rows]
+    tables = compare(rows, vary="trunk")
+    assert [table.shared["loss"] for table in tables] == ["contrastive", "triplet"]
+    assert unsaid_differences(tables) == []
+    assert "loss Contrastive" in tables[0].caption
+    assert "quick (version 1): 1 epoch," in tables[0].caption
