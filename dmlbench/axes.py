@@ -2,11 +2,13 @@
 
 `loss` compares methods: all shared columns are equal. Any other axis takes one thing out of what is equal and puts
 the method in: `trunk` sets network structures side by side, `sampler` samplers, `loss.make.alpha` the values of a
-parameter, each for one loss at a time. `preset` alone owns several things at once, so its lines are not made alike.
+parameter, each for one loss at a time; with `tuning.trials` the values that each budget found follow it. `preset`
+alone owns several things at once, so its lines are not made alike.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +18,8 @@ from dmlbench.rows import Row, Scalar, is_shared
 # What a preset owns: these may differ between two lines, and each line says how.
 OWNED_BY_PRESET = ("preset", "trunk", "protocol", "optimizer", "sampler", "precision", "tuning")
 FAMILIES = ("trunk", "sampler", "optimizer", "protocol")
+NO_AXIS = {"dataset", "loss", "preset", *FAMILIES}  # columns that are no single value
+TUNING = "tuning_"
 ABSENT = "(absent)"
 
 
@@ -39,6 +43,11 @@ class Axis:
     def is_loss(self) -> bool:
         """Whether lines are methods."""
         return self.name == "loss"
+
+    @property
+    def is_tuning(self) -> bool:
+        """Whether lines are budgets of a search, each with the method's values that it found."""
+        return self.column is not None and self.column.startswith(TUNING)
 
     @property
     def is_preset(self) -> bool:
@@ -76,9 +85,8 @@ class Axis:
 
     def place(self, row: Row) -> tuple[bool, float, str]:
         """Lines in the order of their values: numbers by size."""
-        value = self.value(row)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return not number, float(value) if number else 0.0, self.label(row)  # type: ignore[arg-type]
+        number = row.number(self.column or self.families[0])
+        return number is None, number or 0.0, self.label(row)
 
 
 def axis_of(vary: str, rows: Sequence[Row]) -> Axis:
@@ -97,20 +105,38 @@ def axis_of(vary: str, rows: Sequence[Row]) -> Axis:
         return Axis(vary, OWNED_BY_PRESET)
     if vary in FAMILIES:
         return Axis(vary, (vary,))
-    column = "_".join(part.strip("_") for part in vary.split("."))
-    known = {name for row in rows for name in row.columns if is_shared(name) or name in method_columns(row)}
-    if column in known and column not in ("dataset", "loss"):
-        having = [row for row in rows if column in row.columns]
-        followers = [
-            name
-            for name in dict.fromkeys(name for row in having for name in method_columns(row))
-            if name != column and all(row.get(name, ABSENT) == row[column] for row in having)
-        ]
-        return Axis(vary, column=column, followers=tuple(followers))
+    known = {name for row in rows for name in row.columns if is_shared(name) or name in method_columns(row)} - NO_AXIS
+    column = _typed(vary)
+    if column in known:
+        return Axis(vary, column=column, followers=tuple(_followers(column, rows)))
     axes = ["loss", "preset", *FAMILIES]
-    near = suggest(vary, axes) if suggest(vary, axes).startswith("; did") else suggest(column, known)
-    near = near if near.startswith("; did") else f"; known are {', '.join(axes)} and single values such as loss.make.alpha"
+    values = [name for name in map(dotted, known) if _typed(name) in known]
+    near = next((found for names in (axes, values) if (found := suggest(vary, names)).startswith("; did")), None)
+    near = near or f"; known are {', '.join(axes)} and single values such as loss.make.alpha"
     raise UserError(f"vary={vary} is no axis of a table{near}")
+
+
+def _followers(column: str, rows: Sequence[Row]) -> list[str]:
+    """The method's columns that go with another: those of the same value, and all that a search of another budget sets."""
+    having = [row for row in rows if column in row.columns]
+    own = dict.fromkeys(name for row in having for name in method_columns(row))
+    if column.startswith(TUNING):
+        return [name for name in own if name != "loss"]
+    return [name for name in own if name != column and all(row.get(name, ABSENT) == row[column] for row in having)]
+
+
+def _typed(vary: str) -> str:
+    """The column of a value as it is typed."""
+    return "_".join(part.strip("_") for part in vary.split("."))
+
+
+def dotted(column: str) -> str:
+    """A value's column as it is typed.
+
+    >>> dotted("loss_make_neg_margin"), dotted("protocol_embedding_dim")
+    ('loss.make.neg_margin', 'protocol.embedding_dim')
+    """
+    return re.sub(r"^([a-z]+)_((make|miner)_)?", lambda found: f"{found[1]}." + (f"{found[3]}." if found[3] else ""), column)
 
 
 def method_columns(row: Row) -> Iterable[str]:

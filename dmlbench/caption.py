@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 
 from dmlbench.axes import Axis
 from dmlbench.costs import Cost
+from dmlbench.deviations import FROZEN, LEFT_OUT, deviations, sampler_of
 from dmlbench.rows import EXTERNAL, UNTRAINED, Row, Scalar
 
 SELECTED = {"last": "last epoch", "validation": "best on held-out training classes"}
 _SELECTED_BRIEFLY = SELECTED | {"validation": "validation"}
 _NOTHING_CHOSEN = "nothing trained"
+# Fields of the protocol, and how a caption tells them.
+_PROTOCOL_WORDS = {
+    "protocol_epochs": "{} epochs",
+    "protocol_batch_size": "batch {}",
+    "protocol_embedding_dim": "{}-d embedding",
+    "protocol_image_px": "{} px",
+    "optimizer": "{}",
+}
+_TOLD = (*_PROTOCOL_WORDS, "protocol_version", "protocol_selection", "protocol_trunk_frozen")
 
 
 def caption(
@@ -45,9 +56,10 @@ def caption(
     elif not axis.is_preset:
         if not axis.is_loss:
             loss = rows[0].get("loss_label") or rows[0]["loss"]
-            sentences.append(f"Lines differ in {axis.name} alone" + ("" if axis.owns("loss_label") else f"; loss {loss}"))
+            alone = " and in the method's values that each found" if axis.is_tuning else " alone"
+            sentences.append(f"Lines differ in {axis.name}{alone}" + ("" if axis.owns("loss_label") else f"; loss {loss}"))
         if not axis.owns("trunk"):
-            sentences.append(_trunk_words(rows[0]))
+            sentences.append(_trunk_words(rows[0], axis))
         sentences.append(_protocol_words(rows[0], axis))
     else:
         sentences.append(
@@ -88,30 +100,54 @@ def _data_words(rows: Sequence[Row]) -> str:
     return f"{label}: {', '.join(numbers)}" if numbers else label
 
 
-def _trunk_words(row: Row) -> str:
+def _trunk_words(row: Row, axis: Axis) -> str:
     label = str(row.get("trunk_label") or row["trunk"])
     weights = row.get("trunk_weights")
-    if weights in (None, "none"):
-        return f"Trunk {label}, without pretrained weights"
-    return f"Trunk {label}, weights {str(weights).rsplit('/', 1)[-1]}"
+    with_weights = "without pretrained weights" if weights in (None, "none") else f"weights {str(weights).rsplit('/', 1)[-1]}"
+    return "; ".join([f"Trunk {label}, {with_weights}", *_changed(row, "trunk", axis)])
 
 
 def _protocol_words(row: Row, axis: Axis) -> str:
-    fields = {
-        "protocol_epochs": "{} epochs",
-        "protocol_batch_size": "batch {}",
-        "protocol_embedding_dim": "{}-d embedding",
-        "protocol_image_px": "{} px",
-        "optimizer": "{}",
-    }
-    told = {name: words for name, words in fields.items() if row.get(name) is not None and not axis.owns(name)}
-    main = [words.format(row[name]) for name, words in told.items()]
-    if row.get("preset") not in (None, "none"):
+    told = [name for name in _PROTOCOL_WORDS if row.get(name) is not None and not axis.owns(name)]
+    main = [_PROTOCOL_WORDS[name].format(row[name]) for name in told]
+    main = ["1 epoch" if words == "1 epochs" else words for words in main]
+    if _of_preset(row):
         main.insert(0, f"preset {row['preset']}")
     version = "" if row.get("protocol_version") is None else f" (version {row['protocol_version']})"
-    if axis.owns("protocol"):
-        return ", ".join(main)
-    return f"Protocol {row['protocol']}{version}" + (f": {', '.join(main)}" if main else "")
+    named = [] if axis.owns("protocol") else [f"Protocol {row['protocol']}{version}"]
+    parts = [": ".join([*named, *([", ".join(main)] if main else [])])]
+    if row.get("protocol_trunk_frozen") and not axis.owns("protocol_trunk_frozen"):
+        parts.append("trunk frozen")
+    parts += _changed(row, "protocol", axis)
+    own = sampler_of(str(row["protocol"]))
+    if not _of_preset(row) and own not in (None, row.get("sampler", own)) and not axis.owns("sampler"):
+        parts.append(f"sampler {row['sampler']}")
+    parts += [*_changed(row, "optimizer", axis), *_changed(row, "sampler", axis)]
+    return "; ".join(part for part in parts if part)
+
+
+def _of_preset(row: Row) -> bool:
+    return row.get("preset") not in (None, "none")
+
+
+def _changed(row: Row, group: str, axis: Axis) -> list[str]:
+    """What the lines have otherwise than the file that they name, where neither the axis nor another sentence tells it."""
+    if _of_preset(row):  # it changes files itself
+        return []
+    told = (*_TOLD, *(FROZEN if row.get("protocol_trunk_frozen") else ()))
+    found = {name: value for name, value in deviations(row, group).items() if name not in told and not axis.owns(name)}
+    if not found:
+        return []
+    begins = re.compile(f"{group}_(make_)?")
+    said = [f"{begins.sub('', name, count=1)}{_as_typed(value)}" for name, value in found.items()]
+    whose = "its" if group in ("protocol", "trunk") else f"the {group}'s"
+    return [f"changed from {whose} file: {', '.join(said)}"]
+
+
+def _as_typed(value: Scalar) -> str:
+    if value == LEFT_OUT:
+        return f" {LEFT_OUT}"
+    return "=null" if value is None else f"={str(value).lower() if isinstance(value, bool) else value}"
 
 
 def _selection_words(rows: Sequence[Row], axis: Axis, apart: bool) -> str:

@@ -10,20 +10,19 @@ seeds' noise. Numbers are fractions; percent is `comparison_text`'s.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from dmlbench.axes import ABSENT, method_columns
 from dmlbench.errors import UserError, suggest
-from dmlbench.measures import JOINED, MACRO, column_of
+from dmlbench.measures import JOINED, MACRO
 from dmlbench.rows import CLASSES, COST, EXTERNAL, Row, Scalar, is_shared
 from dmlbench.screen import seeds_told
 from dmlbench.sentinels import outdated, sentinels
-from dmlbench.significance import LEVEL, Study, paired_half_width, spread_of, study_of, weighted
+from dmlbench.significance import LEVEL, Study, paired_half_width, spread_of, studies_of, study_of, weighted
 
 METRICS = ("map_at_r", "recall_at_1", "r_precision")
 COSTS = {
@@ -144,7 +143,9 @@ def compare(a: Sequence[Row], b: Sequence[Row], metric: str = METRICS[0]) -> Com
                 notes.append(f"{name} alone has {seeds_told(alone)}, left out")
     rows_a, rows_b = tuple(ok["A"]), tuple(ok["B"])
     _refuse_unknown(metric, rows_a, rows_b)
-    chosen = [name for name in dict.fromkeys((metric, *METRICS)) if all(_is_number(row.get(name)) for row in rows_a + rows_b)]
+    chosen = [
+        name for name in dict.fromkeys((metric, *METRICS)) if all(row.number(name) is not None for row in rows_a + rows_b)
+    ]
     not_alike = _differing(rows_a, rows_b, [name for row in (rows_a[0], rows_b[0]) for name in row.shared])
     same_queries = not_alike.keys().isdisjoint(DATA)
     few = _too_few_seeds(rows_a, rows_b, common)
@@ -183,8 +184,8 @@ def _with_numbers(name: str, rows: Sequence[Row], notes: list[str]) -> list[Row]
 
 def _refuse_unknown(metric: str, a: Sequence[Row], b: Sequence[Row]) -> None:
     for name, rows in (("A", a), ("B", b)):
-        if not all(_is_number(row.get(metric)) and metric in row.metrics for row in rows):
-            shared = [each for each in rows[0].metrics if all(_is_number(row.get(each)) for row in (*a, *b))]
+        if not all(row.number(metric) is not None and metric in row.metrics for row in rows):
+            shared = [each for each in rows[0].metrics if all(row.number(each) is not None for row in (*a, *b))]
             plain = [each for each in shared if not each.startswith((MACRO, JOINED, "separated_"))]
             near = suggest(metric, shared)
             near = near if near.startswith("; did") else suggest(metric, plain)
@@ -214,12 +215,13 @@ def _difference(
         few: why there are too few seeds for the whole test; None where there are enough.
         same_queries: whether the two were scored on the same ones.
     """
-    means = float(np.mean([_number(row, metric) for row in a])), float(np.mean([_number(row, metric) for row in b]))
+    mean_a, mean_b = _mean(a, metric), _mean(b, metric)
+    assert mean_a is not None  # see `_refuse_unknown`
+    assert mean_b is not None
+    means = mean_a, mean_b
     study, missing = None, "the two were not scored on the same queries"
     if same_queries:
         study, missing = _class_means(a, b, metric, whole=few is None)
-    if study is not None and not np.allclose(study.values.mean((1, 2)), means, rtol=0, atol=1e-6):
-        study, missing = None, "the scores of each query are not those of the rows"
     if study is None:
         return Difference(metric, *means, half_width=None, p=None, basis="nothing", untested=missing), None
     if few is None:
@@ -232,23 +234,13 @@ def _difference(
 
 def _class_means(a: Sequence[Row], b: Sequence[Row], metric: str, whole: bool) -> tuple[Study | None, str]:
     """Class means of two methods, of each seed where there are enough of them, else each over its own seeds; or why not."""
-    found = column_of(metric)
-    if found is not None and found.measure.kind == "clustering":
-        return None, "a clustering has no score of each query"
     if whole:
         study, missing = study_of([a, b], metric)
         return study, missing or ""
-    parts = []
-    for rows in (a, b):
-        study, missing = study_of([rows], metric)
-        if study is None:
-            return None, missing or ""
-        parts.append(study)
-    one, other = parts
-    if not (np.array_equal(one.labels, other.labels) and np.array_equal(one.counts, other.counts)):
-        return None, "the two were not scored on the same queries"
-    means = np.stack([part.means.mean(1) for part in parts])
-    return Study(one.labels, one.counts, means, one.macro), ""
+    studies, missing = studies_of([a, b], metric)
+    if studies is None:
+        return None, missing or ""
+    return replace(studies[0], means=np.stack([study.means.mean(1) for study in studies])), ""
 
 
 def _classes(study: Study | None, *rows: Row) -> tuple[ClassMeans, ...]:
@@ -294,17 +286,8 @@ def _is_circumstance(column: str) -> bool:
     return tuning or column in CIRCUMSTANCES or (column.endswith("_version") and not is_shared(column))
 
 
-def _is_number(value: Scalar) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _number(row: Row, column: str) -> float:
-    value = row[column]
-    assert isinstance(value, int | float)
-    return float(value)
-
-
 def _mean(rows: Sequence[Row], column: str) -> float | None:
-    if not all(_is_number(row.get(column)) for row in rows):
-        return None
-    return float(np.mean([_number(row, column) for row in rows]))
+    """None where one row has no such number."""
+    each = [row.number(column) for row in rows]
+    known = [value for value in each if value is not None]
+    return float(np.mean(known)) if len(known) == len(each) else None

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dmlbench.axes import ABSENT
 from dmlbench.comparison import DATA, ClassMeans, Comparison, Difference, Pair
 from dmlbench.labels import shown
+from dmlbench.marks import FEW_SEEDS
 from dmlbench.measures import column_of
 from dmlbench.rows import Row, Scalar
 from dmlbench.screen import aligned, paragraph, percent, plain, seeds_told, short, signed
 from dmlbench.stats import CONFIDENCE
-from dmlbench.table import FEW_SEEDS
 
 FORMATS = ("text", "json")
 _SHOWN_CLASSES = 5
@@ -74,6 +74,8 @@ def verdict(found: Comparison) -> str:
     ahead = f"{leader} is ahead of {other} in {what}: {_lead(first)}" if first.value else f"A and B score the same in {what}"
     if first.basis == "nothing":
         return f"{ahead}; whether that is chance was not tested, for {first.untested}."
+    if not first.better and first.value:
+        ahead = f"{a} and {b} cannot be told apart in {what}: B - A is {_numbers(first)}"
     alone = f"over {n_classes} alone; {first.untested}, so the noise of seeds is not in this, and other seeds may disagree"
     return f"{ahead}, {alone}."
 

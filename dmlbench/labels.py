@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from dmlbench.axes import ABSENT, Axis
+from dmlbench.axes import ABSENT, Axis, method_columns
+from dmlbench.measures import Column, column_of
 from dmlbench.rows import Row, Scalar
 
 _HEX_DIGEST = re.compile(r"[0-9a-f]{16,}")
@@ -39,7 +40,8 @@ def recipes(labels: Sequence[str], rows: Sequence[Row], axis: Axis) -> list[str]
     for label, row in sorted(zip(labels, rows, strict=True), key=lambda pair: pair[0]):
         twins = [other for other in rows if other["loss"] == row["loss"]]
         values = [f"{name}={shown(row.shared.get(name, ABSENT))}" for name in differing]
-        said.append(f"{label}: {', '.join([*values, *_own_values(row, twins)])}")
+        if told := [*values, *_own_values(row, twins)]:
+            said.append(f"{label}: {', '.join(told)}")
     return said
 
 
@@ -63,7 +65,7 @@ def _values(rows: Sequence[Row], axis: Axis) -> list[str]:
     told_apart = []
     for row, label in zip(rows, labels, strict=True):
         twins = [other for other, shared in zip(rows, labels, strict=True) if shared == label]
-        owned = dict.fromkeys(name for other in twins for name in other.shared if axis.owns(name))
+        owned = dict.fromkeys(name for other in twins for name in (*other.shared, *method_columns(other)) if axis.owns(name))
         differing = [name for name in owned if len({repr(other.get(name, ABSENT)) for other in twins}) > 1]
         values = [f"{name}={shown(row.get(name, ABSENT))}" for name in differing]
         told_apart.append(f"{label} ({', '.join(values)})" if values else label)
@@ -81,14 +83,9 @@ def _own_values(row: Row, twins: Sequence[Row]) -> list[str]:
     """The method's values in which it differs from others of the same loss, as `la=10`."""
     return [
         text
-        for column in _method_columns(twins)
+        for column in dict.fromkeys(name for twin in twins for name in method_columns(twin))
         if len({repr(other.get(column, ABSENT)) for other in twins}) > 1 and (text := _assignment(row, column))
     ]
-
-
-def _method_columns(rows: Sequence[Row]) -> list[str]:
-    names = dict.fromkeys(name for row in rows for name in row.columns)
-    return [name for name in names if name == "loss" or (name.startswith("loss_") and name != "loss_label")]
 
 
 def _assignment(row: Row, column: str) -> str:
@@ -97,3 +94,15 @@ def _assignment(row: Row, column: str) -> str:
         return ""
     value = shown(row[column])
     return value if column == "loss" else f"{re.sub('^loss_(make_)?', '', column)}={value}"
+
+
+def metric_label(metric: str) -> str:
+    """A metric's name in print."""
+    return measured(metric).label
+
+
+def measured(metric: str) -> Column:
+    """What a metric's column holds."""
+    found = column_of(metric)
+    assert found is not None  # rows.is_metric let it pass
+    return found

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import fcntl
 import json
 import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +28,7 @@ from dmlbench.data.folds import training_parts
 from dmlbench.data.prepare import prepare as prepare_files
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError, suggest
+from dmlbench.locks import locked
 from dmlbench.plan import Dataset, Method, Plan, Protocol, Scalar, Trunk, flatten, typed
 from dmlbench.presets import GROUP, NONE
 from dmlbench.randomness import seed_of
@@ -79,6 +79,7 @@ def run_job(
     tell: Callable[[str], None],
     words: Sequence[str] = (),
     name: str | None = None,
+    begun: Callable[[Path], None] = lambda folder: None,
 ) -> Outcome:
     """Run one composed configuration; never raises but on an interrupt, so that a failing job stops no other.
 
@@ -89,12 +90,14 @@ def run_job(
         tell: prints a line.
         words: that it was composed of; kept beside the row, so that the saved model can be built again.
         name: in print.
+        begun: called with the run's folder before the run.
     """
     name, folder = name or f"loss={choices['loss']} seed={cfg.get('seed')}", None
     try:
         tuning, tuned = typed(Tuning, "tuning", _plain(cfg, "tuning")), None
         again = _again(cfg.retry)
         if tuning.trials and not cfg.loss.search:
+            _refuse_untuned(cfg, choices["loss"], tuning.trials)
             tell(f"tuning    loss/{choices['loss']} names no search space; its values stay")
         elif tuning.trials:
             study = study_of(cfg, choices, tuning)
@@ -109,6 +112,7 @@ def run_job(
             return Outcome("tuned", name, folder, tuned=tuned)
         plan, split = prepare(cfg, choices)
         plan, folder = replace(plan, tuned=tuned or {}), plan.folder
+        begun(folder)
         return _run_locked(name, plan, split, wait, tell, words, again)
     except UserError as mistake:
         return Outcome("mistake", name, folder, error=str(mistake))
@@ -132,6 +136,16 @@ def _again(retry: Any) -> bool:
     if retry not in RETRY:
         raise UserError(f"retry is {retry!r}; it must be {' or '.join(RETRY)}{suggest(str(retry), RETRY)}")
     return bool(retry == "failed")
+
+
+def _refuse_untuned(cfg: DictConfig, loss: str, trials: int) -> None:
+    """Refuse trials of a method that trains: it would stand among tuned ones as if it had had them."""
+    if cfg.loss.get("make") is not None:
+        said = "1 trial" if trials == 1 else f"{trials} trials"
+        raise UserError(
+            f"loss/{loss} names no search space, so {said} cannot be given to it; add `search:` to its file, "
+            "or leave out tuning.trials"
+        )
 
 
 def study_of(cfg: DictConfig, choices: Mapping[str, str], tuning: Tuning) -> Study:
@@ -165,7 +179,11 @@ def _run_locked(
     name: str, plan: Plan, split: Split, wait: bool, tell: Callable[[str], None], words: Sequence[str], again: bool
 ) -> Outcome:
     folder = plan.folder
-    with locked(folder, wait, tell) as ours:
+
+    def waiting() -> None:
+        tell(f"{folder.name} is being run by another process; waiting for it")
+
+    with locked(folder / LOCK, waiting if wait else None) as ours:
         if not ours:
             return Outcome("busy", name, folder)
         row = read_row(folder / ROW_FILE) if (folder / ROW_FILE).is_file() else None
@@ -186,26 +204,6 @@ def _run_locked(
         return Outcome("skipped" if done_before else "done", name, folder, row)
 
 
-@contextmanager
-def locked(folder: Path, wait: bool, tell: Callable[[str], None]) -> Iterator[bool]:
-    """Hold the one lock of a run's folder; the system lets go of it when the process ends, however it ends.
-
-    Yields:
-        Whether the lock is ours.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                yield False
-                return
-            tell(f"{folder.name} is being run by another process; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield True
-
-
 def prefer_own_launchers() -> None:
     """Take what plugins say of the launchers that conf/ describes out of Hydra's store: it would merge the two, and warn."""
     Plugins.instance()  # this is what fills the store
@@ -224,15 +222,20 @@ def compose(words: Sequence[str], config_dir: str | None = None) -> tuple[DictCo
     Returns:
         The configuration, and the chosen file of each group.
     """
-    GlobalHydra.instance().clear()
-    prefer_own_launchers()
-    extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = hydra.compose("config", overrides=[*words, *extra], return_hydra_config=True)
+    cfg = compose_with_hydra(words, config_dir)
     choices = dict(cfg.hydra.runtime.choices)
     with open_dict(cfg):
         del cfg["hydra"]
     return cfg, choices
+
+
+def compose_with_hydra(words: Sequence[str], config_dir: str | None = None) -> DictConfig:
+    """The same with Hydra's own node."""
+    GlobalHydra.instance().clear()
+    prefer_own_launchers()
+    extra = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return hydra.compose("config", overrides=[*words, *extra], return_hydra_config=True)
 
 
 def prepare(cfg: DictConfig, choices: Mapping[str, str], training_only: bool = False) -> tuple[Plan, Split]:

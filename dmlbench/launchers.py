@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from dmlbench.configs import conf_dir
 from dmlbench.errors import UserError
-from dmlbench.launch import Outcome, Status, compose, prefer_own_launchers, run_job
+from dmlbench.launch import Outcome, Status, compose_with_hydra, prefer_own_launchers, run_job
 from dmlbench.ledger import Event, Ledger
 from dmlbench.rows import ROW_FILE, read_row
 
-PASSED_ON = ("trial ",)  # how lines begin that are worth a look while a job is at work elsewhere
-MOST_FRUITLESS = 3  # times that processes are lost one after the other without a job that ends
+BASIC = "basic"  # Hydra's own launcher: one job after the other, in this process
+PASSED_ON = ("trial ", "tuning ")  # how lines begin that are worth a look while a job is at work elsewhere
+MOST_LOST = 2  # times that the process of a job alone may be lost, or all processes before a job starts
 
 
 def launch(
@@ -39,6 +41,7 @@ def launch(
     wait: bool,
     tell: Callable[[str], None],
     each: Callable[[Outcome], None],
+    only: Container[str] | None = None,
 ) -> list[Outcome]:
     """Hand words to Hydra and run the jobs it makes of them: one after the other, or as its launcher does.
 
@@ -47,6 +50,7 @@ def launch(
         wait: wait for a run that another process is at; else it is `busy`.
         tell: prints a line.
         each: called with every job's outcome as it ends.
+        only: names of jobs; None for all.
 
     Returns:
         An outcome a job; none where Hydra only printed something (`--cfg`).
@@ -55,17 +59,20 @@ def launch(
         HydraException, OmegaConfBaseException: the words do not compose.
     """
     outcomes: list[Outcome] = []
-    swept = tuple(key for key in swept_over(words) if key not in ("loss", "seed"))
-    elsewhere = _elsewhere(words)
-    if elsewhere is not None:
-        ledger, launcher = elsewhere
-        parent = os.getpid() if launcher == "joblib" else None  # it shares our terminal, and nobody else ends its processes
-        return _launch_elsewhere(words, RemoteJob(ledger, wait, swept, parent), tell, each)
+    jobs = jobs_of(words) if _several(words) else Jobs()
+    if jobs.launcher != BASIC:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # joblib's processes share our terminal, and nobody else ends them
+        parent = os.getpid() if jobs.launcher == "joblib" else None
+        name = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}"
+        job_elsewhere = RemoteJob(Ledger(jobs.runs.absolute() / ".sweep" / name), wait, jobs.swept, parent)
+        return Fleet(words, jobs, job_elsewhere, tell, each, only).run()
 
     def job(cfg: DictConfig) -> None:
-        name, choices, overrides = _of_hydra(cfg, swept)
-        outcomes.append(run_job(cfg, choices, wait, tell, overrides, name))
-        each(outcomes[-1])
+        name, choices, overrides = _of_hydra(cfg, jobs.swept)
+        if only is None or name in only:
+            outcomes.append(run_job(cfg, choices, wait, tell, overrides, name))
+            each(outcomes[-1])
 
     _under_hydra(job, words)
     return outcomes
@@ -97,15 +104,17 @@ class RemoteJob:
         ledger: where.
         wait: for a run that another process is at.
         swept: keys that tell the jobs apart, beside loss and seed.
+        parent: the process that launches, where the job's own shall end with it; None where a job may outlive it.
+        only: names of the jobs to run; None for all.
         place: the folder to work in.
         path: where modules are found.
-        parent: the process that launches, where the job's own shall end with it; None where a job may outlive it.
     """
 
     ledger: Ledger
     wait: bool
     swept: tuple[str, ...]
     parent: int | None
+    only: frozenset[str] | None = None
     place: str = field(default_factory=os.getcwd)
     path: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
 
@@ -117,6 +126,8 @@ class RemoteJob:
             _end_with_parent(self.parent)
             _print_into(self.ledger.folder / f"process-{os.getpid()}.log")  # it shares our terminal
         name, choices, words = _of_hydra(cfg, self.swept)
+        if self.only is not None and name not in self.only:
+            return
         self.ledger.say(job=name)
 
         def tell(line: str) -> None:
@@ -124,7 +135,10 @@ class RemoteJob:
             if line.startswith(PASSED_ON):
                 self.ledger.say(job=name, line=line)
 
-        outcome = run_job(cfg, choices, self.wait, tell, words, name)
+        def begun(folder: Path) -> None:
+            self.ledger.say(job=name, begun=str(folder))
+
+        outcome = run_job(cfg, choices, self.wait, tell, words, name, begun)
         folder = str(outcome.folder) if outcome.folder else None
         tuned = None if outcome.tuned is None else json.dumps(dict(outcome.tuned))
         self.ledger.say(job=name, status=outcome.status, folder=folder, error=outcome.error, tuned=tuned)
@@ -160,68 +174,96 @@ def _print_into(file: Path) -> None:
 
 
 class Fleet:
-    """What has been heard of the jobs in other processes, over all attempts to run them.
+    """Jobs in other processes, over all attempts to run them.
+
+    Where a process is lost, the launcher drops all jobs. Those that were at work then are run again one at a time, so that one
+    that ends its process (for want of memory, say) is told from the others; after them come those that were not begun.
 
     Args:
+        words: for Hydra.
+        jobs: what it makes of them.
+        job: what is run elsewhere.
         tell: prints a line.
-        each: called with every job's outcome, once.
+        each: called with every job's outcome.
+        only: names of jobs; None for all.
     """
 
-    def __init__(self, tell: Callable[[str], None], each: Callable[[Outcome], None]) -> None:
-        self.tell, self.each = tell, each
-        self.started: dict[str, None] = {}
+    def __init__(
+        self,
+        words: Sequence[str],
+        jobs: Jobs,
+        job: RemoteJob,
+        tell: Callable[[str], None],
+        each: Callable[[Outcome], None],
+        only: Container[str] | None = None,
+    ) -> None:
+        self.words, self.job, self.tell, self.each = words, job, tell, each
+        self.names = [name for name in jobs.names if only is None or name in only]
+        self.at_work: dict[str, Path | None] = {}  # and the run's folder, once it has begun
         self.ended: dict[str, Outcome] = {}
 
-    def hear(self, event: Event) -> None:
-        """Take notice of a job's start or end."""
+    def run(self) -> list[Outcome]:
+        """Launch until every job has ended."""
+        fruitless = 0
+        while left := [name for name in self.names if name not in self.ended]:
+            reason = self._attempt(left)
+            if reason is None:
+                break
+            suspects = list(self.at_work)
+            for name in suspects:
+                self._alone(name)
+            fruitless = 0 if suspects else fruitless + 1
+            if fruitless > MOST_LOST:
+                for name in left:
+                    self._end(Outcome("accident", name, error=f"its process was lost before it began: {reason}"))
+        self.job.ledger.remove()
+        return list(self.ended.values())
+
+    def _attempt(self, names: Sequence[str]) -> str | None:
+        """Launch some of the jobs; returns why a process was lost, if one was."""
+        self.at_work.clear()
+        try:
+            with self.job.ledger.followed(self._hear):
+                _under_hydra(replace(self.job, only=frozenset(names)), self.words)
+        except Exception as lost:
+            reason = re.sub(r"\s+", " ", str(lost)).partition(". ")[0] or type(lost).__name__
+            if not self.at_work and not self.ended and not isinstance(lost, BrokenProcessPool):
+                _refuse_to_start(lost, reason, self.words)
+            return reason
+        return None
+
+    def _alone(self, name: str) -> None:
+        """Run a job whose process was lost, perhaps by its own doing, when no other can be lost with it."""
+        folder, reason = self.at_work.get(name), None
+        for _ in range(MOST_LOST):
+            self.tell(f"{name}: its process was lost; it is started again, alone")
+            reason = self._attempt([name])
+            folder = self.at_work.get(name) or folder
+            if reason is None or name in self.ended:
+                return
+        self._end(Outcome("accident", name, folder, error=f"its process was lost {MOST_LOST + 1} times: {reason}"))
+
+    def _hear(self, event: Event) -> None:
+        """Take notice of what a job says."""
         name = str(event["job"])
         if "line" in event:
             self.tell(f"{name}: {event['line']}")
+        elif "begun" in event:
+            self.at_work[name] = Path(str(event["begun"]))
         elif "status" not in event:
-            if name not in self.started:
-                self.tell(f"{name}: started")
-            self.started[name] = None
+            self.at_work[name] = None
+            self.tell(f"{name}: started")
         elif name not in self.ended or self.ended[name].status == "busy":  # by an attempt before, perhaps
             folder = Path(str(event["folder"])) if event["folder"] else None
             row = read_row(folder / ROW_FILE) if folder and event["status"] in ("done", "skipped") else None
             error = None if event["error"] is None else str(event["error"])
             tuned = json.loads(str(event["tuned"])) if event["tuned"] else None
-            self.end(Outcome(cast(Status, event["status"]), name, folder, row, error, tuned))
+            self._end(Outcome(cast(Status, event["status"]), name, folder, row, error, tuned))
 
-    def end(self, outcome: Outcome) -> None:
-        """A job's last word."""
+    def _end(self, outcome: Outcome) -> None:
+        self.at_work.pop(outcome.job, None)
         self.ended[outcome.job] = outcome
         self.each(outcome)
-
-    def give_up(self, reason: str) -> None:
-        """End the jobs whose processes were lost."""
-        for name in self.started:
-            if name not in self.ended:
-                self.end(Outcome("accident", name, error=f"its process was lost {MOST_FRUITLESS} times: {reason}"))
-
-
-def _launch_elsewhere(
-    words: Sequence[str], job: RemoteJob, tell: Callable[[str], None], each: Callable[[Outcome], None]
-) -> list[Outcome]:
-    """Jobs in other processes; where one of these is lost, what is not done is launched again, as long as that leads on."""
-    fleet, fruitless = Fleet(tell, each), 0
-    while True:
-        before = len(fleet.ended)
-        try:
-            with job.ledger.followed(fleet.hear):
-                _under_hydra(job, words)
-            break
-        except Exception as lost:
-            reason = re.sub(r"\s+", " ", str(lost)).partition(". ")[0] or type(lost).__name__
-            if not fleet.started and not isinstance(lost, BrokenProcessPool):
-                _refuse_to_start(lost, reason, words)
-            fruitless = 0 if len(fleet.ended) > before else fruitless + 1
-            if fruitless == MOST_FRUITLESS:
-                fleet.give_up(reason)
-                break
-            tell(f"a process was lost ({reason}); what is not done is started again")
-    job.ledger.remove()
-    return list(fleet.ended.values())
 
 
 def _refuse_to_start(error: Exception, reason: str, words: Sequence[str]) -> None:
@@ -234,22 +276,68 @@ def _refuse_to_start(error: Exception, reason: str, words: Sequence[str]) -> Non
     raise UserError(f"the launcher cannot start: {reason}") from error
 
 
-def _elsewhere(words: Sequence[str]) -> tuple[Ledger, str] | None:
-    """A ledger for jobs in other processes, and the launcher's name; None where the words' jobs run in this process."""
-    if not any(word in ("-m", "--multirun") for word in words) or "--cfg" in words or "-c" in words:
-        return None
-    swept = swept_over(words)
-    plain = [word for word in words if _is_override(word) and word.partition("=")[0].lstrip("+~") not in swept]
-    try:
-        cfg, choices = compose(plain, _flag("--config-dir", words))
-    except Exception:  # Hydra says so itself, when it is its turn
-        return None
-    launcher = choices.get("hydra/launcher")
-    if launcher in (None, "basic"):
-        return None
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    name = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}"
-    return Ledger(Path(cfg.paths.runs).absolute() / ".sweep" / name), launcher
+@dataclass(frozen=True)
+class Jobs:
+    """What Hydra will make of some words.
+
+    Args:
+        names: in print, of each job.
+        swept: keys that tell the jobs apart, beside loss and seed.
+        params: what a file of `sweep/` sweeps over.
+        launcher: its name.
+        runs: the folder of runs.
+    """
+
+    names: tuple[str, ...] = ()
+    swept: tuple[str, ...] = ()
+    params: Mapping[str, str] = field(default_factory=dict)
+    launcher: str = BASIC
+    runs: Path = Path("runs")
+
+
+def jobs_of(words: Sequence[str]) -> Jobs:
+    """The jobs of a multirun: the product of what is swept over, in words and in the file of `sweep/` that they choose.
+
+    Raises:
+        HydraException, OmegaConfBaseException: the words do not compose.
+    """
+    parsed = OverridesParser.create().parse_overrides([word for word in words if _is_override(word)])
+    # a choice of files alone composes, whatever values are for one loss and not for another
+    choosing = [one for one in parsed if "." not in one.key_or_group or one.key_or_group.startswith(("hydra.", "paths."))]
+    plain = [_first(one) for one in choosing]
+    cfg = compose_with_hydra(plain, _flag("--config-dir", words))
+    params = {str(key): str(value) for key, value in (cfg.hydra.sweeper.params or {}).items()}
+    given = {one.key_or_group for one in parsed}
+    params = {key: value for key, value in params.items() if key not in given}
+    every = [*OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()]), *parsed]
+    swept = tuple(one.key_or_group for one in every if one.is_sweep_override() or one.key_or_group in params)
+    swept = tuple(key for key in swept if key not in ("loss", "seed"))
+    loss, seed = cfg.hydra.runtime.choices["loss"], cfg.seed
+    [combinations] = BasicSweeper.split_arguments(every, None)
+    names = tuple(_name(dict(_parts(word) for word in one), one, swept, loss, seed) for one in combinations)
+    launcher = cfg.hydra.runtime.choices.get("hydra/launcher") or BASIC
+    return Jobs(names, swept, params, launcher, Path(cfg.paths.runs))
+
+
+def _first(override: Override) -> str:
+    """An override with the first of its values."""
+    if not override.is_sweep_override():
+        return str(override.input_line)
+    return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
+
+
+def _parts(word: str) -> tuple[str, str]:
+    key, _, value = word.partition("=")
+    return key.lstrip("+"), value
+
+
+def _name(values: Mapping[str, str], words: Sequence[str], swept: Sequence[str], loss: str, seed: Any) -> str:
+    own = [word for word in words if _parts(word)[0] in swept]
+    return " ".join([f"loss={values.get('loss', loss)} seed={values.get('seed', seed)}", *own])
+
+
+def _several(words: Sequence[str]) -> bool:
+    return any(word in ("-m", "--multirun") for word in words) and "--cfg" not in words and "-c" not in words
 
 
 def _is_override(word: str) -> bool:
@@ -264,21 +352,3 @@ def _flag(name: str, words: Sequence[str]) -> str | None:
         if word.startswith(f"{name}="):
             return word.partition("=")[2]
     return None
-
-
-def swept_over(words: Sequence[str]) -> dict[str, int]:
-    """What Hydra will sweep over, in words and in `conf/sweep/`, and how many values each has."""
-    parsed = OverridesParser.create().parse_overrides([word for word in words if _is_override(word)])
-    swept = {one.key_or_group: len(list(one.sweep_string_iterator())) for one in parsed if one.is_sweep_override()}
-    chosen = next((str(one.value()) for one in parsed if one.key_or_group == "sweep" and not one.is_sweep_override()), None)
-    file = conf_dir() / "sweep" / f"{chosen}.yaml"
-    if chosen is not None and file.is_file():
-        params = OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.params") or {}
-        given = {one.key_or_group for one in parsed}
-        swept |= {str(key): len(str(values).split(",")) for key, values in params.items() if key not in given}
-    return swept
-
-
-def count_jobs(words: Sequence[str]) -> int:
-    """How many jobs Hydra will make of some words: the product of what is swept over."""
-    return math.prod(swept_over(words).values())

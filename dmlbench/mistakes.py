@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
+from dmlbench.configs import conf_dir
 from dmlbench.errors import UserError, suggest
 from dmlbench.launch import TOP, compose
 
@@ -48,23 +50,61 @@ def _no_such_key(error: Exception, text: str, words: Sequence[str]) -> str | Non
         return None
     key = found[1]
     parent, _, last = key.rpartition(".")
-    sentence = f"{key} is not known{suggest(last, _keys(parent, words))}"
-    if re.match(r"(loss|trunk|sampler|optimizer|dataset)\b", parent) and "did you mean" not in sentence:
+    group = parent.partition(".")[0]
+    files = {name: keys for name, keys in _keys(parent, words).items() if last not in keys}
+    known = {one for keys in files.values() for one in keys}
+    several = len(_named(group, words)) > 1 and files
+    lacking = f" to {', '.join(f'{group}={name}' for name in files)}" if several else ""
+    sentence = f"{key} is not known{lacking}{suggest(last, known)}"
+    if group in GROUPS and "did you mean" not in sentence:
         sentence += f" (an argument that its file leaves out is added with +{key}=...)"
     return sentence
 
 
-def _keys(parent: str, words: Sequence[str]) -> list[str]:
-    """The keys that a node has under the same choice of files."""
+GROUPS = ("dataset", "trunk", "loss", "sampler", "optimizer")  # files whose arguments are a constructor's
+_CHOICE = re.compile(rf"({'|'.join(GROUPS)}|protocol)=([\w,-]+)")
+
+
+def _named(group: str, words: Sequence[str]) -> list[str]:
+    """The files of a group that the words name; where they name none, those that their sweep does."""
+    choices = {found[1]: found[2] for word in words if (found := _CHOICE.fullmatch(word))}
+    if group in choices:
+        return choices[group].split(",")
+    sweep = next((word.partition("=")[2] for word in words if word.lstrip("+").startswith("sweep=")), None)
+    for place in (conf_dir(), *(Path(folder) for folder in [_config_dir(words)] if folder)):
+        file = place / "sweep" / f"{sweep}.yaml"
+        if file.is_file():
+            swept = OmegaConf.select(OmegaConf.load(file), f"hydra.sweeper.params.{group}")
+            return str(swept).split(",") if swept else []
+    return []
+
+
+def _config_dir(words: Sequence[str]) -> str | None:
+    for word, following in zip(words, [*words[1:], None], strict=True):
+        name, equals, value = word.partition("=")
+        if name == "--config-dir":
+            return value if equals else following
+    return None
+
+
+def _keys(parent: str, words: Sequence[str]) -> dict[str, list[str]]:
+    """The keys that a node has under the same choice of files: for each named file of its group, or for the one in force."""
     if not parent:
-        return list(TOP)
-    choices = [word for word in words if re.fullmatch(r"(dataset|trunk|loss|sampler|optimizer|protocol)=[\w-]+", word)]
-    try:
-        cfg, _ = compose(choices)
-        node: Any = OmegaConf.select(cfg, parent)
-    except (HydraException, OmegaConfBaseException, UserError):
-        return []
-    return [str(key) for key in node] if isinstance(node, Mapping) or OmegaConf.is_dict(node) else []
+        return {"": list(TOP)}
+    group = parent.partition(".")[0]
+    others = [
+        f"{found[1]}={found[2].split(',')[0]}" for word in words if (found := _CHOICE.fullmatch(word)) and found[1] != group
+    ]
+    keys: dict[str, list[str]] = {}
+    for name in _named(group, words) or [""]:
+        try:
+            cfg, _ = compose([*others, *([f"{group}={name}"] if name else [])], _config_dir(words))
+            node: Any = OmegaConf.select(cfg, parent)
+        except (HydraException, OmegaConfBaseException, UserError):
+            continue
+        is_node = isinstance(node, Mapping) or OmegaConf.is_dict(node)
+        keys[name] = [str(key) for key in node] if is_node else []
+    return keys
 
 
 def _missing_value(error: Exception, text: str, words: Sequence[str]) -> str | None:

@@ -142,7 +142,7 @@ class Protocol:
     @property
     def resized_px(self) -> int:
         """The shorter side before cropping: `resize_px`, or what 256 is to a crop of 227."""
-        return self.resize_px or round(self.image_px * 256 / 227)
+        return self.resize_px or resize_of(self.image_px)
 
 
 @dataclass(frozen=True)
@@ -342,6 +342,11 @@ class Plan:
     def folder(self) -> Path:
         """The run's own folder."""
         return self.runs / self.dataset.name / self.method.name / self.run_id
+
+
+def resize_of(crop_px: int) -> int:
+    """The shorter side, in pixels, that an image is resized to before a crop of so many: what 256 is to 227."""
+    return round(crop_px * 256 / 227)
 
 
 def flatten(prefix: str, values: Any) -> Iterator[tuple[str, Scalar]]:

@@ -31,6 +31,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -129,13 +130,14 @@ class Row:
         return self.columns.get(name, default)
 
     def number(self, name: str) -> float | None:
-        """The column as a finite number, or None: a boolean, a text and NaN are none."""
+        """The column as a finite number, or None: a boolean, a text, NaN and a measure outside its range are none."""
         value = self.columns.get(name)
-        if type(value) is float and math.isfinite(value):  # as nearly always
-            return value
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        low, high = _range(name)
+        if type(value) is float:  # as nearly always
+            return value if low <= value <= high else None
+        if isinstance(value, bool) or not isinstance(value, int | float):
             return None
-        return float(value)
+        return float(value) if low <= value <= high else None
 
     @property
     def ok(self) -> bool:
@@ -165,6 +167,7 @@ class Row:
         return {name: value for name, value in self.columns.items() if name not in COST}
 
 
+ROUNDING = 1e-6  # by which a mean may miss its measure's range
 _SCALAR_TYPES = frozenset((str, int, float, bool, type(None)))
 
 
@@ -180,6 +183,14 @@ def _families(names: tuple[str, ...]) -> _Families:
     shared = tuple(filter(is_shared, names))
     own = (name for name in names if name == "loss" or name.startswith("loss_"))
     return _Families(shared, tuple(filter(is_metric, names)), tuple(sorted({*shared, *own})))
+
+
+@lru_cache(1024)
+def _range(column: str) -> tuple[float, float]:
+    """The least and the greatest number that a column may hold; of a measure, but for rounding, its own."""
+    found = column_of(column)
+    low, high = (found.measure.low, found.measure.high) if found else (-math.inf, math.inf)
+    return max(low - ROUNDING, -sys.float_info.max), min(high + ROUNDING, sys.float_info.max)
 
 
 def is_shared(column: str) -> bool:
@@ -246,7 +257,10 @@ def _read(path: str) -> tuple[Row | None, str]:
     """A row, or None and why it is none."""
     try:
         with open(path, "rb", buffering=0) as file:
-            columns: Any = json.loads(file.read().decode())
+            data = file.read()
+        columns: Any = json.loads(data.decode())
+        if b"\\ud" in data or b"\\uD" in data:  # perhaps half a character, which nothing can print
+            json.dumps(columns, ensure_ascii=False).encode()
         if not isinstance(columns, dict):
             return None, "it holds no object"
         return Row(columns, Path(os.path.dirname(path))), ""
@@ -254,6 +268,8 @@ def _read(path: str) -> tuple[Row | None, str]:
         return None, error.strerror or str(error)
     except RecursionError:  # of brackets, thousands deep
         return None, "it is no JSON that a row could be"
+    except UnicodeEncodeError:
+        return None, "its text is no Unicode"
     except (ValueError, UserError) as error:
         return None, str(error)
 

@@ -1,4 +1,7 @@
-"""Floor 3: what a reader of some rows should be warned of: proxies that never moved, an embedding of one line, old rows."""
+"""Floor 3: what a reader of some rows should be warned of.
+
+Proxies that never moved, an embedding of one line, trials of a tuning that failed, rows of an earlier version.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +23,38 @@ def sentinels(rows: Sequence[Row]) -> list[str]:
     Returns:
         A clause each, with its seeds.
     """
-    notes = []
-    dead: dict[str, list[int]] = {}
-    for row in rows:
-        n, n_dead = row.get("n_proxies"), row.get("n_dead_proxies")
-        if isinstance(n, int) and isinstance(n_dead, int) and n_dead > 0:
-            dead.setdefault(f"{n_dead} of {n} proxies", []).append(row["seed"])  # type: ignore[arg-type]  # rows.REQUIRED
-    if dead:
-        notes.append(f"{_listed(dead)} never moved")
+    return [*_dead(rows), *_thin(rows), *_tuning_failed(rows)]
+
+
+def _dead(rows: Sequence[Row]) -> list[str]:
+    dead = _seeds_of_shares(rows, "n_dead_proxies", "n_proxies", "proxies")
+    return [f"{_listed(dead)} never moved"] if dead else []
+
+
+def _thin(rows: Sequence[Row]) -> list[str]:
     thin: dict[str, list[int]] = {}
     for row in rows:
-        rank = row.get("effective_rank")
-        if isinstance(rank, int | float) and rank < LEAST_RANK:
-            thin.setdefault(f"effective rank {rank:.1f}", []).append(row["seed"])  # type: ignore[arg-type]
-    if thin:
-        notes.append(f"the embedding is nearly one line: {_listed(thin)}")
-    return notes
+        rank = row.number("effective_rank")
+        if rank is not None and rank < LEAST_RANK:
+            thin.setdefault(f"effective rank {rank:.1f}", []).append(row["seed"])  # type: ignore[arg-type]  # rows.REQUIRED
+    return [f"the embedding is nearly one line: {_listed(thin)}"] if thin else []
+
+
+def _tuning_failed(rows: Sequence[Row]) -> list[str]:
+    failed = _seeds_of_shares(rows, "n_tuning_failed", "n_tuning_trials", "trials")
+    if [len(seeds) for seeds in failed.values()] == [len(rows)]:  # as mostly, for seeds share a search
+        return [f"{what} of its tuning failed" for what in failed]
+    return [f"{_listed(failed)} of its tuning failed"] if failed else []
+
+
+def _seeds_of_shares(rows: Sequence[Row], part: str, whole: str, what: str) -> dict[str, list[int]]:
+    """`2 of 9 proxies` to the seeds of which it holds; where none is concerned, nothing."""
+    found: dict[str, list[int]] = {}
+    for row in rows:
+        n_part, n = row.get(part), row.get(whole)
+        if isinstance(n, int) and isinstance(n_part, int) and n_part > 0:
+            found.setdefault(f"{n_part} of {n} {what}", []).append(row["seed"])  # type: ignore[arg-type]
+    return found
 
 
 def _listed(found: dict[str, list[int]]) -> str:

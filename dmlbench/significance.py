@@ -17,16 +17,20 @@ estimates of variance components, Biometrics 1946; Tukey, The problem of multipl
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from dmlbench.measures import MACRO
+from dmlbench.measures import MACRO, column_of
 from dmlbench.rows import PER_QUERY, Row
 
 LEVEL = 0.05
+NEAR = 1e-6  # a row's metric and the mean of its queries' scores, which are kept in single precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,20 +181,63 @@ def study_of(methods: Sequence[Sequence[Row]], metric: str) -> tuple[Study | Non
     """
     if len({tuple(sorted(str(row["seed"]) for row in rows)) for rows in methods}) > 1:
         return None, "the methods have different seeds"
+    studies, why = studies_of(methods, metric)
+    if studies is None:
+        return None, why
+    return replace(studies[0], means=np.concatenate([study.means for study in studies])), None
+
+
+def studies_of(methods: Sequence[Sequence[Row]], metric: str) -> tuple[list[Study] | None, str | None]:
+    """What each of some methods scored in each class, whatever its seeds; only where all scores are known to be theirs.
+
+    Args:
+        methods: the rows of each, one a seed.
+        metric: of the rows; with `macro_` classes count alike.
+
+    Returns:
+        A study a method, of equal labels and counts, and None; or None, and a clause that says why there is none.
+    """
+    known = column_of(metric)
+    if known is not None and known.measure.kind == "clustering":
+        return None, "a clustering has no score of each query"
     plain = metric.replace(MACRO, "", 1)
     found = [[class_means(row, plain) for row in rows] for rows in methods]
-    parts = [part for each in found for part in each if part is not None]
-    if len(parts) < sum(map(len, methods)):
+    scores = [[one for one in each if one is not None] for each in found]
+    if list(map(len, scores)) != list(map(len, methods)):
         return None, "the scores of each query are not there"
-    labels, _, counts = parts[0]
-    if len(labels) < 2 or any(not np.array_equal(part[0], labels) or not np.array_equal(part[2], counts) for part in parts):
+    first = scores[0][0]
+    if any(one.queries != first.queries for each in scores for one in each):
         return None, "the rows were not scored on the same queries"
-    means = np.stack([part[1] for part in parts]).reshape(len(methods), -1, len(labels))
-    return Study(labels, counts, means, macro=plain != metric), None
+    if len(first.labels) < 2:
+        return None, "there is one test class"
+    macro = plain != metric
+    studies = [Study(first.labels, first.counts, np.stack([one.means for one in each])[None], macro) for each in scores]
+    for study, rows in zip(studies, methods, strict=True):
+        # Not a number is near nothing, so neither scores nor rows with such pass.
+        told = [math.nan if (value := row.number(metric)) is None else value for row in rows]
+        if not np.allclose(study.values[0].mean(1), told, rtol=0, atol=NEAR):
+            return None, "the scores of each query are not those of the rows"
+    return studies, None
 
 
-def class_means(row: Row, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Labels, the metric's mean over the queries of each, and how many these are; None where it was not kept."""
+class Scores(NamedTuple):
+    """The scores of a run's queries, class by class.
+
+    Args:
+        labels: int `(C,)`, of the classes, ascending.
+        means: float64 `(C,)`.
+        counts: int `(C,)`, queries of each.
+        queries: a digest of which queries they were, and of which classes.
+    """
+
+    labels: np.ndarray
+    means: np.ndarray
+    counts: np.ndarray
+    queries: str
+
+
+def class_means(row: Row, metric: str) -> Scores | None:
+    """A metric's mean over the queries of each class; None where it was not kept."""
     file = row.folder / PER_QUERY if row.folder else Path(PER_QUERY)
     if row.folder is None or not file.is_file():
         return None
@@ -198,12 +245,14 @@ def class_means(row: Row, metric: str) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
     try:
         with safe_open(file, framework="numpy") as scores:
-            if metric not in scores.keys() or "labels" not in scores.keys():  # noqa: SIM118 -- not a mapping
+            if not {metric, "labels", "ids"}.issubset(scores.keys()):
                 return None
-            labels, values = scores.get_tensor("labels"), scores.get_tensor(metric)
-            if labels.ndim != 1 or labels.shape != values.shape:
+            ids, labels, values = (scores.get_tensor(name) for name in ("ids", "labels", metric))
+            if labels.ndim != 1 or not ids.shape == labels.shape == values.shape:
                 return None
     except (SafetensorError, OSError):
         return None
+    order = np.argsort(ids, kind="stable")
+    asked = np.stack([ids[order], labels[order]]).astype("<i8")
     known, place, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    return known, np.bincount(place, values) / counts, counts
+    return Scores(known, np.bincount(place, values) / counts, counts, hashlib.sha256(asked.tobytes()).hexdigest())

@@ -12,20 +12,18 @@ import json
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
 
 from dmlbench.axes import ABSENT, Axis, axis_of
-from dmlbench.caption import caption, chosen
+from dmlbench.caption import caption
 from dmlbench.costs import Cost, costs_of, machines_apart
 from dmlbench.errors import UserError, suggest
-from dmlbench.labels import labels_of, recipes, shown
-from dmlbench.measures import JOINED, Column, column_of
+from dmlbench.labels import labels_of, measured, metric_label, recipes, shown
+from dmlbench.lines import ORACLE, Line, chosen_apart, line_of, seed_of, with_costs, with_oracle_gap
+from dmlbench.marks import even_with_best
+from dmlbench.measures import JOINED
 from dmlbench.published import SPLIT, Published, published_for
-from dmlbench.rows import EXTERNAL, MISSING, SHARED, UNTRAINED, Row, Scalar
-from dmlbench.sentinels import outdated, sentinels
-from dmlbench.stats import t_interval
-
-FEW_SEEDS = 3
+from dmlbench.rows import EXTERNAL, SHARED, UNTRAINED, Row, Scalar
+from dmlbench.sentinels import outdated
 
 # The usual order of print: pairs, then proxies, then softmax with a margin. Any other loss follows, by name.
 ORDER = (
@@ -38,7 +36,7 @@ ORDER = (
     "cosface",
     "arcface",
 )
-# The shared columns that every caption tells; where the loss is no axis, it is shared too.
+# The shared columns that every caption tells.
 CAPTION_COLUMNS = (
     "dataset",
     "loss",
@@ -63,52 +61,6 @@ SHOULD_AGREE = {
 }
 # Which published results stand below a table's rule: none, those of its trunk, or all of its data set, ablations too.
 PUBLISHED = ("none", "same", "all")
-ORACLE = "oracle_map_at_r"  # what choosing the epoch on the test set would have claimed
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One method's metric: the mean over its seeds and its 95 % interval's half width, both fractions."""
-
-    mean: float
-    half_width: float | None
-
-
-@dataclass(frozen=True)
-class Line:
-    """One method: a loss and its values.
-
-    Args:
-        label: its name in print, unlike every other line's in the table.
-        seeds: the seeds that ended with numbers, ascending.
-        cells: metric to Cell, or None where a number is missing.
-        notes: what a reader must know of this line, a clause each.
-        chosen: how its models were, briefly; empty where no row tells.
-        costs: name of a cost to its mean over seeds, in the unit of print, or None where a number is missing.
-        oracle_gap: what choosing the epoch on the test set would have claimed in MAP@R, above what is reported.
-        rows: that it was made of, one a seed, ascending; those that failed among them.
-    """
-
-    label: str
-    loss: str
-    method_digest: str
-    seeds: tuple[int, ...]
-    cells: Mapping[str, Cell | None]
-    notes: tuple[str, ...] = ()
-    chosen: str = ""
-    costs: Mapping[str, float | None] = field(default_factory=dict)
-    oracle_gap: Cell | None = None
-    rows: tuple[Row, ...] = ()
-
-    @property
-    def n(self) -> int:
-        """How many seeds ended with numbers."""
-        return len(self.seeds)
-
-    @property
-    def trained(self) -> bool:
-        """Whether it is a method, and not the trunk as it came."""
-        return self.loss != UNTRAINED
 
 
 @dataclass(frozen=True)
@@ -123,7 +75,7 @@ class Table:
         caption: what was held equal, how a model was selected, what an interval means: plain sentences.
         notes: what a reader must know of the whole table, a clause each.
         alike: whether its lines differ in the method alone; else none is the best of them.
-        even: metric to the labels of the methods that cannot be told from the best, itself included; empty where untested.
+        even: each metric that was tested to the labels of the methods that cannot be told from the best, itself included.
         costs: to print, beside the metrics.
         oracle: whether to print the oracle gap.
         published: results of others, not made alike, to print below a rule.
@@ -144,7 +96,7 @@ class Table:
     @property
     def chosen_apart(self) -> bool:
         """Whether lines differ in how their models were chosen; else the caption tells it of all."""
-        return _chosen_apart(self.lines)
+        return chosen_apart(self.lines)
 
     def best(self, metric: str) -> float | None:
         """The highest mean of a trained method, a fraction; None where there is none, or where lines are not made alike."""
@@ -271,26 +223,15 @@ def _told(tables: Sequence[Table], column: str) -> bool:
 def _words(table: Table, column: str) -> str:
     """What a caption says of a column."""
     value = table.shared.get(column)
-    if column == "preset" and value == "none":
+    if value is None or (column == "preset" and value == "none"):
         return ""
-    return "" if value is None else str(table.lines[0].rows[0].get(f"{column}_label") or value)
-
-
-def metric_label(metric: str) -> str:
-    """A metric's name in print."""
-    return _known(metric).label
-
-
-def _known(metric: str) -> Column:
-    found = column_of(metric)
-    assert found is not None  # rows.is_metric let it pass
-    return found
+    return str(table.lines[0].rows[0].get(f"{column}_label") or value)
 
 
 def _families(column: str) -> Iterable[str]:
     if column.startswith("split_"):
         return ("dataset",)
-    return (name for name in (*SHARED, "loss") if column.startswith(f"{name}_"))
+    return (name for name in ("loss", *SHARED) if column.startswith(f"{name}_"))
 
 
 def _follows(tables: Sequence[Table], column: str, family: str) -> bool:
@@ -302,8 +243,8 @@ def _follows(tables: Sequence[Table], column: str, family: str) -> bool:
 def _table(rows: Sequence[Row], axis: Axis, asked: _Asked) -> Table:
     methods, contradicted = _methods(rows)
     unique = [row for seeds in methods.values() for row in seeds.values()]
-    everyone = {_seed(row) for row in unique}
-    metrics = tuple(sorted({metric for row in unique for metric in row.metrics}, key=lambda metric: _known(metric).place))
+    everyone = {seed_of(row) for row in unique}
+    metrics = tuple(sorted({metric for row in unique for metric in row.metrics}, key=lambda metric: measured(metric).place))
     columns = asked.metrics or _default_columns(unique, metrics)
     costs = costs_of(unique) if asked.cost else ()
     oracle = asked.oracle and any(row.number(ORACLE) is not None for row in unique)
@@ -311,8 +252,8 @@ def _table(rows: Sequence[Row], axis: Axis, asked: _Asked) -> Table:
     labels = labels_of(firsts, axis)
     lines = []
     for label, seeds in zip(labels, methods.values(), strict=True):
-        line = _line(label, [seeds[seed] for seed in sorted(seeds)], metrics, columns, everyone)
-        lines.append(_with_oracle_gap(_with_costs(line, costs), oracle))
+        line = line_of(label, [seeds[seed] for seed in sorted(seeds)], metrics, columns, everyone)
+        lines.append(with_oracle_gap(with_costs(line, costs), oracle))
     if axis.is_loss or axis.is_preset:
         lines = sorted(lines, key=_line_place)
     else:
@@ -328,14 +269,14 @@ def _table(rows: Sequence[Row], axis: Axis, asked: _Asked) -> Table:
         *(machines_apart(unique) if any(cost.by_machine for cost in costs) else []),
     ]
     marked = not axis.is_preset and unique[0]["protocol"] != EXTERNAL
-    even, said = _even(labels, methods.values(), columns) if marked and asked.tested else ({}, "")
+    even, said = even_with_best(labels, methods.values(), columns) if marked and asked.tested else ({}, "")
     ns = {line.n for line in lines if any(line.cells.values())}
     return Table(
         shared=axis.equal(unique[0]),
         lines=tuple(lines),
         metrics=metrics,
         columns=columns,
-        caption=caption(unique, axis, ns, said, _chosen_apart(lines), costs, oracle),
+        caption=caption(unique, axis, ns, said, chosen_apart(lines), costs, oracle),
         notes=tuple(notes),
         alike=marked,
         even=even,
@@ -360,39 +301,13 @@ def _published(rows: Sequence[Row], columns: Sequence[str], asked: _Asked) -> li
     )
 
 
-def _even(
-    labels: Sequence[str], methods: Iterable[Mapping[int, Row]], columns: Sequence[str]
-) -> tuple[dict[str, frozenset[str]], str]:
-    """Of each metric the trained methods that cannot be told from the best, and a sentence about the test."""
-    from dmlbench.significance import LEVEL, alike_best  # with numpy, which an untested table does without
-
-    trained = {
-        label: list(seeds.values())
-        for label, seeds in zip(labels, methods, strict=True)
-        if all(row.ok and row["loss"] != UNTRAINED for row in seeds.values())
-    }
-    if len(trained) < 2 or max(map(len, trained.values())) < 2:
-        return {}, ""
-    found = {}
-    for metric in columns:
-        found[metric], why = alike_best(trained, metric)
-        if why:
-            return {}, f"What is best was not tested: {why}"
-    n = len(next(iter(trained.values())))
-    few = "; so few have little power to tell methods apart" if n <= FEW_SEEDS else ""
-    return found, (
-        f"Bold: the best, and every method that is not significantly different from it at {LEVEL:.0%} (crossed random "
-        f"effects of seeds and classes, Satterthwaite, Tukey; n = {n} seeds{few})"
-    )
-
-
 def _methods(rows: Sequence[Row]) -> tuple[dict[tuple[str, ...], dict[int, Row]], list[str]]:
     """Rows by method (loss, digest, what was shared) and by seed, each once; and the runs whose copies disagree."""
     shared = _text_a_kind(lambda row: row.shared)
     copies: dict[tuple[str, ...], dict[int, list[Row]]] = {}
     for row in rows:
         method = copies.setdefault((str(row["loss"]), str(row["method_digest"]), shared(row)), {})
-        method.setdefault(_seed(row), []).append(row)
+        method.setdefault(seed_of(row), []).append(row)
     methods: dict[tuple[str, ...], dict[int, Row]] = {}
     contradicted = set()
     for name in sorted(copies):  # in an order of their own, whatever the reader's
@@ -412,10 +327,6 @@ def _table_place(table: Table) -> list[tuple[str, float, str]]:
     return [(name, value if isinstance(value, int | float) else 0, str(value)) for name, value in values.items()]
 
 
-def _seed(row: Row) -> int:
-    return cast(int, row["seed"])
-
-
 def _line_place(line: Line) -> tuple[int, str, str, str]:
     return (
         ORDER.index(line.loss) if line.loss in ORDER else len(ORDER),
@@ -430,87 +341,6 @@ def _default_columns(rows: Sequence[Row], metrics: tuple[str, ...]) -> tuple[str
     usual = [metric for metric in metrics if metric.startswith(("recall_at_", "r_precision", "map_at_r"))]
     usual += [metric for metric in metrics if metric in (f"{JOINED}recall_at_1", f"{JOINED}map_at_r")]
     return tuple(metric for metric in usual if all(metric in row.columns for row in ok))
-
-
-def _line(label: str, rows: Sequence[Row], metrics: Sequence[str], columns: Sequence[str], everyone: set[int]) -> Line:
-    ok = [row for row in rows if row.ok]
-    whole = len(ok) == len(rows)
-    cells = {metric: _cell(rows, metric) if whole else None for metric in metrics}
-    holes: dict[str, list[int]] = {}
-    for row in rows:
-        if not row.ok:
-            how = MISSING if row["status"] == MISSING else "failed"
-            holes.setdefault(f"{how}: {row.get('reason') or 'no reason given'}", []).append(_seed(row))
-    notes = [f"{_seeds(seeds)} {reason}" for reason, seeds in holes.items()]
-    for metric in columns:
-        if whole and cells.get(metric) is None:
-            notes.append(_lacking(metric_label(metric), [row for row in rows if row.number(metric) is None]))
-    if lacking := everyone - {_seed(row) for row in rows}:
-        notes.append(f"lacks {_seeds(lacking)}, which other methods have")
-    notes += sentinels(ok)
-    return Line(
-        label=label,
-        loss=str(rows[0]["loss"]),
-        method_digest=str(rows[0]["method_digest"]),
-        seeds=tuple(_seed(row) for row in ok),
-        cells=cells,
-        notes=tuple(notes),
-        chosen=chosen(rows),
-        rows=tuple(rows),
-    )
-
-
-def _chosen_apart(lines: Iterable[Line]) -> bool:
-    """Whether lines differ in how their models were chosen; one that never ended does not tell it."""
-    return len({line.chosen for line in lines if line.trained and line.chosen}) > 1
-
-
-def _with_costs(line: Line, costs: Sequence[Cost]) -> Line:
-    """The line with its costs; of a method that failed on the way they would be of half a run, so it has none."""
-    if line.n < len(line.rows):
-        return replace(line, costs=dict.fromkeys(cost.name for cost in costs))
-    means = {cost.name: cost.mean(line.rows) for cost in costs}
-    missing: dict[tuple[int, ...], list[str]] = {}  # those that the same seeds lack share a note
-    for cost in costs:
-        if seeds := tuple(_seed(row) for row in line.rows if cost.expected(row) and cost.of(row) is None):
-            missing.setdefault(seeds, []).append(cost.name)
-    notes = [f"no {', '.join(names)} for {_seeds(seeds)}" for seeds, names in missing.items()]
-    return replace(line, costs=means, notes=(*line.notes, *notes))
-
-
-def _with_oracle_gap(line: Line, oracle: bool) -> Line:
-    """The line with its oracle gap, if it is asked for; what trains nothing has no epoch to choose."""
-    if not oracle or not line.trained or line.n < len(line.rows):
-        return line
-    if without := [row for row in line.rows if _oracle_gap(row) is None]:
-        return replace(line, notes=(*line.notes, _lacking("oracle gap", without)))
-    return replace(line, oracle_gap=_mean(_oracle_gap(row) for row in line.rows))
-
-
-def _oracle_gap(row: Row) -> float | None:
-    claimed, reported = row.number(ORACLE), row.number("map_at_r")
-    return None if claimed is None or reported is None else claimed - reported
-
-
-def _lacking(what: str, rows: Iterable[Row]) -> str:
-    return f"no {what} for {_seeds(_seed(row) for row in rows)}"
-
-
-def _cell(rows: Sequence[Row], metric: str) -> Cell | None:
-    return _mean(row.number(metric) for row in rows)
-
-
-def _mean(values: Iterable[float | None]) -> Cell | None:
-    """A cell of one value a seed; None where one is missing."""
-    each = list(values)
-    numbers = [value for value in each if value is not None]
-    return Cell(*t_interval(numbers)) if len(numbers) == len(each) else None
-
-
-def _seeds(seeds: Iterable[int]) -> str:
-    """`seed 1` or `seeds 1, 2`."""
-    names = [str(seed) for seed in sorted(seeds)]
-    return f"seed{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
 def _highest(lines: Iterable[Line], metric: str) -> float | None:

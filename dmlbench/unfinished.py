@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 from pathlib import Path
+
+from dmlbench.locks import is_held
 
 ERROR = "error.txt"  # the traceback of an accident
 LOCK = ".lock"  # held by the process that is at the run
@@ -28,18 +29,3 @@ def why_unfinished(folder: Path) -> str:
     lines = text.rpartition(_TRACEBACK)[2].splitlines()
     said = next((line for line in lines if line.strip() and not line[0].isspace()), "of an unknown kind")
     return f"accident: {said[:200]}"
-
-
-def is_held(lock: Path) -> bool:
-    """Whether another process holds a run's lock.
-
-    Asked without waiting, by sharing the lock for a moment; a run that starts within it finds another process at it, and waits.
-    """
-    try:
-        with lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # there is none, or it may not be opened
-        return False
-    return False

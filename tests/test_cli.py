@@ -98,6 +98,15 @@ def test_every_command_has_a_help_of_its_own(command: str, capsys: pytest.Captur
         (["train", "loss=triplet", "loss.make.margn=0.1"], "loss.make.margn is not known; did you mean 'margin'?"),
         (["train", "loss=triplet", "+loss.make.margn=0.1"], "did you mean 'margin'?"),
         (["train", "loss=triplet", "loss.make.margin=wide"], "loss.make.margin is 'wide', but"),
+        (
+            ["train", "-m", "loss=multi_similarity,triplet,proxy_anchor", "loss.make.alpha=3", "--config-dir", "."],
+            "loss.make.alpha is not known to loss=triplet; known: _target_, distance, margin (an argument that its file",
+        ),
+        (
+            ["train", "-m", "loss=triplet,margin", "loss.make.margn=0.3"],
+            "loss.make.margn is not known to loss=triplet, loss=margin; did you mean 'margin'?",
+        ),
+        (["tune", "sweep=seven", "loss.make.pos_margn=0"], "loss=cosface, loss=arcface; did you mean 'pos_margin'?"),
         (["train", "loss.lr_scale=fast"], "loss.lr_scale is 'fast', but a number is needed"),
         (["train", "optimizer.weight_decay=little"], "optimizer.weight_decay is 'little', but"),
         (["train", "device=tpu"], "device is 'tpu'; this machine has cpu"),
@@ -327,9 +336,10 @@ def test_a_failed_method_is_run_again_only_on_request(photos: Photos, monkeypatc
     ],
 )
 def test_the_jobs_of_a_sweep_are_counted_before_the_first(words: list[str], n: int) -> None:
-    from dmlbench.launchers import count_jobs
+    from dmlbench.launchers import jobs_of
 
-    assert count_jobs(words) == n
+    names = jobs_of(words).names
+    assert len(names) == len(set(names)) == n
 
 
 def test_each_job_of_a_sweep_says_how_many_there_are(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
@@ -519,7 +529,7 @@ def test_paths_workers_and_cache_do_not_change_a_run(photos: Photos, tmp_path: P
                 ["--multirun", "loss=mine", "loss.make.margin=1,2", "+loss.make.new=3", "seed=0,1"],
             ],
         ),
-        (["+sweep=own"], [["--multirun", "sweep=own"]]),  # with the plus, Hydra would refuse a second value
+        (["+sweep=all"], [["--multirun", "sweep=all"]]),  # with the plus, Hydra would refuse a second value
     ],
 )
 def test_a_sweep_is_hydras_multirun_over_the_seven_losses_unless_others_are_named(

@@ -214,6 +214,14 @@ def test_single_seeds_are_compared_over_classes_and_the_noise_of_seeds_is_named_
     assert "paired t over class means" in told(found)
 
 
+def test_single_seeds_whose_difference_may_be_chance_cannot_be_told_apart_either(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    found = compare(*two(tmp_path, 0.5 + 0.05 * rng.standard_normal((2, 1, N_CLASSES))))
+    assert found.differences[0].p > 0.05  # type: ignore[operator]
+    assert verdict(found).startswith("A (Triplet) and B (ArcFace) cannot be told apart in MAP@R: B - A is ")
+    assert "over 30 classes alone; each has one seed, so the noise of seeds is not in this" in verdict(found)
+
+
 def test_seeds_that_only_one_has_are_left_out_and_named(tmp_path: Path) -> None:
     values = noisy(0.1)
     a = saved(tmp_path, "triplet", values[0])
@@ -252,6 +260,11 @@ def test_other_queries_of_the_same_data_are_not_tested(tmp_path: Path) -> None:
     other = saved(tmp_path, "arcface", values[1], counts=np.full(N_CLASSES, 5))
     found = compare(saved(tmp_path, "triplet", values[0]), other)
     assert found.differences[0].untested == "the rows were not scored on the same queries"
+
+
+def test_one_test_class_is_told_as_such(tmp_path: Path) -> None:
+    a, b = (saved(tmp_path, loss, np.full((2, 1), score)) for loss, score in (("triplet", 0.4), ("arcface", 0.5)))
+    assert compare(a, b).differences[0].untested == "there is one test class"
 
 
 def test_a_clustering_has_no_test(tmp_path: Path) -> None:

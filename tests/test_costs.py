@@ -8,7 +8,7 @@ import re
 import statistics
 
 import pytest
-from rows_factory import COST, make_row
+from rows_factory import COST, make_row, make_study
 
 import dmlbench.costs
 from dmlbench.costs import COSTS, costs_of, machines_apart
@@ -27,6 +27,12 @@ def one(rows: list[Row], **asked: object) -> Table:
 def line_of(table: Table, loss: str) -> Line:
     (line,) = [line for line in table.lines if line.loss == loss]
     return line
+
+
+def cells(table: Table) -> dict[str, list[str]]:
+    """Method to the last cells of its line in markdown: the costs."""
+    lines = [line.strip("|").split("|") for line in markdown([table]).splitlines() if line.startswith("| ")]
+    return {re.sub(r" \[.*", "", line[0].strip()): [cell.strip() for cell in line[-len(table.costs) :]] for line in lines}
 
 
 def rows_of(column: str, values: list[object], **columns: object) -> list[Row]:
@@ -139,6 +145,30 @@ def test_no_cost_is_bold_in_any_format() -> None:
     assert re.findall(r"\*\*(.*?)\*\*", markdown(tables)) == ["50.0"]
     assert re.findall(r"textbf\{(.*?)\}", latex(tables)) == ["50.0"]
     assert re.findall(r"<strong>(.*?)</strong>", html(tables)) == ["50.0"]
+
+
+def test_latex_has_the_costs_in_a_tabular_of_their_own() -> None:
+    text = latex([one(make_study(**COST))])
+    scores, costs = re.findall(r"\\begin\{tabular\}(.*?)\\end\{tabular\}", text, re.DOTALL)
+    assert "MAP@R" in scores
+    assert "MAP@R" not in costs
+    assert "Train (s)" in costs
+    for part in (scores, costs):
+        lines = [line for line in part.splitlines() if line.endswith(r"\\")]
+        assert len(lines) == 5
+        assert len({line.count("&") for line in lines}) == 1
+
+
+def test_every_cost_says_what_it_is_in_the_caption() -> None:
+    columns = {name: 1.0 for cost in COSTS for name in cost.columns}
+    caption = one([make_row(**columns)]).caption
+    assert all(cost.name in caption for cost in COSTS)
+
+
+def test_a_cost_is_never_bold_and_has_no_interval() -> None:
+    rows = [make_row(seed=seed, **{**COST, "train_seconds": 100.0 + seed}) for seed in range(3)]
+    for text in cells(one(rows))["Contrastive"]:
+        assert re.fullmatch(r"[\d.,]+", text)
 
 
 def test_the_examples_in_the_docstrings_hold() -> None:

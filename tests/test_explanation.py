@@ -157,3 +157,22 @@ def test_tables_of_other_axes_are_explained_too(vary: str) -> None:
     text = explain(compare(rows, vary=vary), vary)
     assert f"everything but {vary} and the seed is equal" in text
     assert "dataset" in text
+
+
+def test_what_a_choice_brings_along_is_told_with_it() -> None:
+    rows = [make_row(), make_row(optimizer="sgd", optimizer__target_="torch.optim.SGD", optimizer_weight_decay=0.1)]
+    said = explain(compare(rows))
+    assert "Tables 1 and 2 differ in 3 columns:" in said
+    assert re.search(r"^  optimizer +adamw \| sgd$", said, re.MULTILINE)
+    assert "and with it" in said
+    assert "`vary=optimizer` would set these side by side" in said
+
+
+def test_each_pair_of_three_tables_is_told() -> None:
+    said = explain(compare([make_row(), make_row(protocol_epochs=9), make_row(optimizer_weight_decay=0.1)]))
+    assert re.findall(r"Tables (\d) and (\d) differ", said) == [("1", "2"), ("1", "3"), ("2", "3")]
+
+
+def test_no_line_is_longer_than_a_hundred_letters() -> None:
+    rows = [make_row(), make_row(trunk="resnet50", trunk_label="R", **{f"trunk_make_{k}": "x" * 30 for k in range(9)})]
+    assert max(map(len, explain(compare(rows)).splitlines())) <= 100

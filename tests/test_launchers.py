@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dmlbench.ledger import Ledger
+from dmlbench.locks import locked
 from dmlbench.render import markdown
 from dmlbench.rows import Row, find_rows, read_row, read_rows
 from dmlbench.table import compare
@@ -142,6 +143,58 @@ def test_a_job_whose_process_is_killed_is_started_again_and_goes_on_from_its_che
     assert "a process was lost" in output
     assert output.count("loss=contrastive seed=0: R@1") == 1
     assert rows(tmp_path)["contrastive"]["n_resumed"] == 1
+
+
+def test_a_job_that_ends_its_process_stops_no_other_and_is_told_and_shown_as_missing(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "loss").mkdir(parents=True)
+    (tmp_path / "conf" / "loss" / "die.yaml").write_text("label: Die\nkind: pair\nmake: {_target_: die.Die}\n")
+    code = "import os\nfrom torch import nn\n\n\nclass Die(nn.Module):\n    def forward(self, *_):\n        os._exit(9)\n"
+    (tmp_path / "die.py").write_text(code)
+    words = ["sweep", "loss=die,triplet,contrastive,arcface", "--config-dir", "conf", *TINY, "protocol.epochs=1"]
+    output = finish(start(tmp_path, *words, "hydra/launcher=joblib"), status=1)
+    assert set(rows(tmp_path)) == {"untrained", "triplet", "contrastive", "arcface"}
+    assert "dmlbench: loss=die seed=0: its process was lost 3 times: " in output
+    assert re.search(r"\| Die \[\d\]", output)
+    assert "missing: not finished" in output
+
+
+@pytest.mark.parametrize("more", [[], ["hydra/launcher=joblib"]])
+def test_a_sweep_file_of_ones_own_is_counted_named_and_beside_the_untrained_trunk(more: list[str], tmp_path: Path) -> None:
+    (tmp_path / "conf" / "sweep").mkdir(parents=True)
+    text = "# @package _global_\n# Margins.\nhydra:\n  sweeper:\n    params:\n      loss: triplet\n"
+    text += "      loss.make.margin: '0.1,0.2'\n      seed: '0,1'\n"
+    (tmp_path / "conf" / "sweep" / "margins.yaml").write_text(text)
+    words = ["sweep", "sweep=margins", "--config-dir", "conf", *TINY, "protocol.epochs=1"]
+    output = finish(start(tmp_path, *words, *more))
+    assert len(find_rows_of(tmp_path)) == 6
+    assert re.findall(r"^\[(\d) of 6", output, re.MULTILINE) == ["1", "2", "3", "4", "5", "6"]
+    for margin in (0.1, 0.2):
+        assert f"loss=triplet seed=1 loss.make.margin={margin}: R@1" in output
+        assert f"| Triplet (margin={margin}" in output
+    assert "| Untrained trunk" in output
+
+
+def find_rows_of(place: Path) -> list[Path]:
+    return list(find_rows(place / "runs"))
+
+
+def test_what_is_waited_for_is_told_and_nothing_else_is_run_again(tmp_path: Path) -> None:
+    words = ["sweep", "loss=contrastive,triplet", *TINY, "protocol.lr=1e18", "protocol.epochs=1"]
+    finish(start(tmp_path, *words), status=1)
+    ended = {loss: row["finished_at"] for loss, row in rows(tmp_path).items()}
+    [held] = tmp_path.glob("runs/digits/triplet/*/.lock")
+    with locked(held):
+        process = start(tmp_path, *words, "retry=failed")
+        for line in iter(process.stdout.readline, ""):  # type: ignore[union-attr]
+            if "waiting for the runs" in line:
+                break
+        first = rows(tmp_path)["contrastive"]["finished_at"]
+        time.sleep(1.5)
+    output = finish(process, status=1)
+    assert first != ended["contrastive"]
+    assert rows(tmp_path)["contrastive"]["finished_at"] == first
+    assert output.count("loss=triplet seed=0: failed: ") == 1
+    assert "loss=contrastive" not in output
 
 
 def test_the_processes_of_a_killed_sweep_end_with_it_and_the_same_command_goes_on(tmp_path: Path) -> None:

@@ -43,6 +43,12 @@ def begun(folder: Path, score: float = 0.5, **columns: Any) -> Path:
 # --- bad input
 
 
+def test_a_character_of_two_halves_is_read(runs: Path) -> None:
+    (runs / "pair").mkdir()
+    (runs / "pair" / "row.json").write_text(json.dumps({**make_row(seed=1).columns, "loss_label": "\U0001f426"}))
+    assert {row["loss_label"] for row in read_rows(runs)[0]} == {"Contrastive", "\U0001f426"}
+
+
 def torn(file: Path) -> None:
     file.write_text('{"schema_version": 1, "run')
 
@@ -61,6 +67,14 @@ def binary(file: Path) -> None:
 
 def deep(file: Path) -> None:
     file.write_text("[" * 100_000)
+
+
+def half_a_character(file: Path) -> None:
+    file.write_text(json.dumps({**make_row().columns, "loss_label": "a\ud800b"}))
+
+
+def half_a_character_in_capitals(file: Path) -> None:
+    file.write_text(json.dumps({**make_row().columns, "note": "a\udc00"}).replace("udc00", "uDC00"))
 
 
 def dangling(file: Path) -> None:
@@ -85,6 +99,8 @@ BAD = {
     foreign: "a row needs the column 'schema_version'",
     binary: "can't decode byte",
     deep: "no JSON that a row could be",
+    half_a_character: "its text is no Unicode",
+    half_a_character_in_capitals: "its text is no Unicode",
     dangling: "a link to nothing",
     circular: "symbolic links",
     a_folder: "it is a folder",

@@ -208,23 +208,6 @@ def test_every_printable_letter_of_ascii_and_hundreds_of_others_compile_in_one_p
     assert "Missing character" not in (tmp_path / "page.log").read_text(encoding="latin-1")
 
 
-def test_costs_stand_below_the_metrics_where_the_table_would_be_shrunk_too_far_and_beside_them_else():
-    rows = make_study(**COST)
-    wide, narrow = latex(compare(rows)), latex(compare(rows, metrics=["map_at_r"]))
-    assert r"\begin{tabular}{lrrrrrrr}" in wide
-    assert r"Method &  & Train (s) & Images/s & GiB & Par. (M) &  &  \\" in wide
-    assert r"Triplet &  & 120 & 61.5 & 1.25 & 2.40 &  &  \\" in wide
-    assert wide.count(r"\toprule") == wide.count(r"\bottomrule") == 2
-    assert r"Method & $n$ & MAP@R & Train (s) & Images/s & GiB & Par. (M) \\" in narrow
-    assert narrow.count(r"\toprule") == 1
-
-
-def test_costs_below_stand_under_metrics_where_a_column_tells_how_models_were_chosen_too():
-    text = latex(compare([*make_study(**COST), make_row(loss="cosface", selected_on="validation", **COST)]))
-    assert r"Method & Chosen & $n$ & R@1" in text
-    assert r"Method &  &  & Train (s) & Images/s" in text
-
-
 # --- HTML
 
 

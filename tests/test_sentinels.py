@@ -22,8 +22,21 @@ def test_an_embedding_of_nearly_one_line_is_told() -> None:
     assert table.lines[0].notes == ("the embedding is nearly one line: effective rank 1.3 (seed 0)",)
 
 
+def test_trials_that_failed_in_tuning_are_told_and_their_seeds_where_they_differ() -> None:
+    [table] = compare([make_row(seed=seed, n_tuning_trials=3, n_tuning_failed=3) for seed in range(2)])
+    assert table.lines[0].notes == ("3 of 3 trials of its tuning failed",)
+    [table] = compare([make_row(seed=seed, n_tuning_trials=20, n_tuning_failed=n) for seed, n in enumerate((0, 2, 2))])
+    assert table.lines[0].notes == ("2 of 20 trials (seeds 1, 2) of its tuning failed",)
+
+
 @pytest.mark.parametrize(
-    "columns", [{}, {"n_proxies": 0, "n_dead_proxies": 0}, {"n_dead_proxies": "x", "effective_rank": None}]
+    "columns",
+    [
+        {"n_tuning_trials": 3, "n_tuning_failed": 0},
+        {},
+        {"n_proxies": 0, "n_dead_proxies": 0},
+        {"n_dead_proxies": "x", "effective_rank": None},
+    ],
 )
 def test_nothing_odd_is_nothing_said(columns: dict[str, object]) -> None:
     assert sentinels([make_row(**columns)]) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rows_factory import make_row
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from scipy import stats
 
 from dmlbench.render import render
@@ -120,15 +120,54 @@ def test_what_cannot_be_tested_says_why(tmp_path: Path):
     assert alike_best(grouped([rows[0], rows[-3]]), "map_at_r")[1] == "a method has one seed"
     assert alike_best(grouped(rows[:3]), "map_at_r")[1] == "there is one method"
     assert alike_best(grouped(rows), "recall_at_1")[1] == "the scores of each query are not there"
-    labels = np.repeat(np.arange(30), 4)
-    save_file({"labels": labels[:-4], "map_at_r": np.ones(116)}, tmp_path / "triplet/0/per_query.safetensors")
+    kept = {"labels": np.repeat(np.arange(29), 4), "ids": np.arange(116), "map_at_r": np.ones(116)}
+    save_file(kept, tmp_path / "triplet/0/per_query.safetensors")
     assert alike_best(grouped(rows), "map_at_r")[1] == "the rows were not scored on the same queries"
+
+
+def changed(row: Row, **tensors: np.ndarray) -> None:
+    """Other scores beside a row than it was written with."""
+    assert row.folder is not None
+    file = row.folder / "per_query.safetensors"
+    save_file({**load_file(file), **tensors}, file)
+
+
+def test_scores_that_are_not_those_of_the_row_are_not_tested_whatever_their_mean_over_seeds(tmp_path: Path):
+    rows = rows_of(tmp_path, {"triplet": 0.1, "arcface": 0.101})
+    for row, apart in zip(rows[:2], (0.01, -0.01), strict=True):
+        rows[rows.index(row)] = Row({**row.columns, "map_at_r": row.number("map_at_r") + apart}, row.folder)  # type: ignore[operator]
+    [table] = compare(rows)
+    assert not table.even
+    assert "What is best was not tested: the scores of each query are not those of the rows." in table.caption
+
+
+def test_a_score_that_is_not_a_number_is_not_tested(tmp_path: Path):
+    rows = rows_of(tmp_path, {"triplet": 0.1, "arcface": 0.101})
+    changed(rows[1], map_at_r=np.array([np.nan, *np.full(119, 0.5)]))
+    assert alike_best(grouped(rows), "map_at_r")[1] == "the scores of each query are not those of the rows"
+
+
+def test_other_queries_of_as_many_in_each_class_are_not_the_same_and_their_order_does_not_matter(tmp_path: Path):
+    rows = rows_of(tmp_path, {"triplet": 0.1, "arcface": 0.101})
+    assert rows[0].folder is not None
+    kept = load_file(rows[0].folder / "per_query.safetensors")
+    changed(rows[0], **{name: values[::-1].copy() for name, values in kept.items()})
+    assert alike_best(grouped(rows), "map_at_r")[1] is None
+    changed(rows[0], ids=np.arange(1000, 1120))
+    assert alike_best(grouped(rows), "map_at_r")[1] == "the rows were not scored on the same queries"
+
+
+def test_queries_of_one_class_are_told_as_such(tmp_path: Path):
+    rows = rows_of(tmp_path, {"triplet": 0.1, "arcface": 0.101})
+    for row in rows:
+        changed(row, labels=np.zeros(120, int))
+    assert alike_best(grouped(rows), "map_at_r")[1] == "there is one test class"
 
 
 def test_scores_that_do_not_fit_their_labels_are_as_none(tmp_path: Path):
     [row, *_] = rows_of(tmp_path, {"triplet": 0.1})
     assert row.folder is not None
-    save_file({"labels": np.arange(10), "map_at_r": np.ones(9)}, row.folder / "per_query.safetensors")
+    save_file({"labels": np.arange(10), "ids": np.arange(10), "map_at_r": np.ones(9)}, row.folder / "per_query.safetensors")
     assert class_means(row, "map_at_r") is None
 
 
@@ -137,3 +176,20 @@ def test_a_torn_file_of_scores_is_as_none(tmp_path: Path):
     assert row.folder is not None
     (row.folder / "per_query.safetensors").write_bytes(b"torn")
     assert class_means(row, "map_at_r") is None
+
+
+def test_a_metric_that_cannot_be_tested_leaves_the_others_tested_and_is_named(tmp_path: Path):
+    rows = rows_of(tmp_path, {"triplet": 0.1, "arcface": 0.101, "cosface": -0.2})
+    rows = [Row({**row.columns, "nmi": 0.5, "r_precision": 0.5}, row.folder) for row in rows]
+    [table] = compare(rows, metrics=["map_at_r", "nmi", "r_precision"])
+    assert table.even == {"map_at_r": {"Triplet", "ArcFace"}}
+    assert "Tukey; n = 3 seeds" in table.caption
+    assert "What is best in NMI was not tested: a clustering has no score of each query." in table.caption
+    assert "What is best in RP was not tested: the scores of each query are not there." in table.caption
+
+
+def test_a_method_with_a_hole_in_a_metric_is_left_out_of_its_test(tmp_path: Path):
+    rows = rows_of(tmp_path, {"triplet": 0.1, "arcface": 0.101, "cosface": 0.3})
+    rows[-1] = Row({**rows[-1].columns, "map_at_r": None}, rows[-1].folder)
+    [table] = compare(rows, metrics=["map_at_r"])
+    assert table.even == {"map_at_r": {"Triplet", "ArcFace"}}

@@ -10,6 +10,7 @@ from scipy import stats as scipy_stats
 
 import dmlbench.table
 from dmlbench.errors import UserError
+from dmlbench.render import render
 from dmlbench.rows import Row
 from dmlbench.table import ABSENT, ORDER, compare, differences, unsaid_differences
 
@@ -191,7 +192,7 @@ def test_a_method_with_fewer_seeds_keeps_its_own_mean_and_n_and_names_what_it_la
     assert "one seed: no interval" in table.caption
 
 
-@pytest.mark.parametrize("hole", [None, math.nan, "0.5", True])
+@pytest.mark.parametrize("hole", [None, math.nan, "0.5", True, 17.5, -0.1, 10**400])
 def test_a_hole_in_a_finished_row_is_a_missing_cell_with_a_note(hole):
     (table,) = compare([make_row(seed=0), make_row(seed=1, map_at_r=hole)])
     assert table.lines[0].cells["map_at_r"] is None
@@ -281,6 +282,20 @@ def test_a_row_with_the_required_columns_only_still_makes_a_table():
     assert table.caption.startswith("mine. Trunk mine")
 
 
+@pytest.mark.parametrize(
+    "column",
+    ["map_at_r", "n_queries", "train_seconds", "n_model_parameters", "protocol_epochs", "n_models", "effective_rank", "seed"],
+)
+def test_a_number_beyond_all_measure_is_no_accident(column):
+    rows = [make_row(**{column: 10**400}), make_row(loss="triplet", **{column: -(10**400)})]
+    assert "Triplet" in render(compare(rows))
+    assert "epochs" in render(compare([make_row(protocol_epochs=10**400), make_row()], vary="protocol.epochs"))
+
+
+def test_a_mean_that_rounding_took_over_its_range_is_a_number():
+    assert make_row(nmi=1 + 1e-9).number("nmi") == 1 + 1e-9
+
+
 # --- mistakes
 
 
@@ -293,6 +308,15 @@ def test_no_rows_is_a_mistake_that_says_how_to_make_some():
     ("arguments", "sentence"),
     [
         ({"vary": "los"}, "vary=los is no axis of a table; did you mean 'loss'?"),
+        (
+            {"vary": "dataset"},
+            "vary=dataset is no axis of a table; known are loss, preset, trunk, sampler, optimizer, protocol "
+            "and single values such as loss.make.alpha",
+        ),
+        (
+            {"vary": "loss.make.neg_margn"},
+            "vary=loss.make.neg_margn is no axis of a table; did you mean 'loss.make.neg_margin'?",
+        ),
         ({"metrics": ["map_at_R"]}, "metrics=map_at_R: no row has this metric; did you mean 'map_at_r'?"),
     ],
 )
@@ -344,6 +368,11 @@ def test_lines_of_presets_tell_every_field_in_which_they_differ_and_none_is_best
     assert table.best("map_at_r") is None
     assert "Lines were not made alike" in table.caption
     assert not any("protocol_epochs" in note for note in table.notes)  # equal in both
+
+
+def test_a_line_that_differs_in_nothing_has_no_note_of_what_it_differs_in() -> None:
+    [table] = compare([make_row(), make_row(loss="triplet")], vary="preset")
+    assert table.notes == ()
 
 
 def test_two_data_sets_stay_two_tables_when_presets_are_varied() -> None:
@@ -414,18 +443,44 @@ def test_rows_that_differ_in_more_than_the_axis_stay_apart():
     assert len(compare(rows, vary="protocol.embedding_dim")) == 2
 
 
+def tuned(loss: str, trials: int, margin: float, **columns):
+    shared = {"tuning_trials": trials, "tuning_fold": 0, "fingerprint": f"{trials:016}"}
+    return make_row(margin, loss=loss, loss_make_neg_margin=margin, **{**shared, **columns})
+
+
+def test_budgets_of_tuning_are_set_side_by_side_for_each_loss_whatever_values_they_found():
+    found = {("triplet", 2): 0.3, ("triplet", 10): 0.4, ("arcface", 2): 0.2, ("arcface", 10): 0.6}
+    rows = [tuned(loss, trials, margin, seed=seed) for (loss, trials), margin in found.items() for seed in range(2)]
+    tables = compare([*rows, make_row()], vary="tuning.trials")
+    assert {table.shared["loss"]: [(line.label, line.n) for line in table.lines] for table in tables} == {
+        loss: [("trials = 2", 2), ("trials = 10", 2)] for loss in ("triplet", "arcface")
+    }
+    assert "Lines differ in tuning.trials and in the method's values that each found; loss " in tables[0].caption
+
+
+def test_two_searches_of_one_budget_are_told_apart_by_what_they_found():
+    [table] = compare([tuned("triplet", 2, 0.3), tuned("triplet", 2, 0.4), tuned("triplet", 9, 0.5)], vary="tuning.trials")
+    assert sorted(line.label for line in table.lines) == [
+        "trials = 2 (loss_make_neg_margin=0.3)",
+        "trials = 2 (loss_make_neg_margin=0.4)",
+        "trials = 9",
+    ]
+
+
 def test_two_trunks_of_one_name_are_told_apart_by_what_differs():
     rows = [make_row(trunk="a", trunk_label="A", trunk_width=width) for width in (1, 2)]
     [table] = compare(rows, vary="trunk")
     assert [line.label for line in table.lines] == ["A (trunk_width=1)", "A (trunk_width=2)"]
 
 
-def test_tables_of_one_loss_each_are_told_apart_by_its_name_alone():
-    rows = [make_row(loss=loss, trunk=trunk) for loss in ("triplet", "arcface") for trunk in ("a", "b")]
-    rows = [Row({**row.columns, f"loss_make_{row['loss']}": 1}) for row in rows]
+def test_tables_of_several_losses_on_another_axis_name_the_loss_and_not_each_of_its_values():
+    rows = [make_row(loss=loss, trunk=trunk, protocol_epochs=1) for loss in ("contrastive", "triplet") for trunk in ("a", "b")]
+    rows = [Row({**row.columns, f"loss_make_of_{row['loss']}": 1}) for row in rows]
     tables = compare(rows, vary="trunk")
+    assert [table.shared["loss"] for table in tables] == ["contrastive", "triplet"]
     assert unsaid_differences(tables) == []
-    assert sorted(table.caption.split("loss ")[1].split(".")[0] for table in tables) == ["ArcFace", "Triplet"]
+    assert "loss Contrastive" in tables[0].caption
+    assert "quick (version 1): 1 epoch," in tables[0].caption
 
 
 @pytest.mark.parametrize("column", ["dataset", "trunk", "preset"])

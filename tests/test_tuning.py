@@ -374,6 +374,23 @@ def test_a_tuned_sweep_gives_every_loss_the_same_trials_and_one_study_for_all_se
     assert "loss/untrained names no search space; its values stay" in capsys.readouterr().out
 
 
+def test_a_loss_that_trains_without_a_search_space_is_refused_in_a_tuned_sweep_and_the_others_go_on(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "conf" / "loss" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    shipped = OmegaConf.load(conf_dir() / "loss" / "contrastive.yaml")
+    del shipped["search"]
+    OmegaConf.save(shipped, own)
+    more = ["loss=mine,triplet", "tuning.trials=1", "--config-dir", str(own.parents[1])]
+    assert run(["sweep", *words(data, tmp_path, *more)]) == 2
+    assert (
+        "dmlbench: loss/mine names no search space, so 1 trial cannot be given to it; add `search:` to its file, "
+        "or leave out tuning.trials\n"
+    ) in capsys.readouterr().err
+    assert {read_row(path)["loss"] for path in find_rows(tmp_path)} == {"untrained", "triplet"}
+
+
 def test_both_spellings_of_the_tuned_sweep_are_the_same_words() -> None:
     assert sweep_words(["+sweep=tuned", "seed=0"]) == sweep_words(["sweep=tuned", "seed=0"]) != sweep_words(["seed=0"])
     cfg, _ = compose(["sweep=tuned"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,9 +38,12 @@ def sweep(words: list[str]) -> int:
     parts = [_with_preset(part) for part in sweep_words(words)]
     say = _say_end_of(parts)
     outcomes = [outcome for part in parts for outcome in _launched(part, wait=False, each=say)]
-    if any(outcome.status == "busy" for outcome in outcomes):
+    if busy := {outcome.job for outcome in outcomes if outcome.status == "busy"}:
         print("waiting for the runs that another process is at")
-        outcomes = [outcome for part in parts for outcome in _launched(part, wait=True, each=lambda outcome: None)]
+        outcomes = [outcome for outcome in outcomes if outcome.job not in busy]
+        for part in parts:  # what failed in that process is not run again here
+            again = [word for word in part if not word.startswith("retry=")]
+            outcomes += _launched(again, wait=True, each=_say_end, only=busy)
     folders = [outcome.folder for outcome in outcomes if outcome.folder is not None and outcome.status != "mistake"]
     if folders:
         config_dir = take_config_dir(words)[0]
@@ -63,9 +66,28 @@ def sweep_words(words: list[str]) -> list[list[str]]:
     if losses:
         named = losses[-1].removeprefix("loss=").split(",")
         return [words] if "untrained" in named or "--cfg" in words else [untrained, words]
-    if not any(word.startswith("sweep=") for word in words):
-        words.insert(1, "sweep=seven")
+    if any(word.startswith("sweep=") for word in words):
+        return [*_untrained_beside(words, untrained), words]
+    words.insert(1, "sweep=seven")
     return [words]
+
+
+def _untrained_beside(words: list[str], untrained: list[str]) -> list[list[str]]:
+    """The untrained trunk as a part beside a file of `sweep/` that does not name it, with all else that is swept over."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from dmlbench.launchers import jobs_of
+
+    find_own_code(take_config_dir(words)[0])
+    try:
+        jobs = jobs_of(_flags_last(words))
+    except (HydraException, OmegaConfBaseException):  # told when it is its turn
+        return []
+    if any(name.startswith("loss=untrained ") for name in jobs.names):
+        return []
+    others = [f"{key}={value}" for key, value in jobs.params.items() if not re.match(r"loss(\.|$)", key)]
+    return [[*untrained, *others, "hydra.sweeper.params=null"]]
 
 
 def _multirun(words: list[str]) -> list[str]:
@@ -94,7 +116,9 @@ def _with_preset(words: list[str]) -> list[str]:
     return spelt_out(words, take_config_dir(words)[0])
 
 
-def _launched(words: list[str], wait: bool, each: Callable[[Outcome], None]) -> list[Outcome]:
+def _launched(
+    words: list[str], wait: bool, each: Callable[[Outcome], None], only: Container[str] | None = None
+) -> list[Outcome]:
     """Run the jobs of some words, Hydra's and OmegaConf's errors reworded into one sentence each.
 
     Returns:
@@ -106,7 +130,7 @@ def _launched(words: list[str], wait: bool, each: Callable[[Outcome], None]) -> 
     from dmlbench.mistakes import COMPOSING, reword
 
     try:
-        return launch(_flags_last(words), wait, tell=_say_once(), each=each)
+        return launch(_flags_last(words), wait, tell=_say_once(), each=each, only=only)
     except COMPOSING as error:
         raise reword(error, words) from error
 
@@ -133,10 +157,10 @@ def _say_end_of(parts: Sequence[Sequence[str]]) -> Callable[[Outcome], None]:
     """A printer of ended jobs that also says how many are left, and how long these may take."""
     import time
 
-    from dmlbench.launchers import count_jobs
+    from dmlbench.launchers import jobs_of
 
     try:
-        total = sum(count_jobs(part) for part in parts)
+        total = sum(len(jobs_of(_flags_last(list(part))).names) for part in parts)
     except Exception:  # words that Hydra will not parse: it says so itself, when it is its turn
         total = 0
     ended, last, took = 0, time.monotonic(), []
@@ -204,7 +228,7 @@ def _status(outcomes: Sequence[Outcome]) -> int:
     return 2 if any(outcome.status == "mistake" for outcome in outcomes) else 0
 
 
-def _write_tables(folders: Sequence[Path], config_dir: Path | None) -> None:
+def _write_tables(folders: Sequence[Path], config_dir: Path | None = None) -> None:
     """Print the table of these runs, and write it in every format beside them."""
     from dmlbench.render import FORMATS, render
     from dmlbench.rows import MISSING, read_rows, write_text

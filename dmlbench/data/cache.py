@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -11,7 +10,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from dmlbench import locks
 from dmlbench.data.archive import new_folder
 from dmlbench.data.images import BROKEN
 from dmlbench.data.resized import VERSION, ResizedImages
@@ -115,17 +115,13 @@ def _fresh(folder: Path, stamp: str) -> bool:
         return False
 
 
-@contextmanager
-def locked(place: Path) -> Iterator[None]:
+def locked(place: Path) -> AbstractContextManager[bool]:
     """Hold the lock of a file or folder that several processes may want to write; the others wait."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.with_name(f".{place.name}.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            tqdm.write(f"the cache {place} is in another process's hands; waiting for it", file=sys.stderr)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+
+    def waiting() -> None:
+        tqdm.write(f"the cache {place} is in another process's hands; waiting for it", file=sys.stderr)
+
+    return locks.locked(place.with_name(f".{place.name}.lock"), waiting)
 
 
 class _Tried(Dataset[torch.Tensor | str]):

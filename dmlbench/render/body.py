@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dmlbench.labels import shown
+from dmlbench.labels import metric_label, shown
+from dmlbench.lines import Cell, Line
 from dmlbench.published import Published
-from dmlbench.table import Cell, Line, Table, differences, metric_label, unsaid_differences
+from dmlbench.table import Table, differences, unsaid_differences
 
 MISSING = "--"
 DECIMALS = 1

@@ -7,8 +7,9 @@ import statistics
 from collections.abc import Sequence
 from csv import DictWriter
 
+from dmlbench.lines import Cell, Line
 from dmlbench.rows import Row, Scalar
-from dmlbench.table import Cell, Line, Table
+from dmlbench.table import Table
 
 _IDENTITY = ("loss", "label", "method_digest", "n", "seeds", "chosen")
 _GAP = "oracle_gap"

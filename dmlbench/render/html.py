@@ -20,7 +20,7 @@ figure { margin: 0 0 3rem; }
 figcaption { max-width: 50rem; margin-bottom: 0.8rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; border-block: 2px solid var(--ink); font-variant-numeric: tabular-nums; }
-th, td { padding: 0.25rem 0.6rem; text-align: right; font-weight: normal; white-space: nowrap; }
+th, td { padding: 0.25rem 0.45rem; text-align: right; font-weight: normal; white-space: nowrap; }
 th.words, td.words { text-align: left; }
 thead { border-bottom: 1px solid var(--ink); }
 tbody + tbody { border-top: 1px solid var(--rule); }

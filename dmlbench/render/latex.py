@@ -11,10 +11,6 @@ from dmlbench.render.tex_letters import escaped
 from dmlbench.table import Table
 
 STYLE = Style(escaped, r"\textbf{{{}}}", r"$\pm$", r"\textsuperscript{{{}}}", "$n$")
-# What a table is likely to take, in points: letters and gaps of \small, and the column of an article. One that would be shrunk
-# below the least has its costs below its metrics.
-_LETTER, _GAP, _COLUMN, _LEAST = 4.5, 8, 345, 0.7
-_PLAIN = Style(str, "{}", "±", "{}", "n")
 # A table is shrunk to the width of its column where it is wider, and only there.
 _NO_WIDER_THAN_THE_COLUMN = r"  \resizebox{\ifdim\width>\linewidth \linewidth\else\width\fi}{!}{%"
 
@@ -40,50 +36,40 @@ def latex(tables: Sequence[Table]) -> str:
 
 
 def _float(table: Table, caption: str, label: str) -> str:
-    n_below = len(table.costs) if _costs_below(table) else 0
-    head, lines = body.head(table, STYLE), body.lines(table, STYLE)
-    n_columns, left = len(head) - n_below, body.n_left(table)
-    blocks = _blocks([line[:n_columns] for line in (head, *lines)], table)
-    if published := body.published(table, STYLE):
-        blocks += [r"    \midrule", *(_line(line[:n_columns]) for line in published)]
-    if n_below:
-        empty = [""] * (n_columns - 1 - n_below)  # costs stand below the first metrics
-        beside = [[line[0], *empty[:left], *line[n_columns:], *empty[left:]] for line in (head, *lines)]
-        blocks += [r"    \bottomrule", r"    \addlinespace", r"    \toprule", *_blocks(beside, table)]
+    """One float: the scores, below them the costs, which would make one table of both too small to read."""
+    head, measured = body.head(table, STYLE), body.lines(table, STYLE)
+    parts = [measured[: body.n_untrained(table)], measured[body.n_untrained(table) :], body.published(table, STYLE)]
+    n_scores = len(head) - len(table.costs)
+    tabulars = [_tabular(head[:n_scores], [[line[:n_scores] for line in part] for part in parts], body.n_left(table))]
+    if table.costs:
+        costs = [[[line[0], *line[n_scores:]] for line in part] for part in parts[:2]]
+        tabulars += [r"  \par\medskip\footnotesize", _tabular([head[0], *head[n_scores:]], costs, 1)]
     notes = r" \\ ".join(body.notes(table, STYLE))
     return "\n".join(
         [
             r"\begin{table}[htbp]",
-            r"  \centering\small\setlength{\tabcolsep}{4pt}\setlength{\belowcaptionskip}{5pt}",
+            r"  \centering\small\setlength{\tabcolsep}{4pt}",
             rf"  \caption{{{escaped(caption)}}}",
             rf"  \label{{{label}}}",
-            _NO_WIDER_THAN_THE_COLUMN,
-            rf"  \begin{{tabular}}{{{'l' * left}{'r' * (n_columns - left)}}}",
-            r"    \toprule",
-            *blocks,
-            r"    \bottomrule",
-            r"  \end{tabular}}",
+            r"  \par\medskip",
+            *tabulars,
             *([rf"  \par\smallskip\parbox{{\linewidth}}{{\footnotesize {notes}}}"] if notes else []),
             r"\end{table}",
         ]
     )
 
 
-def _blocks(lines: Sequence[Sequence[str]], table: Table) -> list[str]:
-    """A head and measured lines, the untrained trunk set apart."""
-    head, *others = map(_line, lines)
-    n_untrained = body.n_untrained(table)
-    ruled = [*others[:n_untrained], r"    \midrule"] if n_untrained else []
-    return [head, r"    \midrule", *ruled, *others[n_untrained:]]
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"    {' & '.join(cells)} \\\\"
-
-
-def _costs_below(table: Table) -> bool:
-    """Whether the table would be too wide with its costs beside its metrics, and has the columns to hold them below."""
-    columns = list(zip(body.head(table, _PLAIN), *body.lines(table, _PLAIN), *body.published(table, _PLAIN), strict=True))
-    width = sum(_GAP + _LETTER * max(map(len, column)) for column in columns)
-    room = len(columns) - len(table.costs) - body.n_left(table) - 1
-    return width > _COLUMN / _LEAST and 0 < len(table.costs) <= room
+def _tabular(head: Sequence[str], parts: Sequence[Sequence[Sequence[str]]], n_left: int) -> str:
+    """Lines in parts, a rule before each; the first columns hold words."""
+    ruled = [[r"    \midrule", *(f"    {' & '.join(line)} \\\\" for line in part)] for part in parts if part]
+    return "\n".join(
+        [
+            _NO_WIDER_THAN_THE_COLUMN,
+            rf"  \begin{{tabular}}{{{'l' * n_left}{'r' * (len(head) - n_left)}}}",
+            r"    \toprule",
+            f"    {' & '.join(head)} \\\\",
+            *(line for part in ruled for line in part),
+            r"    \bottomrule",
+            r"  \end{tabular}}",
+        ]
+    )

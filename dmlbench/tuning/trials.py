@@ -10,15 +10,15 @@ A trial is its number: whoever takes up the number of one that was killed finds 
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from dmlbench.locks import locked
 from dmlbench.plan import Scalar
 from dmlbench.rows import write_text
 
@@ -98,8 +98,7 @@ def best_of(trials: Sequence[Trial]) -> Trial:
     return max(complete or trials[:1], key=lambda trial: (trial.score, -trial.number))
 
 
-@contextmanager
-def taken(folder: Path, number: int, wait: bool = False) -> Iterator[bool]:
+def taken(folder: Path, number: int, wait: bool = False) -> AbstractContextManager[bool]:
     """Hold the lock of a trial.
 
     Args:
@@ -107,15 +106,7 @@ def taken(folder: Path, number: int, wait: bool = False) -> Iterator[bool]:
         number: of the trial.
         wait: for the process that holds it; else it is not ours.
 
-    Yields:
-        Whether the lock is ours.
+    Returns:
+        A context that tells whether the lock is ours.
     """
-    file = place_of(folder, number).with_suffix(".lock")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+    return locked(place_of(folder, number).with_suffix(".lock"), waiting=(lambda: None) if wait else None)
