@@ -26,6 +26,7 @@ thead { border-bottom: 1px solid var(--ink); }
 tbody + tbody { border-top: 1px solid var(--rule); }
 .cost { color: var(--pale); }
 th.first, td.first { padding-left: 1.6rem; }
+sup { line-height: 0; }
 .notes { max-width: 50rem; padding: 0; list-style: none; color: var(--pale); font-size: 0.9rem; }
 """
 
