@@ -140,7 +140,7 @@ def test_a_job_whose_process_is_killed_is_started_again_and_goes_on_from_its_che
     for worker in descendants(process.pid, "popen_loky"):
         os.kill(worker, signal.SIGKILL)
     output = finish(process)
-    assert "a process was lost" in output
+    assert "loss=contrastive seed=0: its process was lost; it is started again, alone" in output
     assert output.count("loss=contrastive seed=0: R@1") == 1
     assert rows(tmp_path)["contrastive"]["n_resumed"] == 1
 
