@@ -1,4 +1,4 @@
-"""Floor 5: why rows stand in one table or in several, in plain words."""
+"""Why rows are in one table or in several, in plain text."""
 
 from __future__ import annotations
 
@@ -6,119 +6,120 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
-from dmlbench.axes import ABSENT, FAMILIES
-from dmlbench.labels import shown
-from dmlbench.rows import SHARED, Scalar
-from dmlbench.table import CAPTION_COLUMNS, Table, differences
+from dmlbench.axes import ABSENT, GROUP_AXES, override_key
+from dmlbench.columns import CHOICES, column
+from dmlbench.formatting import format_seeds, format_value
+from dmlbench.schema import Scalar
+from dmlbench.table import Table, differences
 
-_CHOICES = ("loss", *SHARED)  # the names that were chosen, each of which brings columns along
-MOST_PAIRS = 10  # of more tables than make these, each is set against the one that it is most like
+MAX_PAIRS = 10  # of more tables, each is compared only with the one that it is most similar to
 LINE_LENGTH = 100
 
 
 def explain(tables: Sequence[Table], vary: str = "loss") -> str:
-    """Say which rows stand together and what keeps the others apart.
+    """Say which rows are compared and what separates the others.
 
     Args:
-        tables: what `table.compare` returned.
-        vary: the axis that it was given.
+        tables: What `table.compare` returned.
+        vary: The axis that it was given.
 
     Returns:
-        Of one table what all rows agree in; of several what each holds, and for each pair the columns in which they differ.
+        For one table, what all rows agree in; for several, what each contains, and the columns in which each pair differs.
     """
     if len(tables) == 1:
-        return "\n".join([f"All rows stand in one table: {_size(tables[0])}.", "", *_agreement(tables[0], vary), ""])
-    said = [f"{len(tables)} tables, for rows stand side by side only where everything but {vary} and the seed is equal.", ""]
-    apart = differences(tables)
-    told = [name for name in dict.fromkeys((*_CHOICES, *CAPTION_COLUMNS)) if name in apart]
-    said += [f"Table {i}: {_size(table)}. {_names(table, told)}".rstrip() for i, table in enumerate(tables, 1)]
+        return "\n".join([f"All rows are in one table: {_size(tables[0])}.", "", *_agreement(tables[0], vary), ""])
+    lines = [f"{len(tables)} tables: rows are compared only if everything except {vary} and the seed is equal.", ""]
+    differing = differences(tables)
+    named = [name for name in differing if name in CHOICES or column(name).caption]
+    lines += [f"Table {i}: {_size(table)}. {_names(table, named)}".rstrip() for i, table in enumerate(tables, 1)]
     pairs = list(combinations(range(len(tables)), 2))
-    if len(pairs) > MOST_PAIRS:
-        pairs = [(_nearest(i, tables), i) for i in range(1, len(tables))]
-        said += ["", "Each table is set against the one before it that it is most like."]
+    if len(pairs) > MAX_PAIRS:
+        pairs = [(_most_similar(i, tables), i) for i in range(1, len(tables))]
+        lines += ["", "Each table is compared with the most similar one before it."]
     for i, k in pairs:
-        said += ["", *_pair(i, k, tables, vary)]
-    return "\n".join([*said, ""])
+        lines += ["", *_pair(i, k, tables, vary)]
+    return "\n".join([*lines, ""])
 
 
 def _size(table: Table) -> str:
-    """`24 rows, 8 lines, seeds 0, 1, 2`."""
-    rows = [row for line in table.lines for row in line.rows]
-    seeds = sorted({int(row["seed"]) for row in rows if isinstance(row["seed"], int)})
-    counts = [_count(len(rows), "row"), _count(len(table.lines), "method" if "loss" not in table.shared else "line")]
-    return f"{', '.join(counts)}, seed{'s' * (len(seeds) != 1)} {', '.join(map(str, seeds))}"
+    """`24 rows, 8 methods, seeds 0, 1, 2`."""
+    rows = [row for one in table.rows for row in one.rows]
+    kind = "method" if "loss" not in table.shared else "value"
+    counts = [_count(len(rows), "row"), _count(len(table.rows), kind)]
+    return f"{', '.join(counts)}, {format_seeds(sorted({row.seed for row in rows}))}"
 
 
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'s' * (n != 1)}"
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' * (n != 1)}"
 
 
-def _names(table: Table, told: Sequence[str]) -> str:
-    """What a reader knows a table by, as far as the tables differ in it: `dataset=cub protocol=quick`."""
-    return " ".join(f"{name}={shown(table.shared.get(name, ABSENT))}" for name in told)
+def _names(table: Table, named: Sequence[str]) -> str:
+    """What distinguishes a table: `dataset=cub protocol=quick`."""
+    return " ".join(f"{name}={format_value(table.shared.get(name, ABSENT))}" for name in named)
 
 
-def _nearest(i: int, tables: Sequence[Table]) -> int:
+def _most_similar(i: int, tables: Sequence[Table]) -> int:
     return min(range(i), key=lambda k: len(differences([tables[k], tables[i]])))
 
 
 def _pair(i: int, k: int, tables: Sequence[Table], vary: str) -> list[str]:
-    """The columns in which two tables differ, those first that were chosen, and each with what it brings along."""
-    apart = differences([tables[i], tables[k]])
-    roots = {name: [column for column in apart if _belongs(column, name)] for name in _CHOICES if name in apart}
-    brought = {column for columns in roots.values() for column in columns}
-    heads = [*roots, *(name for name in apart if name not in roots and name not in brought)]
+    """The columns in which two tables differ: chosen files first, each with the columns that it determines."""
+    differing = differences([tables[i], tables[k]])
+    roots = {name: [other for other in differing if _belongs(other, name)] for name in CHOICES if name in differing}
+    determined = {other for columns in roots.values() for other in columns}
+    heads = [*roots, *(name for name in differing if name not in roots and name not in determined)]
     width = max(map(len, heads))
-    said = [f"Tables {i + 1} and {k + 1} differ in {_count(len(apart), 'column')}:"]
+    lines = [f"Tables {i + 1} and {k + 1} differ in {_count(len(differing), 'column')}:"]
     for name in heads:
-        said.append(f"  {name.ljust(width)}  {_values(apart[name])}")
-        if with_it := roots.get(name):
-            text = f"and with it {', '.join(f'{column} ({_values(apart[column])})' for column in with_it)}"
-            said += _filled(text, " " * (width + 4))
-    if axis := _axis(apart, vary):
-        said.append(f"  `vary={axis}` would set these side by side, one loss at a time.")
-    return said
+        lines.append(f"  {name.ljust(width)}  {_values(differing[name])}")
+        if others := roots.get(name):
+            text = f"and consequently {', '.join(f'{other} ({_values(differing[other])})' for other in others)}"
+            lines += _wrap(text, " " * (width + 4))
+    if axis := _axis(differing, vary):
+        lines.append(f"  `--vary {axis}` compares them, for one loss at a time.")
+    return lines
 
 
-def _belongs(column: str, name: str) -> bool:
-    return column.startswith("split_" if name == "dataset" else f"{name}_")
+def _belongs(name: str, choice: str) -> bool:
+    return name.startswith(CHOICES[choice].brings)
 
 
 def _values(values: tuple[Scalar, ...]) -> str:
-    return " | ".join(map(shown, values))
+    return " | ".join(map(format_value, values))
 
 
-def _axis(apart: Iterable[str], vary: str) -> str | None:
-    """What to vary so that two tables become one, if one axis does."""
-    columns = set(apart)
+def _axis(differing: Iterable[str], vary: str) -> str | None:
+    """What to vary so that two tables become one, if a single axis suffices."""
+    names = set(differing)
     if vary != "loss":
         return None
-    families = [name for name in FAMILIES if all(column == name or column.startswith(f"{name}_") for column in columns)]
-    if len(columns) == 1 and families and not columns & set(FAMILIES):
-        return next(iter(columns)).replace("_", ".", 1)
-    return families[0] if families else None
+    groups = [group for group in GROUP_AXES if all(name == group or name.startswith(f"{group}_") for name in names)]
+    if len(names) == 1 and groups and not names & set(GROUP_AXES):
+        return override_key(next(iter(names)))
+    return groups[0] if groups else None
 
 
 def _agreement(table: Table, vary: str) -> list[str]:
-    """What all rows agree in, a family of columns a paragraph."""
-    said = [f"They agree in everything but {vary} and the seed:"]
+    """What all rows agree in, one paragraph per chosen file."""
+    lines = [f"They agree in everything except {vary} and the seed:"]
     left = dict(table.shared)
-    width = max(map(len, _CHOICES))
-    for name in _CHOICES:
-        own = {column: left.pop(column) for column in list(left) if column == name or _belongs(column, name)}
+    width = max(map(len, CHOICES))
+    for choice in ("loss", *(name for name in CHOICES if name != "loss")):
+        own = {name: left.pop(name) for name in list(left) if name == choice or _belongs(name, choice)}
         if not own:
             continue
+        prefix = CHOICES[choice].brings
         values = ", ".join(
-            f"{column.removeprefix(f'{name}_')}={shown(value)}" for column, value in own.items() if column != name
+            f"{name.removeprefix(prefix)}={format_value(value)}" for name, value in own.items() if name != choice
         )
-        text = f"{shown(own.get(name, ABSENT))}{f' ({values})' if values else ''}"
-        said += _filled(text, " " * (width + 4), f"  {name.ljust(width)}  ")
+        text = f"{format_value(own.get(choice, ABSENT))}{f' ({values})' if values else ''}"
+        lines += _wrap(text, " " * (width + 4), f"  {choice.ljust(width)}  ")
     if left:
-        said += _filled(", ".join(f"{column}={shown(value)}" for column, value in left.items()), "  ")
-    return said
+        lines += _wrap(", ".join(f"{name}={format_value(value)}" for name, value in left.items()), "  ")
+    return lines
 
 
-def _filled(text: str, indent: str, first: str | None = None) -> list[str]:
+def _wrap(text: str, indent: str, first: str | None = None) -> list[str]:
     return textwrap.wrap(
         text,
         LINE_LENGTH,

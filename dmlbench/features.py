@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -13,14 +12,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from dmlbench.atomic_write import atomic_write
 from dmlbench.data.cache import locked, name_of, stamp_of
 from dmlbench.data.loader import FeatureBatches, batches_of
 from dmlbench.data.resized import ResizedImages
 from dmlbench.data.split import ROLES, Split
 from dmlbench.embed import embed
 from dmlbench.errors import UserError
+from dmlbench.identity import digest
 from dmlbench.machine import device_name, versions
-from dmlbench.plan import Plan, digest
+from dmlbench.plan import Plan
 from dmlbench.trunks.embedder import Embedder
 
 VERSION = 1  # of how features come about; raised with every change that moves one
@@ -114,12 +115,4 @@ def _read(file: Path, stamp: str) -> torch.Tensor | None:
 def _write(file: Path, features: torch.Tensor, stamp: str) -> None:
     for leftover in file.parent.glob(f".{file.name}.*.tmp"):
         leftover.unlink(missing_ok=True)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as out:
-            out.write(save({"features": features}, {"stamp": stamp}))
-            out.flush()
-            os.fsync(out.fileno())  # else a power cut could leave the file's name with half the features
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    atomic_write(file, save({"features": features}, {"stamp": stamp}))

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from dmlbench import __version__
-from dmlbench.plan import Scalar
+from dmlbench.schema import Scalar
 
 
 def device_name(device: str) -> str:
@@ -26,6 +26,17 @@ def memory_gib(device: str) -> float:
         return round(torch.cuda.max_memory_allocated() / 2**30, 3)
     unit = 1 if platform.system() == "Darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3)
+
+
+def make_deterministic(threads: int) -> None:
+    """Fix what torch would otherwise choose by the machine: number of CPU threads, algorithms, TF32."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # The mode above would also fill every new tensor with NaN, which changes no result and costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 @cache

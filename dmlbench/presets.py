@@ -18,7 +18,7 @@ GROUP = "preset@_global_"  # the key under which Hydra tells the choice
 NONE = "none"
 
 
-def spelt_out(words: Sequence[str], config_dir: str | None = None) -> list[str]:
+def expand_preset(words: Sequence[str], config_dir: str | None = None) -> list[str]:
     """Replace `preset=NAME` by the file of that preset for the words' loss and data set.
 
     Args:
@@ -31,7 +31,7 @@ def spelt_out(words: Sequence[str], config_dir: str | None = None) -> list[str]:
     Raises:
         UserError: there is no such preset, or none of that name for the loss and the data set.
 
-    >>> spelt_out(["preset=paper", "loss=softtriple", "dataset=cars"])
+    >>> expand_preset(["preset=paper", "loss=softtriple", "dataset=cars"])
     ['+preset@_global_=paper/softtriple_cars', 'loss=softtriple', 'dataset=cars']
     """
     named = [word.partition("=")[2] for word in words if word.startswith("preset=")]

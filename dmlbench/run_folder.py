@@ -1,4 +1,4 @@
-"""Floor 3: what lies in a run's folder, whether the run has ended or not; nothing of it is executed."""
+"""The contents of a run directory, whether the run has finished or not. Nothing in it is executed."""
 
 from __future__ import annotations
 
@@ -9,66 +9,68 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dmlbench import run_files
 from dmlbench.errors import UserError
-from dmlbench.rows import CHECKPOINT, HISTORY, PLAN_FILE, ROW_FILE, WORDS, Row, read_row
-from dmlbench.unfinished import why_unfinished
+from dmlbench.row import Row
+from dmlbench.row_files import read_row
+from dmlbench.run_status import run_status
 
 Epochs = Sequence[Mapping[str, float]]
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's folder.
+    """The contents of a run directory.
 
     Args:
-        place: where it is.
-        row: None where there is none that can be read.
-        plan: what the row will begin with, while there is none.
-        unreadable: why the row cannot be read, where it is there.
-        histories: the folder of a model (`.`, or one a fold) to its epochs.
-        why: there is no row, a clause.
-        checkpoint: when the last one was written, if one is there.
-        words: that the run was made of; none where they were not kept.
-        sizes: bytes of each file at its top, by name.
+        path: The directory.
+        row: Row, if there is one that can be read.
+        pending_row: What the row will begin with, while there is none.
+        unreadable: Why the row cannot be read, if it exists.
+        histories: Directory of each model (`.`, or one per fold) to its epochs.
+        status: Why there is no row, a clause.
+        checkpoint: When the last checkpoint was written, if there is one.
+        overrides: Overrides that the run was composed of; empty if they were not kept.
+        sizes: Bytes of each file, by name.
     """
 
-    place: Path
+    path: Path
     row: Row | None
-    plan: Row | None
+    pending_row: Row | None
     unreadable: str | None
     histories: Mapping[str, Epochs]
-    why: str
+    status: str
     checkpoint: datetime | None
-    words: Sequence[str]
+    overrides: Sequence[str]
     sizes: Mapping[str, int]
 
 
-def read_folder(place: Path) -> RunFolder:
-    """Read a run's folder; what is missing or torn in it is None or empty."""
+def read_folder(path: Path) -> RunFolder:
+    """Read a run directory; what is missing or corrupt in it is None or empty."""
     row, unreadable = None, None
-    if (place / ROW_FILE).is_file():
+    if (path / run_files.ROW).is_file():
         try:
-            row = read_row(place / ROW_FILE)
-        except UserError as mistake:
-            unreadable = str(mistake)
-    parts = [place, *sorted(place.glob("fold[0-9]*"))]
-    histories = {str(part.relative_to(place)): found for part in parts if (found := _epochs(part / HISTORY))}
-    checkpoints = [file.stat().st_mtime for part in parts if (file := part / CHECKPOINT).is_file()]
+            row = read_row(path / run_files.ROW)
+        except UserError as error:
+            unreadable = str(error)
+    parts = [path, *sorted(path.glob("fold[0-9]*"))]
+    histories = {str(part.relative_to(path)): found for part in parts if (found := _epochs(part / run_files.HISTORY))}
+    checkpoints = [file.stat().st_mtime for part in parts if (file := part / run_files.CHECKPOINT).is_file()]
     return RunFolder(
-        place=place,
+        path=path,
         row=row,
-        plan=_plan(place / PLAN_FILE),
+        pending_row=_pending_row(path / run_files.PENDING_ROW),
         unreadable=unreadable,
         histories=histories,
-        why=why_unfinished(place),
+        status=run_status(path),
         checkpoint=datetime.fromtimestamp(max(checkpoints), UTC) if checkpoints else None,
-        words=_words(place / WORDS),
-        sizes={file.name: file.stat().st_size for file in sorted(place.iterdir()) if file.is_file()},
+        overrides=_overrides(path / run_files.OVERRIDES) or _overrides(path / run_files.OVERRIDES_SCHEMA_1),
+        sizes={file.name: file.stat().st_size for file in sorted(path.iterdir()) if file.is_file()},
     )
 
 
 def _epochs(file: Path) -> list[dict[str, float]]:
-    """The lines of a history that can be read, each with its numbers alone."""
+    """The lines of a history that can be read, each with its numbers only."""
     try:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -76,27 +78,27 @@ def _epochs(file: Path) -> list[dict[str, float]]:
     found = []
     for line in lines:
         try:
-            told = json.loads(line)
+            values = json.loads(line)
         except ValueError:
             continue
-        if isinstance(told, dict):
-            found.append({name: float(value) for name, value in told.items() if _is_number(value)})
+        if isinstance(values, dict):
+            found.append({name: float(value) for name, value in values.items() if _is_number(value)})
     return found
 
 
-def _words(file: Path) -> list[str]:
+def _overrides(file: Path) -> list[str]:
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    return list(map(str, told)) if isinstance(told, list) else []
+    return list(map(str, values)) if isinstance(values, list) else []
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _plan(file: Path) -> Row | None:
+def _pending_row(file: Path) -> Row | None:
     try:
         return read_row(file) if file.is_file() else None
     except UserError:

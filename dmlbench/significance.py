@@ -26,8 +26,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dmlbench import run_files
 from dmlbench.measures import MACRO, column_of
-from dmlbench.rows import PER_QUERY, Row
+from dmlbench.row import Row
 
 LEVEL = 0.05
 NEAR = 1e-6  # a row's metric and the mean of its queries' scores, which are kept in single precision
@@ -145,7 +146,7 @@ def paired_half_width(apart: np.ndarray) -> tuple[float, float]:
     return float(stdtrit(freedom, 1 - LEVEL / 2)) * error, p
 
 
-def alike_best(methods: Mapping[str, Sequence[Row]], metric: str) -> tuple[frozenset[str], str | None]:
+def not_significantly_worse(methods: Mapping[str, Sequence[Row]], metric: str) -> tuple[frozenset[str], str | None]:
     """Which methods cannot be told from the best in a metric, the best one included.
 
     Args:
@@ -238,7 +239,7 @@ class Scores(NamedTuple):
 
 def class_means(row: Row, metric: str) -> Scores | None:
     """A metric's mean over the queries of each class; None where it was not kept."""
-    file = row.folder / PER_QUERY if row.folder else Path(PER_QUERY)
+    file = row.folder / run_files.PER_QUERY if row.folder else Path(run_files.PER_QUERY)
     if row.folder is None or not file.is_file():
         return None
     from safetensors import SafetensorError, safe_open

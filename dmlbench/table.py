@@ -1,9 +1,8 @@
-"""Floor 4: rows set side by side, only where everything but the method and the seed is equal.
+"""Fair comparison tables: rows are compared only where everything except the axis and the seed is equal.
 
-    rows --grouped by every shared column--> tables --one line a method--> cells: mean and interval over seeds
+    result rows --grouped by shared columns--> tables --one row per method--> cells: mean and interval over seeds
 
-What may not be compared lands in another table, and `differences` says why. A hole is never averaged over: it
-is a missing cell, and a note at its line says how it came about. Means are fractions; percent is `render`'s.
+Rows that may not be compared are in different tables, and `differences` says why. Means are fractions; `render` writes percent.
 """
 
 from __future__ import annotations
@@ -13,54 +12,26 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dmlbench.axes import ABSENT, Axis, axis_of
-from dmlbench.caption import caption
-from dmlbench.costs import Cost, costs_of, machines_apart
+from dmlbench.axes import ABSENT, Axis, find_axis, recipe_notes, row_labels
+from dmlbench.bold import Bold, find_bold
+from dmlbench.caption import caption, details
+from dmlbench.column_specs import COLUMNS, Column
+from dmlbench.columns import CHOICES, column
+from dmlbench.costs import costs_of, machine_warning
 from dmlbench.errors import UserError, suggest
-from dmlbench.labels import labels_of, measured, metric_label, recipes, shown
-from dmlbench.lines import ORACLE, Line, chosen_apart, line_of, seed_of, with_costs, with_oracle_gap
-from dmlbench.marks import even_with_best
+from dmlbench.formatting import format_value, metric_column, metric_label
 from dmlbench.measures import JOINED
 from dmlbench.published import SPLIT, Published, published_for
-from dmlbench.rows import EXTERNAL, SHARED, UNTRAINED, Row, Scalar
-from dmlbench.sentinels import outdated
+from dmlbench.row import EXTERNAL, UNTRAINED, Row
+from dmlbench.schema import Scalar
+from dmlbench.table_row import ORACLE, TableRow, make_table_row, selection_differs, with_costs, with_oracle_gap
+from dmlbench.warnings_of_rows import newest_versions, old_version_warning
 
-# The usual order of print: pairs, then proxies, then softmax with a margin. Any other loss follows, by name.
-ORDER = (
-    UNTRAINED,
-    "contrastive",
-    "triplet",
-    "proxy_nca",
-    "softtriple",
-    "multi_similarity",
-    "cosface",
-    "arcface",
-)
-# The shared columns that every caption tells.
-CAPTION_COLUMNS = (
-    "dataset",
-    "loss",
-    "trunk",
-    "preset",
-    "optimizer",
-    "protocol",
-    "protocol_version",
-    "protocol_epochs",
-    "protocol_batch_size",
-    "protocol_embedding_dim",
-    "protocol_image_px",
-)
-# What rows of equal shared columns should agree in; where they do not, the reader is told.
-SHOULD_AGREE = {
-    "device": "devices",
-    "n_queries": "numbers of queries",
-    "n_test_classes": "numbers of test classes",
-    "dmlbench_version": "versions of dmlbench",
-    "torch_version": "versions of torch",
-    "pytorch_metric_learning_version": "versions of pytorch-metric-learning",
-}
-# Which published results stand below a table's rule: none, those of its trunk, or all of its data set, ablations too.
+# Order of the methods in print: pair losses, proxy losses, softmax losses with a margin. Other losses follow by name.
+ORDER = (UNTRAINED, "contrastive", "triplet", "proxy_nca", "softtriple", "multi_similarity", "cosface", "arcface")
+# Which published results are printed below a rule: none, those with the table's trunk, or all of its data set, with ablations.
 PUBLISHED = ("none", "same", "all")
+_MUST_AGREE = tuple(one for one in COLUMNS if one.must_agree)
 
 
 @dataclass(frozen=True)
@@ -68,46 +39,48 @@ class Table:
     """Methods that may be compared.
 
     Args:
-        shared: the columns, and their values, that all rows have in common.
-        lines: the untrained trunk first.
-        metrics: every metric of the rows, in the order of print.
-        columns: the metrics to print.
-        caption: what was held equal, how a model was selected, what an interval means: plain sentences.
-        notes: what a reader must know of the whole table, a clause each.
-        alike: whether its lines differ in the method alone; else none is the best of them.
-        even: each metric that was tested to the labels of the methods that cannot be told from the best, itself included.
-        costs: to print, beside the metrics.
-        oracle: whether to print the oracle gap.
-        published: results of others, not made alike, to print below a rule.
+        shared: Columns, with their values, in which all result rows agree.
+        rows: One row per method, the untrained trunk first.
+        metrics: All metrics of the result rows, in printed order.
+        columns: Metrics to print.
+        caption: Up to three sentences: data, protocol, what numbers and bold mean.
+        details: Model selection, tests and costs, one sentence each.
+        notes: Warnings about the whole table, one clause each.
+        comparable: Whether rows differ only in the axis; otherwise none is the best.
+        bold: Each tested metric to the labels of the methods that are not significantly worse than the best one.
+        costs: Costs to print.
+        oracle: Whether to print the oracle gap.
+        published: Published results, not comparable, to print below a rule.
     """
 
     shared: Mapping[str, Scalar]
-    lines: tuple[Line, ...]
+    rows: tuple[TableRow, ...]
     metrics: tuple[str, ...]
     columns: tuple[str, ...]
     caption: str
+    details: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    alike: bool = True
-    even: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    costs: tuple[Cost, ...] = ()
+    comparable: bool = True
+    bold: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    costs: tuple[Column, ...] = ()
     oracle: bool = False
     published: tuple[Published, ...] = ()
 
     @property
-    def chosen_apart(self) -> bool:
-        """Whether lines differ in how their models were chosen; else the caption tells it of all."""
-        return chosen_apart(self.lines)
+    def selection_differs(self) -> bool:
+        """Whether methods differ in how their models were selected; otherwise `details` says it for all."""
+        return selection_differs(self.rows)
 
     def best(self, metric: str) -> float | None:
-        """The highest mean of a trained method, a fraction; None where there is none, or where lines are not made alike."""
-        if not self.alike:
+        """Return the highest mean of a trained method, a fraction; None if there is none, or if rows are not comparable."""
+        if not self.comparable:
             return None
-        return _highest((line for line in self.lines if line.trained), metric)
+        return _highest((row for row in self.rows if row.trained), metric)
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What to print, and whether to test: see `compare`."""
+class _Options:
+    """What to print, and whether to test; see `compare`."""
 
     metrics: tuple[str, ...]
     tested: bool
@@ -115,6 +88,7 @@ class _Asked:
     cost: bool
     published: str
     config_dir: Path | None
+    newest_versions: Mapping[str, int]
 
 
 def compare(
@@ -127,54 +101,53 @@ def compare(
     published: str = "same",
     config_dir: Path | None = None,
 ) -> list[Table]:
-    """Set rows side by side wherever that is fair.
+    """Make tables of all rows that may be compared.
 
     Args:
-        rows: in any order; a run given twice counts once.
-        vary: the axis whose values make the lines of a table, see `axes`: `loss`, `trunk`, `loss.make.alpha` ...
-        metrics: what to print; empty for Recall@k, R-precision and MAP@R, as far as all rows have them.
-        tested: whether to look which methods cannot be told from the best, from the scores of each query.
-        oracle: whether to print what choosing the epoch on the test set would have claimed, as far as rows know it.
-        cost: whether to print the cost beside the quality.
-        published: which results of others stand below the rule, one of `PUBLISHED`.
-        config_dir: a folder of the user's own configurations, whose `published/` counts too.
+        rows: Result rows in any order; a run that is given twice counts once.
+        vary: Axis, see `axes`: `loss`, `trunk`, `loss.make.alpha` and others.
+        metrics: Metrics to print; empty for Recall@k, R-precision and MAP@R, if all rows have them.
+        tested: Whether to test which methods are significantly worse than the best, from the scores of each query.
+        oracle: Whether to print what choosing the epoch on the test set would have claimed, if rows have it.
+        cost: Whether to print costs.
+        published: Which published results to print below a rule, one of `PUBLISHED`.
+        config_dir: Directory of the user's own configuration files, whose `published/` is read too.
 
     Returns:
-        One table for each set of rows that agree in every shared column (`rows.is_shared`) that the axis does not own, and on
-        an axis other than the method in the method too; of these, tables of one line are left out where there are others.
+        One table for each set of rows that agree in every shared column that the axis does not own, and on an axis other than
+        the method also in the method. Of these, tables with one row are left out if there are others.
 
     Raises:
-        UserError: there is no row; an axis, a metric or a choice is not known; or no row knows what the oracle would have
-            chosen.
+        UserError: There is no row, the axis or a metric is unknown, or no row has the oracle's column.
     """
     if not rows:
         raise UserError(
-            "there is no finished run to make a table of; make some with `dmlbench sweep dataset=digits`, "
-            "or name the folder they are in: `dmlbench table FOLDER`"
+            "there is no finished run to make a table of; run `dmlbench sweep dataset=digits`, or name the directory of your "
+            "runs: `dmlbench table DIRECTORY`"
         )
-    axis = axis_of(vary, rows)
+    axis = find_axis(vary, rows)
     for metric in metrics:
         if not any(metric in row.metrics for row in rows):
             known = {name for row in rows for name in row.metrics}
-            raise UserError(f"metrics={metric}: no row has this metric{suggest(metric, known)}")
+            raise UserError(f"--metrics {metric}: no row has this metric{suggest(metric, known)}")
     if oracle and not any(row.number(ORACLE) is not None for row in rows):
         raise UserError(f"--oracle: no row has the column {ORACLE}; `dmlbench train` and `sweep` write it with oracle=true")
     if published not in PUBLISHED:
         raise UserError(f"--published {published} is not known{suggest(published, PUBLISHED)}")
-    asked = _Asked(tuple(dict.fromkeys(metrics)), tested, oracle, cost, published, config_dir)
+    options = _Options(tuple(dict.fromkeys(metrics)), tested, oracle, cost, published, config_dir, newest_versions(rows))
     groups: dict[str, list[Row]] = {}
-    equal = _text_a_kind(axis.equal)
+    key = _text_of(axis.equal)
     for row in rows:
-        groups.setdefault(equal(row), []).append(row)
-    tables = sorted((_table(group, axis, asked) for group in groups.values()), key=_table_place)
+        groups.setdefault(key(row), []).append(row)
+    tables = sorted((_table(group, axis, options) for group in groups.values()), key=_table_sort_key)
     if axis.is_loss or axis.is_preset:
         return tables
-    several = [table for table in tables if len(table.lines) > 1]  # a line alone compares nothing
+    several = [table for table in tables if len(table.rows) > 1]  # a single row compares nothing
     return several or tables
 
 
-def _text_a_kind(columns_of: Callable[[Row], Mapping[str, Scalar]]) -> Callable[[Row], str]:
-    """Some of a row's columns as text, made once for all rows of a kind."""
+def _text_of(columns_of: Callable[[Row], Mapping[str, Scalar]]) -> Callable[[Row], str]:
+    """Return a function from a row to some of its columns as text, computed once for all rows of a kind."""
     known: dict[Hashable, str] = {}
 
     def text(row: Row) -> str:
@@ -189,7 +162,7 @@ def differences(tables: Sequence[Table]) -> dict[str, tuple[Scalar, ...]]:
     """Say why some tables are not one.
 
     Args:
-        tables: what `compare` returned.
+        tables: What `compare` returned.
 
     Returns:
         Each shared column in which not all tables agree, with its value in each, or `ABSENT`.
@@ -199,176 +172,182 @@ def differences(tables: Sequence[Table]) -> dict[str, tuple[Scalar, ...]]:
     return {name: found for name, found in values.items() if len(set(map(repr, found))) > 1}
 
 
-def unsaid_differences(tables: Sequence[Table]) -> list[str]:
-    """The columns in which tables differ though their captions do not show it.
+def differences_to_print(tables: Sequence[Table]) -> list[str]:
+    """Return the columns in which tables differ although their captions do not show it.
 
-    Not among them is a column that its family's name decides (`protocol_pooling`, where all tables of one
-    `protocol` pool alike): the caption tells the name.
+    A column that the name of its configuration file determines is left out (`protocol_pooling`, if all tables of one
+    `protocol` have the same pooling): the caption shows the name.
     """
     return [
         name
         for name in differences(tables)
-        if not _told(tables, name) and not any(_follows(tables, name, family) for family in _families(name))
+        if not _shown(tables, name) and not any(_determines(tables, choice, name) for choice in _choices_of(name))
     ]
 
 
-def _told(tables: Sequence[Table], column: str) -> bool:
-    """Whether the captions tell apart all values of a column; two trunks may have the same label."""
-    if column not in CAPTION_COLUMNS:
+def _shown(tables: Sequence[Table], name: str) -> bool:
+    """Whether the captions distinguish all values of a column; two trunks may have the same label."""
+    if not column(name).caption:
         return False
-    values = {repr(table.shared.get(column, ABSENT)) for table in tables}
-    return len({_words(table, column) for table in tables}) == len(values)
+    values = {repr(table.shared.get(name, ABSENT)) for table in tables}
+    return len({_caption_text(table, name) for table in tables}) == len(values)
 
 
-def _words(table: Table, column: str) -> str:
+def _caption_text(table: Table, name: str) -> str:
     """What a caption says of a column."""
-    value = table.shared.get(column)
-    if value is None or (column == "preset" and value == "none"):
+    value = table.shared.get(name)
+    if value is None or (name == "preset" and value == "none"):
         return ""
-    return str(table.lines[0].rows[0].get(f"{column}_label") or value)
+    return str(table.rows[0].rows[0].get(f"{name}_label") or value)
 
 
-def _families(column: str) -> Iterable[str]:
-    if column.startswith("split_"):
-        return ("dataset",)
-    return (name for name in ("loss", *SHARED) if column.startswith(f"{name}_"))
+def _choices_of(name: str) -> Iterable[str]:
+    return (choice for choice, one in CHOICES.items() if name.startswith(one.brings))
 
 
-def _follows(tables: Sequence[Table], column: str, family: str) -> bool:
-    """Whether the family's name alone decides the column, in these tables."""
-    pairs = {(repr(table.shared.get(family)), repr(table.shared.get(column, ABSENT))) for table in tables}
-    return len(pairs) == len({name for name, _ in pairs})
+def _determines(tables: Sequence[Table], choice: str, name: str) -> bool:
+    """Whether the chosen file alone determines the column, in these tables."""
+    pairs = {(repr(table.shared.get(choice)), repr(table.shared.get(name, ABSENT))) for table in tables}
+    return len(pairs) == len({chosen for chosen, _ in pairs})
 
 
-def _table(rows: Sequence[Row], axis: Axis, asked: _Asked) -> Table:
-    methods, contradicted = _methods(rows)
+def _table(rows: Sequence[Row], axis: Axis, options: _Options) -> Table:
+    methods, contradictory = _by_method(rows)
     unique = [row for seeds in methods.values() for row in seeds.values()]
-    everyone = {seed_of(row) for row in unique}
-    metrics = tuple(sorted({metric for row in unique for metric in row.metrics}, key=lambda metric: measured(metric).place))
-    columns = asked.metrics or _default_columns(unique, metrics)
-    costs = costs_of(unique) if asked.cost else ()
-    oracle = asked.oracle and any(row.number(ORACLE) is not None for row in unique)
+    metrics = tuple(
+        sorted({metric for row in unique for metric in row.metrics}, key=lambda metric: metric_column(metric).place)
+    )
+    printed = options.metrics or _default_metrics(unique, metrics)
+    costs = costs_of(unique) if options.cost else ()
+    oracle = options.oracle and any(row.number(ORACLE) is not None for row in unique)
+    comparable = not axis.is_preset and unique[0]["protocol"] != EXTERNAL
     firsts = [next(iter(seeds.values())) for seeds in methods.values()]
-    labels = labels_of(firsts, axis)
-    lines = []
-    for label, seeds in zip(labels, methods.values(), strict=True):
-        line = line_of(label, [seeds[seed] for seed in sorted(seeds)], metrics, columns, everyone)
-        lines.append(with_oracle_gap(with_costs(line, costs), oracle))
-    if axis.is_loss or axis.is_preset:
-        lines = sorted(lines, key=_line_place)
-    else:
-        by_label = {label: axis.place(row) for label, row in zip(labels, firsts, strict=True)}
-        lines = sorted(lines, key=lambda line: by_label[line.label])
-    if axis.is_loss:
-        lines = _with_sentinels(lines)
+    labels = row_labels(firsts, axis)
+    bold = find_bold(labels, methods.values(), printed, options.tested) if comparable else Bold()
+    table_rows = _sorted_rows(labels, methods, axis, metrics, printed, costs, oracle)
     notes = [
-        *(recipes(labels, firsts, axis) if axis.is_preset else _unbeaten(lines, columns)),
-        *outdated(unique),
-        *(f"{row} is there twice with different numbers; only one of them counts" for row in contradicted),
-        *(note for column, name in SHOULD_AGREE.items() for note in _disagreement(unique, column, name)),
-        *(machines_apart(unique) if any(cost.by_machine for cost in costs) else []),
+        *(recipe_notes(labels, firsts, axis) if axis.is_preset else _unbeaten(table_rows, printed)),
+        *old_version_warning(unique, options.newest_versions),
+        *(f"{row} exists twice with different results; only one of them is used" for row in contradictory),
+        *(note for one in _MUST_AGREE for note in _disagreement(unique, one)),
+        *(machine_warning(unique) if any(cost.per_machine for cost in costs) else []),
     ]
-    marked = not axis.is_preset and unique[0]["protocol"] != EXTERNAL
-    even, said = even_with_best(labels, methods.values(), columns) if marked and asked.tested else ({}, "")
-    ns = {line.n for line in lines if any(line.cells.values())}
+    differs = selection_differs(table_rows)
     return Table(
         shared=axis.equal(unique[0]),
-        lines=tuple(lines),
+        rows=tuple(table_rows),
         metrics=metrics,
-        columns=columns,
-        caption=caption(unique, axis, ns, said, chosen_apart(lines), costs, oracle),
+        columns=printed,
+        caption=caption(unique, axis, {row.n for row in table_rows if any(row.cells.values())}, bold.meaning),
+        details=(*details(unique, axis, differs, costs, oracle), *bold.details),
         notes=tuple(notes),
-        alike=marked,
-        even=even,
+        comparable=comparable,
+        bold=bold.best,
         costs=costs,
         oracle=oracle,
-        published=tuple(_published(unique, columns, asked)) if axis.is_loss or axis.is_preset else (),
+        published=tuple(_published(unique, printed, options)) if axis.is_loss or axis.is_preset else (),
     )
 
 
-def _published(rows: Sequence[Row], columns: Sequence[str], asked: _Asked) -> list[Published]:
-    """What others published of the same data set under the same split; of all trunks, or of those of the rows."""
-    if asked.published == "none":
+def _sorted_rows(
+    labels: Sequence[str],
+    methods: Mapping[tuple[str, ...], Mapping[int, Row]],
+    axis: Axis,
+    metrics: Sequence[str],
+    printed: Sequence[str],
+    costs: Sequence[Column],
+    oracle: bool,
+) -> list[TableRow]:
+    """The rows of a table in printed order."""
+    all_seeds = {seed for seeds in methods.values() for seed in seeds}
+    rows = []
+    for label, seeds in zip(labels, methods.values(), strict=True):
+        row = make_table_row(label, [seeds[seed] for seed in sorted(seeds)], metrics, printed, all_seeds)
+        rows.append(with_oracle_gap(with_costs(row, costs), oracle))
+    if not (axis.is_loss or axis.is_preset):
+        return sorted(rows, key=lambda row: axis.sort_key(row.rows[0]))
+    rows = sorted(rows, key=_method_sort_key)
+    return _with_baseline_notes(rows) if axis.is_loss else rows
+
+
+def _published(rows: Sequence[Row], metrics: Sequence[str], options: _Options) -> list[Published]:
+    """Published results on the same data set and split, with any trunk or with that of the rows."""
+    if options.published == "none":
         return []
-    everything = asked.published == "all"
+    everything = options.published == "all"
     return published_for(
         str(rows[0]["dataset"]),
-        columns,
+        metrics,
         trunks=() if everything else {str(row["trunk"]) for row in rows},
         split=str(rows[0].get("split_rule") or SPLIT),
         ablations=everything,
-        config_dir=asked.config_dir,
+        config_dir=options.config_dir,
     )
 
 
-def _methods(rows: Sequence[Row]) -> tuple[dict[tuple[str, ...], dict[int, Row]], list[str]]:
-    """Rows by method (loss, digest, what was shared) and by seed, each once; and the runs whose copies disagree."""
-    shared = _text_a_kind(lambda row: row.shared)
+def _by_method(rows: Sequence[Row]) -> tuple[dict[tuple[str, ...], dict[int, Row]], list[str]]:
+    """Group rows by method (loss, digest, shared columns) and by seed, each once; also return runs whose copies disagree."""
+    shared = _text_of(lambda row: row.shared)
     copies: dict[tuple[str, ...], dict[int, list[Row]]] = {}
     for row in rows:
         method = copies.setdefault((str(row["loss"]), str(row["method_digest"]), shared(row)), {})
-        method.setdefault(seed_of(row), []).append(row)
+        method.setdefault(row.seed, []).append(row)
     methods: dict[tuple[str, ...], dict[int, Row]] = {}
-    contradicted = set()
-    for name in sorted(copies):  # in an order of their own, whatever the reader's
+    contradictory = set()
+    for name in sorted(copies):  # independent of the order of reading
         for seed, same in sorted(copies[name].items()):
-            if len(same) > 1:  # where copies disagree, the one without numbers counts
+            if len(same) > 1:  # if copies disagree, the one without results is used
                 same.sort(key=lambda row: (row.ok, json.dumps(row.outcome, sort_keys=True)))
             first = methods.setdefault(name, {}).setdefault(seed, same[0])
             if any((first.ok, first.metrics) != (row.ok, row.metrics) for row in same[1:]):
-                contradicted.add(f"run {first['run_id']}")
-    return methods, sorted(contradicted)
+                contradictory.add(f"run {first['run_id']}")
+    return methods, sorted(contradictory)
 
 
-def _table_place(table: Table) -> list[tuple[str, float, str]]:
-    """By data set, trunk and protocol, then by the other shared columns; numbers by size."""
+def _table_sort_key(table: Table) -> list[tuple[str, float, str]]:
+    """Order tables by data set, trunk and protocol, then by the other shared columns; numbers by size."""
     names = dict.fromkeys(("dataset", "trunk", "protocol", *sorted(table.shared)))
     values = {name: table.shared.get(name, "") for name in names}
     return [(name, value if isinstance(value, int | float) else 0, str(value)) for name, value in values.items()]
 
 
-def _line_place(line: Line) -> tuple[int, str, str, str]:
-    return (
-        ORDER.index(line.loss) if line.loss in ORDER else len(ORDER),
-        line.loss,
-        line.label,
-        line.method_digest,
-    )
+def _method_sort_key(row: TableRow) -> tuple[int, str, str, str]:
+    return (ORDER.index(row.loss) if row.loss in ORDER else len(ORDER), row.loss, row.label, row.method_digest)
 
 
-def _default_columns(rows: Sequence[Row], metrics: tuple[str, ...]) -> tuple[str, ...]:
+def _default_metrics(rows: Sequence[Row], metrics: tuple[str, ...]) -> tuple[str, ...]:
     ok = [row for row in rows if row.ok]
     usual = [metric for metric in metrics if metric.startswith(("recall_at_", "r_precision", "map_at_r"))]
     usual += [metric for metric in metrics if metric in (f"{JOINED}recall_at_1", f"{JOINED}map_at_r")]
     return tuple(metric for metric in usual if all(metric in row.columns for row in ok))
 
 
-def _highest(lines: Iterable[Line], metric: str) -> float | None:
-    return max((cell.mean for line in lines if (cell := line.cells.get(metric))), default=None)
+def _highest(rows: Iterable[TableRow], metric: str) -> float | None:
+    return max((cell.mean for row in rows if (cell := row.cells.get(metric))), default=None)
 
 
-def _with_sentinels(lines: Sequence[Line]) -> list[Line]:
-    """Mark the methods from which training took more than it gave."""
-    floor = _highest((line for line in lines if not line.trained), "map_at_r")
+def _with_baseline_notes(rows: Sequence[TableRow]) -> list[TableRow]:
+    """Add a footnote to methods that are worse than the untrained trunk."""
+    baseline = _highest((row for row in rows if not row.trained), "map_at_r")
     marked = []
-    for line in lines:
-        cell = line.cells.get("map_at_r")
-        if floor is not None and cell and line.trained and cell.mean < floor:
-            line = replace(line, notes=(*line.notes, "its mean MAP@R is below the untrained trunk's"))
-        marked.append(line)
+    for row in rows:
+        cell = row.cells.get("map_at_r")
+        if baseline is not None and cell and row.trained and cell.mean < baseline:
+            row = replace(row, notes=(*row.notes, "its mean MAP@R is below that of the untrained trunk"))
+        marked.append(row)
     return marked
 
 
-def _unbeaten(lines: Sequence[Line], columns: Sequence[str]) -> list[str]:
-    metrics = []
-    for metric in columns:
-        floor = _highest((line for line in lines if not line.trained), metric)
-        best = _highest((line for line in lines if line.trained), metric)
-        if floor is not None and best is not None and best <= floor:
-            metrics.append(metric_label(metric))
-    return [f"no method is above the untrained trunk in {', '.join(metrics)}"] if metrics else []
+def _unbeaten(rows: Sequence[TableRow], metrics: Sequence[str]) -> list[str]:
+    names = []
+    for metric in metrics:
+        baseline = _highest((row for row in rows if not row.trained), metric)
+        best = _highest((row for row in rows if row.trained), metric)
+        if baseline is not None and best is not None and best <= baseline:
+            names.append(metric_label(metric))
+    return [f"no method exceeds the untrained trunk in {', '.join(names)}"] if names else []
 
 
-def _disagreement(rows: Sequence[Row], column: str, name: str) -> list[str]:
-    values = sorted({shown(value) for value in {row.get(column) for row in rows} if value is not None})
-    return [f"the rows come from different {name}: {', '.join(values)}"] if len(values) > 1 else []
+def _disagreement(rows: Sequence[Row], one: Column) -> list[str]:
+    values = sorted({format_value(value) for value in {row.get(one.name) for row in rows} if value is not None})
+    return [f"the rows differ in {one.label}: {', '.join(values)}"] if len(values) > 1 else []

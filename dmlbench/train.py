@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import pickle
 import time
 from collections.abc import Callable
@@ -18,17 +17,17 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from dmlbench import run_files
+from dmlbench.atomic_write import atomic_write
 from dmlbench.build import build
 from dmlbench.data.loader import AnyBatches, on_device
 from dmlbench.data.split import Split
 from dmlbench.errors import MethodFailure
 from dmlbench.losses.objective import Objective
-from dmlbench.plan import Plan, Protocol
+from dmlbench.plan import Plan
 from dmlbench.randomness import numpy_generator, seed_globals, seed_of
-from dmlbench.rows import CHECKPOINT, HISTORY, write_text
+from dmlbench.schema import Protocol
 from dmlbench.trunks.embedder import Embedder
-
-BEST = "best.pt"  # the model of the best validation so far
 
 # Scores of a model in the midst of training: `validation_map_at_r`, and `test_map_at_r` where the oracle is asked for.
 Watch = Callable[[Embedder], dict[str, float]]
@@ -69,7 +68,7 @@ class History:
         lines = [{**epoch, **looks.get(epoch["epoch"], {})} for epoch in self.epochs]
         if 0 in looks:
             lines.insert(0, looks[0])
-        write_text(file, "".join(json.dumps(line) + "\n" for line in lines))
+        atomic_write(file, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def train(
@@ -107,7 +106,7 @@ def train(
     optimizer = build("optimizer", plan.optimizer, parameter_groups(model, objective, plan))
     base_lrs = [group["lr"] for group in optimizer.param_groups]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    history = resume(folder / CHECKPOINT, model, objective, optimizer, plan.oracle)
+    history = resume(folder / run_files.CHECKPOINT, model, objective, optimizer, plan.oracle)
     start = len(history.epochs)
     label_of = torch.full((len(split.frame),), -1, dtype=torch.int64)
     label_of[torch.from_numpy(ids)] = torch.from_numpy(labels)
@@ -154,11 +153,11 @@ def train(
             history.epochs.append(run_epoch(epoch, bar))
             if watch is not None and ((epoch + 1) % protocol.validate_every == 0 or epoch + 1 == protocol.epochs):
                 look(model, epoch + 1, history, watch, folder)
-            history.write(folder / HISTORY)
-            save_checkpoint(folder / CHECKPOINT, model, objective, optimizer, history)
+            history.write(folder / run_files.HISTORY)
+            save_checkpoint(folder / run_files.CHECKPOINT, model, objective, optimizer, history)
             heed(history)
     if protocol.selection == "validation":
-        model.load_state_dict(torch.load(folder / BEST, map_location=plan.device, weights_only=True)["model"])
+        model.load_state_dict(torch.load(folder / run_files.BEST, map_location=plan.device, weights_only=True)["model"])
     return history
 
 
@@ -166,7 +165,7 @@ def look(model: Embedder, epoch: int, history: History, watch: Watch, folder: Pa
     """Score the model after an epoch, and keep it where it is the best on validation so far."""
     history.looks.append({"epoch": epoch, **watch(model)})
     if "validation_map_at_r" in history.looks[-1] and history.best("validation_map_at_r") is history.looks[-1]:
-        save(folder / BEST, {"model": model.state_dict()})
+        save(folder / run_files.BEST, {"model": model.state_dict()})
 
 
 def out_of_patience(history: History, protocol: Protocol) -> bool:
@@ -285,13 +284,8 @@ def save_checkpoint(
 
 
 def save(file: Path, state: dict[str, Any]) -> None:
-    """`torch.save` into a temporary file, then rename."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        torch.save(state, temporary)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write what `torch.load(file, weights_only=True)` reads."""
+    atomic_write(file, lambda stream: torch.save(state, stream))
 
 
 def resume(file: Path, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer, oracle: bool) -> History:

@@ -116,7 +116,7 @@ def bench_input(rounds: int = 5, n_images: int = 256, batch_size: int = 64) -> N
     from torchvision import transforms as v1
 
     from dmlbench.data.loader import Batches
-    from dmlbench.plan import Protocol
+    from dmlbench.schema import Protocol
 
     torch.set_num_threads(1)
     protocol = Protocol(name="bench", version=1, epochs=1, batch_size=batch_size, embedding_dim=1, image_px=227)
@@ -260,7 +260,7 @@ def bench_gallery(n: int = 1_000_000, dim: int = 128, n_queries: int = 1_000) ->
 
     program = (
         "import sys\n"
-        "import torch, scipy.sparse, sklearn.cluster, hydra, pandas, dmlbench.rescore, dmlbench.mistakes, safetensors.torch\n"
+        "import torch, scipy.sparse, sklearn.cluster, hydra, pandas, dmlbench.reevaluate, dmlbench.compose_errors, safetensors.torch\n"
         "from dmlbench.cli import run\n"
         # of this program alone: ru_maxrss would begin with what the process that starts it had
         "status = lambda kind: next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith(kind)) / 1024\n"
@@ -298,8 +298,11 @@ def bench_table(rounds: int = 5, n_studies: int = 50, n_seeds: int = 25) -> None
     import io
     import random
 
+    from dmlbench.rows import is_metric
+
     from dmlbench.cli import run
-    from dmlbench.rows import Row, find_rows, is_metric, read_row, write_row
+    from dmlbench.row import Row
+    from dmlbench.row_files import find_rows, read_row, write_row
     from dmlbench.table import ORDER
 
     floor = (

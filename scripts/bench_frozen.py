@@ -14,10 +14,10 @@ import time
 from dataclasses import replace
 
 import torch
+from dmlbench.launch import compose, prepare
 
 from dmlbench.data.loader import batches_of
 from dmlbench.experiment import compute_alike
-from dmlbench.launch import compose, prepare
 from dmlbench.trunks.embedder import embedder_of
 
 

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from dmlbench.cli.helps import HELP, HELPS
+
 from dmlbench.configs import GROUPS, entries
 from dmlbench.measures import MEASURES, column_of
 from dmlbench.published import PublishedTable, read_published

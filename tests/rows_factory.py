@@ -3,7 +3,8 @@
 import hashlib
 from typing import Any
 
-from dmlbench.rows import SCHEMA_VERSION, Row
+from dmlbench.columns import SCHEMA_VERSION
+from dmlbench.row import Row
 
 METRICS = (
     "recall_at_1",

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dmlbench.launch import compose
 from omegaconf import OmegaConf
 from scipy.signal import correlate
 from torch import nn
 
 from dmlbench.errors import UserError
-from dmlbench.launch import compose
 from dmlbench.trunks.bn_inception import BNInception
 from dmlbench.trunks.weights import load_weights
 

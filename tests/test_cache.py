@@ -25,8 +25,8 @@ from dmlbench.data.cache import DecodedCache, decoded_cache
 from dmlbench.data.loader import Batches
 from dmlbench.data.resized import ResizedImages, cut
 from dmlbench.errors import UserError
-from dmlbench.plan import Protocol
-from dmlbench.rows import find_rows, read_row
+from dmlbench.row_files import find_rows, read_row
+from dmlbench.schema import Protocol
 
 SIZES = [(50, 40), (40, 50), (64, 64), (33, 90), (48, 36)]  # width, height
 

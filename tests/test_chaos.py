@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dmlbench.rows import find_rows, read_row
+from dmlbench.row_files import find_rows, read_row
 from dmlbench.table import compare
 
 KILLS, PARENTS = 20, 2

@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dmlbench.cli.helps import HELPS
+from dmlbench.cli.training import sweep_words
+from dmlbench.rows import is_shared
 from PIL import Image
 from rows_factory import COST, make_row
 
 from dmlbench.cli import COMMANDS, run
-from dmlbench.cli.helps import HELPS
-from dmlbench.cli.training import sweep_words
 from dmlbench.configs import GROUPS, entries
-from dmlbench.rows import is_shared, write_row
+from dmlbench.row_files import write_row
 
 Photos = Callable[..., Path]
 TINY = ("protocol=quick", "trunk=convnet", "protocol.epochs=1", "protocol.batch_size=8", "protocol.embedding_dim=8")
@@ -205,7 +206,7 @@ def test_the_same_run_alone_as_a_later_job_of_a_sweep_and_again_gives_equal_rows
     alone = ["train", "loss=softtriple", *words, "paths.runs=alone"]
     assert subprocess.run([sys.executable, "-m", "dmlbench", *alone], check=False, capture_output=True).returncode == 0
     assert run(["sweep", "loss=arcface,softtriple", *words]) == 0
-    from dmlbench.rows import find_rows, read_row
+    from dmlbench.row_files import find_rows, read_row
 
     [first] = [read_row(path) for path in find_rows(Path("alone"))]
     [second] = [row for path in find_rows(Path("runs")) if (row := read_row(path))["loss"] == "softtriple"]
@@ -336,7 +337,7 @@ def test_a_failed_method_is_run_again_only_on_request(photos: Photos, monkeypatc
     ],
 )
 def test_the_jobs_of_a_sweep_are_counted_before_the_first(words: list[str], n: int) -> None:
-    from dmlbench.launchers import jobs_of
+    from dmlbench.launcher import jobs_of
 
     names = jobs_of(words).names
     assert len(names) == len(set(names)) == n

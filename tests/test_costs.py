@@ -13,7 +13,7 @@ from rows_factory import COST, make_row, make_study
 import dmlbench.costs
 from dmlbench.costs import COSTS, costs_of, machines_apart
 from dmlbench.render import html, latex, markdown
-from dmlbench.rows import Row
+from dmlbench.row import Row
 from dmlbench.table import Line, Table, compare
 
 ALIKE = {**COST, "tuned_hours": 1.5, "tuning_trials": 20}

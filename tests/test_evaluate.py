@@ -13,7 +13,8 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
 from dmlbench.cli import run
-from dmlbench.rows import EXTERNAL, find_rows, read_row
+from dmlbench.row import EXTERNAL
+from dmlbench.row_files import find_rows, read_row
 from dmlbench.table import compare
 
 TINY = [
@@ -139,7 +140,7 @@ def test_each_way_to_score_is_recorded(runs: Path, trained: Path, words: list[st
 def test_the_layer_that_was_saved_is_embedded_again_bit_for_bit(runs: Path) -> None:
     """Whitening to all dimensions needs the model again, and the training images with it."""
     from dmlbench.launch import compose, prepare
-    from dmlbench.rescore import _again, request_of
+    from dmlbench.reevaluate import _again, request_of
 
     [path] = find_rows(runs)
     request = request_of({"whiten": "3"}, None, None, False, None)

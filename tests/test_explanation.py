@@ -7,14 +7,14 @@ import re
 import time
 
 import pytest
+from dmlbench.render.latex_escape import escaped as in_tex
 from rows_factory import COST, make_row, make_study
 
 from dmlbench.explanation import explain
-from dmlbench.plan import Protocol
 from dmlbench.render import html, latex, markdown
 from dmlbench.render.markdown import escaped as in_markdown
-from dmlbench.render.tex_letters import escaped as in_tex
-from dmlbench.rows import Row, Scalar
+from dmlbench.row import Row
+from dmlbench.schema import Protocol, Scalar
 from dmlbench.table import Table, compare, differences
 
 FIELDS = [field.name for field in dataclasses.fields(Protocol)]

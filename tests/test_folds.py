@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from dmlbench.launch import compose
 from omegaconf import OmegaConf
 
 from dmlbench.data.folds import held_out_classes, hold_out, training_parts
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError
-from dmlbench.launch import compose
-from dmlbench.plan import Protocol, typed
+from dmlbench.schema import Protocol
+from dmlbench.typed import typed
 
 
 def split_of(n_train: int, n_test: int = 4, per_class: int = 2) -> Split:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from dmlbench.launch import announcement, compose, prepare
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -25,10 +26,11 @@ from dmlbench.errors import UserError
 from dmlbench.evaluate.metrics import score
 from dmlbench.experiment import embedded, initialised_objective
 from dmlbench.features import features_of
-from dmlbench.launch import announcement, compose, prepare
-from dmlbench.plan import Plan, Protocol
+from dmlbench.plan import Plan
 from dmlbench.randomness import seed_globals, seed_of
-from dmlbench.rows import Row, find_rows, read_row
+from dmlbench.row import Row
+from dmlbench.row_files import find_rows, read_row
+from dmlbench.schema import Protocol
 from dmlbench.table import compare
 from dmlbench.train import epoch_sampler, training_labels
 from dmlbench.trunks.convnet import ConvNet

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dmlbench.launch import announcement, compose, prepare, run_job
+from dmlbench.rows import is_shared
 
 from dmlbench.errors import UserError
-from dmlbench.launch import announcement, compose, prepare, run_job
-from dmlbench.plan import Plan, Protocol, digest
-from dmlbench.rows import is_shared
+from dmlbench.identity import digest
+from dmlbench.plan import Plan
+from dmlbench.schema import Protocol
 
 DIGITS = [
     "dataset.make.images_per_class=2",

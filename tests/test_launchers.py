@@ -12,11 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dmlbench.job_events import EventLog
 
-from dmlbench.ledger import Ledger
 from dmlbench.locks import locked
 from dmlbench.render import markdown
-from dmlbench.rows import Row, find_rows, read_row, read_rows
+from dmlbench.row import Row
+from dmlbench.row_files import find_rows, read_row, read_rows
 from dmlbench.table import compare
 
 TINY = [

@@ -11,8 +11,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from dmlbench.data.loader import Batches
-from dmlbench.plan import Protocol
 from dmlbench.randomness import crop_stream, seed_of, torch_stream
+from dmlbench.schema import Protocol
 
 SIZES = [(50, 37), (41, 64), (40, 40), (300, 41)]  # width, height; the last is wider than any crop's ratio
 

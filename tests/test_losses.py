@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from dmlbench.launch import compose, method_of
 from torch.nn.functional import normalize
 
 from dmlbench.configs import conf_dir, entries
-from dmlbench.launch import compose, method_of
 from dmlbench.losses.objective import Objective, objective_of
-from dmlbench.plan import Dataset, Method, Protocol, typed
+from dmlbench.schema import Dataset, Method, Protocol
+from dmlbench.typed import typed
 
 CLASSES, DIM = 6, 8
 METHODS = [name for name, _ in entries("loss")]

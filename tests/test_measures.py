@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from dmlbench.rows import is_metric
 
 from dmlbench.evaluate.embeddings import Embeddings
 from dmlbench.judge import Judging, judge
 from dmlbench.measures import MEASURES, column_of
-from dmlbench.rows import is_metric
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import pytest
 import torch
+from dmlbench.rows import is_metric
 from oracles import mean_of, order_scores, orders
 
 from dmlbench.errors import UserError
@@ -22,7 +23,6 @@ from dmlbench.evaluate.metrics import (
     tied_share,
 )
 from dmlbench.evaluate.ranking import Ranking
-from dmlbench.rows import is_metric
 
 
 def ranking_of(*queries: list[list[bool]]) -> Ranking:

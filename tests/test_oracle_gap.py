@@ -12,7 +12,7 @@ from scipy import stats
 
 from dmlbench.errors import UserError
 from dmlbench.render import csv, html, latex, markdown
-from dmlbench.rows import Row
+from dmlbench.row import Row
 from dmlbench.table import Line, Table, compare
 
 GAPS = (0.01, 0.02, 0.06)

@@ -8,8 +8,9 @@ from omegaconf import OmegaConf
 
 from dmlbench.configs import conf_dir
 from dmlbench.errors import UserError
-from dmlbench.plan import Dataset, Method, Protocol, Trunk, digest, flatten, typed
-from dmlbench.tuning.study import Tuning
+from dmlbench.identity import digest, flatten
+from dmlbench.schema import Dataset, Method, Protocol, Trunk, Tuning
+from dmlbench.typed import typed
 
 CLASSES = [("protocol", Protocol), ("loss", Method), ("dataset", Dataset), ("trunk", Trunk), ("tuning", Tuning)]
 GIVEN: dict[str, Any] = {

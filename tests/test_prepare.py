@@ -13,10 +13,10 @@ from pathlib import Path
 
 import published_factory as make
 import pytest
+from dmlbench.launch import compose, prepare
 
 from dmlbench.cli import run
-from dmlbench.launch import compose, prepare
-from dmlbench.rows import find_rows, read_row
+from dmlbench.row_files import find_rows, read_row
 
 # Each small data set's own facts, in place of the published ones.
 FACTS = {

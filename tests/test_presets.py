@@ -5,16 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from dmlbench.cli.training import sweep_words
+from dmlbench.launch import compose, method_of, prepare
 from omegaconf import OmegaConf
 
 from dmlbench.cli import run
-from dmlbench.cli.training import sweep_words
 from dmlbench.configs import conf_dir
 from dmlbench.errors import UserError
-from dmlbench.launch import compose, method_of, prepare
-from dmlbench.plan import Dataset, Protocol, typed
 from dmlbench.presets import available, spelt_out
-from dmlbench.rows import find_rows, read_row
+from dmlbench.row_files import find_rows, read_row
+from dmlbench.schema import Dataset, Protocol
+from dmlbench.typed import typed
 
 FILES = sorted((conf_dir() / "preset").glob("*/*.yaml"))
 DATASETS = ("cub", "cars", "sop", "inshop")

@@ -12,7 +12,8 @@ import torch
 import dmlbench.losses.proxies
 from dmlbench.cli import run
 from dmlbench.losses.proxies import count_proxies
-from dmlbench.rows import Row, find_rows, read_row
+from dmlbench.row import Row
+from dmlbench.row_files import find_rows, read_row
 
 TINY = [
     "dataset.make.images_per_class=3",

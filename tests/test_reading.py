@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dmlbench.cli.training import _write_tables
 from rows_factory import METRICS, make_row
 
+from dmlbench import run_files
 from dmlbench.cli import run
-from dmlbench.cli.training import _write_tables
+from dmlbench.columns import SCHEMA_VERSION
 from dmlbench.render import FORMATS, render
-from dmlbench.rows import MISSING, PLAN_FILE, SCHEMA_VERSION, Row, read_rows, write_row
+from dmlbench.row import MISSING, Row
+from dmlbench.row_files import read_rows, write_row
 from dmlbench.table import compare
 
 TESTS = Path(__file__).resolve().parent
@@ -36,7 +39,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def begun(folder: Path, score: float = 0.5, **columns: Any) -> Path:
     """A run that has begun: its plan is there, its row is not."""
     columns = dict(make_row(score, **columns).columns)
-    write_row(folder, Row({name: value for name, value in columns.items() if name not in METRICS}), PLAN_FILE)
+    write_row(folder, Row({name: value for name, value in columns.items() if name not in METRICS}), run_files.PENDING_ROW)
     return folder
 
 
@@ -300,7 +303,7 @@ def test_a_run_that_ends_while_it_is_looked_at_has_its_row_read(runs: Path, monk
 
     def ends(place: Path) -> str:
         write_row(place, make_row(seed=1))
-        (place / PLAN_FILE).unlink()
+        (place / run_files.PENDING_ROW).unlink()
         return "not finished"
 
     monkeypatch.setattr("dmlbench.rows.why_unfinished", ends)
@@ -310,10 +313,10 @@ def test_a_run_that_ends_while_it_is_looked_at_has_its_row_read(runs: Path, monk
 
 def test_a_torn_plan_is_left_out(runs: Path) -> None:
     begun(runs / "broken")
-    (runs / "broken" / PLAN_FILE).write_text("{")
+    (runs / "broken" / run_files.PENDING_ROW).write_text("{")
     rows, refused = read_rows(runs)
     assert len(rows) == 1
-    assert [Path(path).name for path, _ in refused] == [PLAN_FILE]
+    assert [Path(path).name for path, _ in refused] == [run_files.PENDING_ROW]
 
 
 def test_missing_runs_alone_make_a_table_that_says_so(
@@ -334,7 +337,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from rows_factory import make_row
-from dmlbench.rows import write_row
+from dmlbench.row_files import write_row
 place, writer = Path(sys.argv[1]), int(sys.argv[2])
 for seed in range(200):
     write_row(place / "digits" / f"loss{writer}" / str(seed), make_row(seed / 1000, loss=f"loss{writer}", seed=seed))

@@ -10,9 +10,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
 from dmlbench.launch import compose
-from dmlbench.rows import Row, find_rows, read_row
+
+from dmlbench.row import Row
+from dmlbench.row_files import find_rows, read_row
 
 ROOT = Path(__file__).resolve().parents[1]
 KIT = ROOT.parent / "shared" / "data"

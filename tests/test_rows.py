@@ -3,22 +3,15 @@ import json
 import math
 from pathlib import Path
 
+import dmlbench.rows
 import pytest
+from dmlbench.rows import is_metric, is_shared, write_text
 from rows_factory import make_row
 
-import dmlbench.rows
+from dmlbench.columns import REQUIRED, SCHEMA_VERSION
 from dmlbench.errors import UserError
-from dmlbench.rows import (
-    REQUIRED,
-    SCHEMA_VERSION,
-    Row,
-    find_rows,
-    is_metric,
-    is_shared,
-    read_row,
-    write_row,
-    write_text,
-)
+from dmlbench.row import Row
+from dmlbench.row_files import find_rows, read_row, write_row
 
 
 def test_a_row_is_read_back_as_it_was_written(tmp_path):

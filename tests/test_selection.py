@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from dmlbench.launch import compose, prepare
 from safetensors.torch import load_file
 
 from dmlbench import experiment
 from dmlbench import train as train_module
 from dmlbench.cli import run
 from dmlbench.data.folds import training_parts
-from dmlbench.launch import compose, prepare
 from dmlbench.render import markdown
-from dmlbench.rows import Row, find_rows, read_row
+from dmlbench.row import Row
+from dmlbench.row_files import find_rows, read_row
 from dmlbench.table import compare
 from dmlbench.train import History, out_of_patience
 from dmlbench.trunks.embedder import embedder_of

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from dmlbench.launch import compose
+from dmlbench.warnings_of_rows import outdated, protocol_version, sentinels
 from rows_factory import make_row
 
-from dmlbench.launch import compose
-from dmlbench.rows import SCHEMA_VERSION
-from dmlbench.sentinels import outdated, protocol_version, sentinels
+from dmlbench.columns import SCHEMA_VERSION
 from dmlbench.table import compare
 
 

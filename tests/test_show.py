@@ -10,18 +10,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import dmlbench.screen
 import pytest
+from dmlbench.find_runs import folders, one_folder
+from dmlbench.text import paragraph, plain, sparkline
 from rows_factory import make_row
 
 import dmlbench.run_text
-import dmlbench.screen
 from dmlbench.cli import run
 from dmlbench.errors import UserError
-from dmlbench.lookup import folders, one_folder
-from dmlbench.rows import Row, write_row
+from dmlbench.row import Row
+from dmlbench.row_files import write_row
 from dmlbench.run_folder import read_folder
 from dmlbench.run_text import as_text
-from dmlbench.screen import paragraph, plain, sparkline
 
 NUMBERS = {
     "macro_map_at_r": 0.4321,

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from scipy import stats
 
 from dmlbench.render import render
-from dmlbench.rows import MISSING, Row
+from dmlbench.row import MISSING, Row
 from dmlbench.significance import alike_best, class_means, spread_of, weighted
 from dmlbench.table import compare
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from dmlbench.render import markdown
-from dmlbench.rows import Row, find_rows, read_row, read_rows
+from dmlbench.row import Row
+from dmlbench.row_files import find_rows, read_row, read_rows
 from dmlbench.table import compare
 
 LOSSES = ("untrained", "contrastive", "softtriple", "arcface")

@@ -11,7 +11,7 @@ from scipy import stats as scipy_stats
 import dmlbench.table
 from dmlbench.errors import UserError
 from dmlbench.render import render
-from dmlbench.rows import Row
+from dmlbench.row import Row
 from dmlbench.table import ABSENT, ORDER, compare, differences, unsaid_differences
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from dmlbench.launch import compose
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from dmlbench.errors import UserError
-from dmlbench.launch import compose
-from dmlbench.plan import Trunk
+from dmlbench.schema import Trunk
 from dmlbench.trunks.embedder import Embedder
 from dmlbench.trunks.from_timm import timm_trunk
 from dmlbench.trunks.weights import load_weights

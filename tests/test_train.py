@@ -18,7 +18,8 @@ from dmlbench.data.split import Split
 from dmlbench.errors import MethodFailure
 from dmlbench.experiment import initialised_objective
 from dmlbench.losses.objective import Objective
-from dmlbench.plan import Dataset, Method, Plan, Protocol, Trunk
+from dmlbench.plan import Plan
+from dmlbench.schema import Dataset, Method, Protocol, Trunk
 from dmlbench.train import CHECKPOINT, History, lr_factor, parameter_groups, train
 from dmlbench.trunks.embedder import Embedder, embedder_of
 

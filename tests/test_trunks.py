@@ -11,7 +11,7 @@ from torch import nn
 from torchvision.models import get_model
 
 from dmlbench.errors import UserError
-from dmlbench.plan import Trunk
+from dmlbench.schema import Trunk
 from dmlbench.trunks.convnet import ConvNet
 from dmlbench.trunks.embedder import Embedder, pool
 from dmlbench.trunks.from_torchvision import TorchvisionTrunk

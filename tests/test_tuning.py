@@ -17,26 +17,28 @@ import numpy as np
 import pandas as pd
 import pytest
 import rows_factory
+from dmlbench.cli.training import TRIALS, sweep_words
+from dmlbench.launch import compose, prepare, study_of
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from PIL import Image
 
 from dmlbench import train as train_module
 from dmlbench.cli import run
-from dmlbench.cli.training import TRIALS, sweep_words
 from dmlbench.configs import conf_dir, entries
 from dmlbench.data import check, resized
 from dmlbench.errors import MethodFailure, UserError
-from dmlbench.launch import compose, prepare, study_of
-from dmlbench.plan import Method, typed
 from dmlbench.randomness import seed_of
-from dmlbench.rows import Row, find_rows, read_row
+from dmlbench.row import Row
+from dmlbench.row_files import find_rows, read_row
+from dmlbench.schema import Method, Tuning
 from dmlbench.table import compare
 from dmlbench.tuning import proposals, study
 from dmlbench.tuning.proposals import Pruner, propose
 from dmlbench.tuning.space import overrides, space_of, start_of
-from dmlbench.tuning.study import Tuning, search
+from dmlbench.tuning.study import search
 from dmlbench.tuning.trials import Trial, read_trials, taken
+from dmlbench.typed import typed
 
 SMALL = [
     "protocol.batch_size=24",

@@ -1,6 +1,6 @@
-"""Floor 7: words to commands; every import stands inside its branch, and errors are printed here alone.
+"""The command line: one module per command, imported when its command is typed.
 
-Exit status: 0 done; 1 an accident, or a method that failed; 2 a mistake that the user can mend; 130 interrupted.
+Exit status: 0 success; 1 a crash, or a method that failed; 2 an error that the user can correct; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -8,61 +8,91 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from dmlbench.cli.files import data, list_
-from dmlbench.cli.helps import HELP, HELPS
-from dmlbench.cli.inspecting import compare, show
-from dmlbench.cli.reading import table
-from dmlbench.cli.scoring import evaluate
-from dmlbench.cli.training import sweep, train, tune
-from dmlbench.cli.words import complain
 from dmlbench.errors import UserError, suggest
 
-HELP_WORDS = ("--help", "-h", "help")
+# Each is a module of this package with `make_parser()` and `main(arguments)`; the text is for the overview.
 COMMANDS = {
-    "train": train,
-    "sweep": sweep,
-    "tune": tune,
-    "table": table,
-    "compare": compare,
-    "show": show,
-    "evaluate": evaluate,
-    "data": data,
-    "list": list_,
+    "train": "train and evaluate one run",
+    "sweep": "run every combination of values, then print their table",
+    "tune": "tune the hyper-parameters of a loss on training classes only",
+    "table": "print fair comparison tables of finished runs",
+    "compare": "test whether one method is better than another",
+    "show": "print everything about one run",
+    "evaluate": "evaluate a saved run again, or embeddings from elsewhere",
+    "data": "download, unpack and check data sets",
+    "list": "list losses, data sets, trunks and other configuration files",
 }
+OVERVIEW_EXAMPLES = """\
+examples:
+  dmlbench train loss=softtriple dataset=cub
+  dmlbench sweep dataset=cub seed=0,1,2
+  dmlbench table runs/cub --format latex
+  dmlbench compare cub/triplet cub/arcface
+"""
 
 
-def run(words: Sequence[str]) -> int:
+def overview() -> str:
+    """Return what `dmlbench --help` prints."""
+    lines = [f"  {name:9} {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: dmlbench COMMAND ...",
+            "",
+            "Compare deep metric learning methods under one fixed protocol.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            OVERVIEW_EXAMPLES,
+            "Run `dmlbench COMMAND --help` for the options of a command.",
+            "",
+        ]
+    )
+
+
+def run(argv: Sequence[str]) -> int:
     """Run one command line.
 
     Args:
-        words: what was typed after `dmlbench`.
+        argv: What was typed after `dmlbench`.
 
     Returns:
         The exit status.
     """
-    command, rest = (words[0], list(words[1:])) if words else ("--help", [])
-    if command in HELP_WORDS:
-        print(HELPS.get(rest[0], HELP) if rest else HELP, end="")
+    try:
+        return _run(list(argv))
+    except UserError as error:
+        print(f"dmlbench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("dmlbench: interrupted; run the same command again to resume", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has closed it, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _run(argv: list[str]) -> int:
+    command, rest = (argv[0], argv[1:]) if argv else ("--help", [])
+    if command in ("--help", "-h", "help"):
+        if not rest:
+            print(overview(), end="")
+            return 0
+        command, rest = rest[0], ["--help"]
     if command == "--version":
         from dmlbench import __version__
 
         print(f"dmlbench {__version__}")
         return 0
-    try:
-        if command not in COMMANDS:
-            raise UserError(f"dmlbench has no command '{command}'{suggest(command, COMMANDS)}")
-        if any(word in ("--help", "-h") for word in rest):
-            print(HELPS[command], end="")
-            return 0
-        return COMMANDS[command](rest)
-    except UserError as mistake:
-        complain(str(mistake))
-        return 2
-    except KeyboardInterrupt:
-        complain("interrupted; the same command goes on from the last checkpoint")
-        return 130
-    except BrokenPipeError:  # the reader of our output has left, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if command not in COMMANDS:
+        raise UserError(f"dmlbench has no command '{command}'{suggest(command, COMMANDS)}")
+    module = import_module(f"dmlbench.cli.{command}")
+    parser = module.make_parser()
+    if "--help" in rest or "-h" in rest:
+        print(parser.format_help(), end="")
         return 0
+    status = module.main(parser.parse(rest))
+    assert isinstance(status, int)
+    return status

@@ -7,33 +7,15 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
-from uuid import uuid4
 
 from tqdm import tqdm
 
 from dmlbench.errors import UserError
 
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, LZMAError, OSError, RuntimeError)
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `folder` when the block ends without an error, and vanishes otherwise.
-
-    Args:
-        folder: must not exist yet.
-    """
-    temporary = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.tmp")
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def unpack(archives: Sequence[Path], folder: Path) -> None:

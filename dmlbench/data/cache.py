@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from dmlbench import locks
-from dmlbench.data.archive import new_folder
+from dmlbench.atomic_write import atomic_directory, atomic_write
 from dmlbench.data.images import BROKEN
 from dmlbench.data.resized import VERSION, ResizedImages
 from dmlbench.errors import UserError
@@ -152,17 +153,19 @@ def _decoded(images: ResizedImages, workers: int) -> Iterator[torch.Tensor]:
 def _write(images: ResizedImages, folder: Path, stamp: str, workers: int) -> None:
     _refuse_small_disk(images, folder)
     index, offset = [], 0
+
+    def write_pixels(out: BinaryIO) -> None:
+        nonlocal offset
+        for image in _decoded(images, workers):
+            out.write(image.permute(1, 2, 0).contiguous().numpy().data)
+            index.append((offset, *image.shape[1:]))
+            offset += image.numel()
+
     try:
-        with new_folder(folder) as temporary:
-            with (temporary / PIXELS).open("wb") as out:
-                for image in _decoded(images, workers):
-                    out.write(image.permute(1, 2, 0).contiguous().numpy().data)
-                    index.append((offset, *image.shape[1:]))
-                    offset += image.numel()
-                out.flush()
-                os.fsync(out.fileno())  # else a power cut could leave the folder's name with half the pixels
-            np.save(temporary / INDEX, np.array(index, dtype=np.int64))
-            (temporary / STAMP).write_text(json.dumps({"stamp": stamp}), encoding="utf-8")
+        with atomic_directory(folder) as temporary:
+            atomic_write(temporary / PIXELS, write_pixels)
+            atomic_write(temporary / INDEX, lambda out: np.save(out, np.array(index, dtype=np.int64)))
+            atomic_write(temporary / STAMP, json.dumps({"stamp": stamp}))
     except OSError as error:
         if error.errno not in FULL:
             raise

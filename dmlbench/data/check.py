@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from dmlbench.atomic_write import atomic_write
 from dmlbench.data.images import read_image
 from dmlbench.data.split import BOX, ROLES, Split
 from dmlbench.errors import UserError
-from dmlbench.rows import write_text
 
 # Boxes may reach this far beyond their image, for annotators' pixels are not exact, and this share of them farther.
 BOX_MARGIN_PX = 2
@@ -69,7 +69,7 @@ def readable(split: Split, on_unreadable: str, stamps: Path) -> Split:
         return split
     reasons = unreadable(split)
     if not reasons:
-        write_text(stamp, json.dumps({"images": len(split.frame)}) + "\n")
+        atomic_write(stamp, json.dumps({"images": len(split.frame)}) + "\n")
         return split
     first = next(iter(reasons.values()))
     if on_unreadable != "skip":

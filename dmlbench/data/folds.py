@@ -8,7 +8,7 @@ import numpy as np
 
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError
-from dmlbench.plan import Protocol
+from dmlbench.schema import Protocol
 
 
 def held_out_classes(n_classes: int, fold: int, folds: int) -> np.ndarray:

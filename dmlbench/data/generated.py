@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from uuid import uuid4
 
 import pandas as pd
 
+from dmlbench.atomic_write import atomic_directory
 from dmlbench.errors import UserError
 
 LISTING = "images.csv"
@@ -52,16 +51,12 @@ def generated(
 
 
 def _build(folder: Path, generate: Callable[[Path], pd.DataFrame]) -> None:
-    temporary = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.tmp")
-    temporary.mkdir(parents=True)
     try:
-        generate(temporary).to_csv(temporary / LISTING, index=False, lineterminator="\n")
-        temporary.rename(folder)
+        with atomic_directory(folder) as temporary:
+            generate(temporary).to_csv(temporary / LISTING, index=False, lineterminator="\n")
     except OSError:
         if not folder.is_dir():  # else another process was faster, and its copy equals ours
             raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def require_whole(name: str, argument: str, value: int, least: int, most: int) -> None:

@@ -16,8 +16,9 @@ from torchvision.transforms.v2 import functional
 from dmlbench.data.cache import DecodedCache, decoded_cache
 from dmlbench.data.resized import ResizedImages
 from dmlbench.data.split import Split
-from dmlbench.plan import Plan, Protocol
+from dmlbench.plan import Plan
 from dmlbench.randomness import crop_stream, seed_of
+from dmlbench.schema import Protocol
 
 # Decoded images of a small data set are kept in memory; a larger one is decoded anew, by several processes.
 MEMORY_BYTES = 512 * 2**20

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dmlbench.data.archive import new_folder, unpack
+from dmlbench.atomic_write import atomic_directory
+from dmlbench.data.archive import unpack
 from dmlbench.data.split import Split
 from dmlbench.download import download
 from dmlbench.errors import UserError
-from dmlbench.plan import Dataset
+from dmlbench.schema import Dataset
 
 
 def prepare(dataset: Dataset, store: Path, verified: Callable[[Path], Split]) -> Iterator[str]:
@@ -47,7 +48,7 @@ def prepare(dataset: Dataset, store: Path, verified: Callable[[Path], Split]) ->
         yield f"fetched {', '.join(map(str, archives))}"
     if root.is_dir():
         root.rmdir()  # an empty one
-    with new_folder(root) as temporary:
+    with atomic_directory(root) as temporary:
         unpack(archives, temporary)
         try:
             verified(temporary)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import struct
 import zipfile
 import zlib
@@ -22,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dmlbench.atomic_write import atomic_write
 from dmlbench.errors import UserError, suggest
 from dmlbench.evaluate.gallery import Rows
 from dmlbench.evaluate.ranking import Ranking, rank
@@ -339,12 +339,7 @@ def save_embeddings(file: Path, embeddings: Embeddings) -> None:
 
 
 def save_tensors(file: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors, by temporary file and rename."""
+    """Write tensors as safetensors."""
     from safetensors.torch import save
 
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(save({name: values.contiguous() for name, values in tensors.items()}))
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    atomic_write(file, save({name: values.contiguous() for name, values in tensors.items()}))

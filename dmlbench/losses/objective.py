@@ -7,7 +7,7 @@ from torch import nn
 
 from dmlbench.build import build
 from dmlbench.errors import UserError
-from dmlbench.plan import Method
+from dmlbench.schema import Method
 
 
 class Objective(nn.Module):

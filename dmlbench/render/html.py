@@ -1,13 +1,14 @@
-"""Tables as one HTML page that needs nothing else: no script, no font, no network; light or dark as its reader has it."""
+"""Tables as one HTML page without script, fonts or network; light or dark as the reader prefers."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 
-from dmlbench.labels import shown
-from dmlbench.render import body
-from dmlbench.render.body import Style
+from dmlbench.formatting import format_value
+from dmlbench.render import cells
+from dmlbench.render.cells import Style
 from dmlbench.table import Table, differences
 
 STYLE = Style(escape, "<strong>{}</strong>", "±", "<sup>{}</sup>", "n")
@@ -20,12 +21,9 @@ figure { margin: 0 0 3rem; }
 figcaption { max-width: 50rem; margin-bottom: 0.8rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; border-block: 2px solid var(--ink); font-variant-numeric: tabular-nums; }
-th, td { padding: 0.25rem 0.45rem; text-align: right; font-weight: normal; white-space: nowrap; }
-th.words, td.words { text-align: left; }
+th, td { padding: 0.25rem 0.45rem; text-align: left; font-weight: normal; white-space: nowrap; }
 thead { border-bottom: 1px solid var(--ink); }
 tbody + tbody { border-top: 1px solid var(--rule); }
-.cost { color: var(--pale); }
-th.first, td.first { padding-left: 1.6rem; }
 sup { line-height: 0; }
 .notes { max-width: 50rem; padding: 0; list-style: none; color: var(--pale); font-size: 0.9rem; }
 """
@@ -35,13 +33,14 @@ def html(tables: Sequence[Table]) -> str:
     """Write tables as one self-contained HTML page.
 
     Args:
-        tables: what `table.compare` returned.
+        tables: What `table.compare` returned.
 
     Returns:
-        Caption, table and footnotes of each; before several, a list of what sets them apart.
+        Caption, table and footnotes of each; before several, a list of the columns in which they differ.
     """
-    datasets = ", ".join(dict.fromkeys(shown(table.shared["dataset"]) for table in tables))
-    figures = [_figure(table, caption, number, len(tables)) for number, (table, caption) in _numbered(tables)]
+    datasets = ", ".join(dict.fromkeys(format_value(table.shared["dataset"]) for table in tables))
+    pairs = enumerate(zip(tables, cells.captions(tables), strict=True), 1)
+    figures = [_figure(table, caption, number, len(tables)) for number, (table, caption) in pairs]
     return "\n".join(
         [
             "<!doctype html>",
@@ -53,7 +52,7 @@ def html(tables: Sequence[Table]) -> str:
             f"<style>\n{_LOOK}</style>",
             "</head>",
             "<body>",
-            *_apart(tables),
+            *_differences(tables),
             *figures,
             "</body>",
             "</html>\n",
@@ -61,37 +60,26 @@ def html(tables: Sequence[Table]) -> str:
     )
 
 
-def _numbered(tables: Sequence[Table]) -> enumerate[tuple[Table, str]]:
-    return enumerate(zip(tables, body.captions(tables), strict=True), 1)
-
-
-def _apart(tables: Sequence[Table]) -> list[str]:
-    """What sets several tables apart."""
+def _differences(tables: Sequence[Table]) -> list[str]:
+    """The columns in which several tables differ."""
     if len(tables) < 2:
         return []
-    said = [
-        f"<li>{escape(name)}: {' | '.join(escape(shown(value)) for value in values)}</li>"
+    items = [
+        f"<li>{escape(name)}: {' | '.join(escape(format_value(value)) for value in values)}</li>"
         for name, values in differences(tables).items()
     ]
-    return [f"<p>{len(tables)} tables, for their rows differ in (table 1 | table 2 ...):</p>", "<ul>", *said, "</ul>"]
+    return [f"<p>{len(tables)} tables, because their rows differ in (table 1 | table 2 ...):</p>", "<ul>", *items, "</ul>"]
 
 
 def _figure(table: Table, caption: str, number: int, n_tables: int) -> str:
     title = f"<strong>Table {number}.</strong> " if n_tables > 1 else ""
-    lines = [_line(cells, table) for cells in body.lines(table, STYLE)]
-    n_untrained = body.n_untrained(table)
-    below = [_line(cells, table) for cells in body.published(table, STYLE)]
-    parts = [part for part in (lines[:n_untrained], lines[n_untrained:], below) if part]
-    notes = [f"<li>{note}</li>" for note in body.notes(table, STYLE)]
+    notes = [f"<li>{note}</li>" for note in cells.notes(table, STYLE)]
     return "\n".join(
         [
             "<figure>",
             f"<figcaption>{title}{escape(caption)}</figcaption>",
             '<div class="wide">',
-            "<table>",
-            f"<thead>\n{_line(body.head(table, STYLE), table, head=True)}\n</thead>",
-            *("\n".join(["<tbody>", *part, "</tbody>"]) for part in parts),
-            "</table>",
+            _table(table),
             "</div>",
             *(['<ul class="notes">', *notes, "</ul>"] if notes else []),
             "</figure>",
@@ -99,16 +87,17 @@ def _figure(table: Table, caption: str, number: int, n_tables: int) -> str:
     )
 
 
-def _line(cells: Sequence[str], table: Table, head: bool = False) -> str:
-    """A line of the table; its first cell names it, as the cells of the head name their columns."""
-    first_cost = len(cells) - len(table.costs)
-    found = []
-    for i, cell in enumerate(cells):
-        names = ["words"] if i < body.n_left(table) else ["cost"] if i >= first_cost else []
-        names += ["first"] if i == first_cost else []
-        scope = "col" if head else "row" if i == 0 else ""
-        tag = "th" if scope else "td"
-        attributes = {"scope": scope, "class": " ".join(names)}
-        said = "".join(f' {name}="{value}"' for name, value in attributes.items() if value)
-        found.append(f"<{tag}{said}>{cell}</{tag}>")
-    return f"<tr>{''.join(found)}</tr>"
+def _table(table: Table) -> str:
+    """The table, with a rule after the untrained trunk and one before published results."""
+    measured, n_untrained = cells.rows(table, STYLE), cells.n_untrained(table)
+    rows = [*measured, *cells.published_rows(table, STYLE)]
+    text = cells.layout(rows, cells.heading(table, STYLE), "unsafehtml", cells.alignments(table))
+    text = re.sub(r" *(</t[dh]>)", r"\1", re.sub(r"(<t[dh][^>]*>) *", r"\1", text))
+    text = text.replace("<th", '<th scope="col"').replace('<th scope="col"ead>', "<thead>")
+    # The first cell of a row is its heading, which screen readers announce.
+    text = re.sub(r"<tr><td([^>]*)>(.*?)</td>", r'<tr><th scope="row"\1>\2</th>', text)
+    lines = text.splitlines()
+    first = lines.index("<tbody>") + 1
+    for n in sorted({n_untrained, len(measured)} - {0, len(lines) - first - 2}, reverse=True):
+        lines.insert(first + n, "</tbody>\n<tbody>")
+    return "\n".join(lines)

@@ -5,28 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from dmlbench.render import body
-from dmlbench.render.body import Style
-from dmlbench.render.tex_letters import escaped
+from dmlbench.render import cells
+from dmlbench.render.cells import Style
+from dmlbench.render.latex_escape import escape
 from dmlbench.table import Table
 
-STYLE = Style(escaped, r"\textbf{{{}}}", r"$\pm$", r"\textsuperscript{{{}}}", "$n$")
-# A table is shrunk to the width of its column where it is wider, and only there.
-_NO_WIDER_THAN_THE_COLUMN = r"  \resizebox{\ifdim\width>\linewidth \linewidth\else\width\fi}{!}{%"
+STYLE = Style(escape, r"\textbf{{{}}}", r"$\pm$", r"\textsuperscript{{{}}}", "$n$")
+# Shrinks a table to the width of its column if it is wider.
+_FIT_WIDTH = r"\resizebox{\ifdim\width>\linewidth \linewidth\else\width\fi}{!}{%"
 
 
 def latex(tables: Sequence[Table]) -> str:
-    r"""Write tables as complete LaTeX floats for a preamble with `\usepackage{booktabs,graphicx}`.
+    r"""Write tables as complete LaTeX floats, for a preamble with `\usepackage{booktabs,graphicx}`.
 
     Args:
-        tables: what `table.compare` returned.
+        tables: What `table.compare` returned.
 
     Returns:
-        One `table` environment each, in ASCII; what sets several apart stands in their captions.
+        One `table` environment each, in ASCII; captions contain what distinguishes several.
     """
     floats = ["% needs \\usepackage{booktabs,graphicx}"]
     labels: list[str] = []
-    for table, caption in zip(tables, body.captions(tables), strict=True):
+    for table, caption in zip(tables, cells.captions(tables), strict=True):
         name = "-".join(str(table.shared[column]) for column in ("dataset", "trunk", "protocol") if column in table.shared)
         label = "tab:" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
         labels.append(label)
@@ -36,20 +36,24 @@ def latex(tables: Sequence[Table]) -> str:
 
 
 def _float(table: Table, caption: str, label: str) -> str:
-    """One float: the scores, below them the costs, which would make one table of both too small to read."""
-    head, measured = body.head(table, STYLE), body.lines(table, STYLE)
-    parts = [measured[: body.n_untrained(table)], measured[body.n_untrained(table) :], body.published(table, STYLE)]
-    n_scores = len(head) - len(table.costs)
-    tabulars = [_tabular(head[:n_scores], [[line[:n_scores] for line in part] for part in parts], body.n_left(table))]
+    """One float: the scores, and below them the costs, because one tabular of both would be too small to read."""
+    heading, measured = cells.heading(table, STYLE), cells.rows(table, STYLE)
+    n_untrained, align = cells.n_untrained(table), cells.alignments(table)
+    parts = [measured[:n_untrained], measured[n_untrained:], cells.published_rows(table, STYLE)]
+    n_scores = len(heading) - len(table.costs)
+    tabulars = [_tabular(heading[:n_scores], [[row[:n_scores] for row in part] for part in parts], align[:n_scores])]
     if table.costs:
-        costs = [[[line[0], *line[n_scores:]] for line in part] for part in parts[:2]]
-        tabulars += [r"  \par\medskip\footnotesize", _tabular([head[0], *head[n_scores:]], costs, 1)]
-    notes = r" \\ ".join(body.notes(table, STYLE))
+        costs = [[[row[0], *row[n_scores:]] for row in part] for part in parts[:2]]
+        tabulars += [
+            r"  \par\medskip\footnotesize",
+            _tabular([heading[0], *heading[n_scores:]], costs, (align[0], *align[n_scores:])),
+        ]
+    notes = r" \\ ".join(cells.notes(table, STYLE))
     return "\n".join(
         [
             r"\begin{table}[htbp]",
             r"  \centering\small\setlength{\tabcolsep}{4pt}",
-            rf"  \caption{{{escaped(caption)}}}",
+            rf"  \caption{{{escape(caption)}}}",
             rf"  \label{{{label}}}",
             r"  \par\medskip",
             *tabulars,
@@ -59,17 +63,15 @@ def _float(table: Table, caption: str, label: str) -> str:
     )
 
 
-def _tabular(head: Sequence[str], parts: Sequence[Sequence[Sequence[str]]], n_left: int) -> str:
-    """Lines in parts, a rule before each; the first columns hold words."""
-    ruled = [[r"    \midrule", *(f"    {' & '.join(line)} \\\\" for line in part)] for part in parts if part]
-    return "\n".join(
-        [
-            _NO_WIDER_THAN_THE_COLUMN,
-            rf"  \begin{{tabular}}{{{'l' * n_left}{'r' * (len(head) - n_left)}}}",
-            r"    \toprule",
-            f"    {' & '.join(head)} \\\\",
-            *(line for part in ruled for line in part),
-            r"    \bottomrule",
-            r"  \end{tabular}}",
-        ]
-    )
+def _tabular(heading: Sequence[str], parts: Sequence[Sequence[Sequence[str]]], align: Sequence[str]) -> str:
+    """Rows in parts, with a rule before each."""
+    filled = [part for part in parts if part]
+    rows = [row for part in filled for row in part]
+    text = cells.layout(rows, heading, "latex_raw", align)
+    begin, _, head, _, *body, _, end = text.splitlines()  # rules are \hline
+    lines = [begin, r"\toprule", head]
+    for part in filled:
+        lines += [r"\midrule", *body[: len(part)]]
+        body = body[len(part) :]
+    lines += [r"\bottomrule", f"{end}}}"]
+    return "\n".join(f"  {line}" for line in (_FIT_WIDTH, *(re.sub(r"  +", " ", line) for line in lines)))

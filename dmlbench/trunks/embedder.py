@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from dmlbench.build import build
 from dmlbench.errors import UserError
-from dmlbench.plan import Plan, Trunk
+from dmlbench.plan import Plan
 from dmlbench.randomness import seed_of, torch_stream
+from dmlbench.schema import Trunk
 from dmlbench.trunks.weights import load_weights, weights_file
 
 Pooling = Literal["avg", "max", "avg+max", "mixed"]

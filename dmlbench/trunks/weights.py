@@ -14,7 +14,7 @@ from torch import nn
 
 from dmlbench.download import download
 from dmlbench.errors import UserError, suggest
-from dmlbench.plan import Trunk
+from dmlbench.schema import Trunk
 
 # Not part of a trunk: the classifier, and a counter that older files lack.
 _CLASSIFIER = ("fc.", "classifier.", "last_linear.", "AuxLogits.", "aux1.", "aux2.", "head.")

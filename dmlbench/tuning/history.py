@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from dmlbench.rows import write_text
+from dmlbench.atomic_write import atomic_write
 from dmlbench.tuning.space import Space, overrides
 from dmlbench.tuning.trials import Trial, best_of
 
@@ -26,13 +26,13 @@ def write_history(folder: Path, space: Space, trials: Sequence[Trial], picture: 
     """
     text, file = table_of(space, trials), folder / CSV
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
-        write_text(file, text)
+        atomic_write(file, text)
         (folder / PICTURE).unlink(missing_ok=True)  # of other trials
     best = best_of(trials)
     found = {"trial": best.number, "of": len(trials), "validation_map_at_r": best.score, "words": overrides(best.values)}
-    write_text(folder / BEST_VALUES, json.dumps(found, indent=1) + "\n")
+    atomic_write(folder / BEST_VALUES, json.dumps(found, indent=1) + "\n")
     if picture and not (folder / PICTURE).is_file():
-        write_text(folder / PICTURE, drawn(f"{folder.parent.name} on {folder.parent.parent.name}", trials))
+        atomic_write(folder / PICTURE, drawn(f"{folder.parent.name} on {folder.parent.parent.name}", trials))
 
 
 def table_of(space: Space, trials: Sequence[Trial]) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dmlbench.errors import UserError
-from dmlbench.plan import Scalar
 from dmlbench.randomness import seed_of
+from dmlbench.schema import Scalar
 from dmlbench.tuning.space import Choices, Range, Space
 from dmlbench.tuning.trials import Trial
 

@@ -13,18 +13,20 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
+from dmlbench.atomic_write import atomic_write
+from dmlbench.columns import identity_digest
 from dmlbench.data.folds import training_parts
 from dmlbench.data.loader import AnyBatches, Batches, batches_of
 from dmlbench.data.split import Split
-from dmlbench.errors import MethodFailure, UserError
-from dmlbench.experiment import assembled, compute_alike, map_at_r_on
-from dmlbench.plan import Plan, Scalar, digest
+from dmlbench.errors import MethodFailure
+from dmlbench.machine import make_deterministic
+from dmlbench.models_of_run import build_model, map_at_r_on
+from dmlbench.plan import Plan, method_columns
 from dmlbench.randomness import seed_of
-from dmlbench.rows import write_text
+from dmlbench.schema import Scalar, Tuning
 from dmlbench.train import History, train
 from dmlbench.trunks.embedder import Embedder
 from dmlbench.tuning.history import write_history
@@ -44,45 +46,6 @@ from dmlbench.tuning.trials import (
 )
 
 UNPRUNED = 3  # no trial is ended in the first third of a fold's epochs
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """How a method's own values are searched; the same for every method of a table.
-
-    Args:
-        trials: of each method; 0 leaves its values as they are.
-        folds: class-disjoint folds that the training classes are divided into.
-        fold: the one that validates, the others train; or `all`: each in turn, and the mean counts, for as many times the work.
-        epochs: of a trial; None for the protocol's.
-        prune: end a trial early that falls behind the median of the others.
-        seed: of proposals, initialisation and data order: the same for all trials, and no final run's.
-        only: stop once the trials are done; `dmlbench tune` says so.
-    """
-
-    trials: int = 0
-    folds: int = 4
-    fold: int | Literal["all"] = 0
-    epochs: int | None = None
-    prune: bool = True
-    seed: int = 0
-    only: bool = False
-
-    def __post_init__(self) -> None:
-        for name, least in {"trials": 0, "folds": 2, "epochs": 1, "seed": 0}.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"tuning.{name} is {value}; it must be at least {least}")
-        if self.fold != "all" and not 0 <= self.fold < self.folds:
-            raise UserError(f"tuning.fold is {self.fold}, but there are {self.folds} folds, 0 to {self.folds - 1}, or `all`")
-        if self.only and not self.trials:
-            raise UserError("tuning.only is true, but tuning.trials is 0; say how many, as in tuning.trials=20")
-
-    @property
-    def columns(self) -> dict[str, Scalar]:
-        """What two tuned rows must agree in; nothing where nothing is tuned."""
-        names = ("trials", "folds", "fold", "epochs", "prune", "seed") if self.trials else ()
-        return {f"tuning_{name}": getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -116,12 +79,12 @@ class Study:
         """All that decides a trial but its number: a larger budget goes on with the same study."""
         apart = ("tuning_trials", "split_recall_at")
         shared = {name: value for name, value in self.plan.shared.items() if name not in apart}
-        return {"space": canonical(self.space), **shared, **self.plan.method.columns}
+        return {"space": canonical(self.space), **shared, **method_columns(self.plan.method)}
 
     @property
     def folder(self) -> Path:
         """Where the trials lie, beside the method's runs."""
-        return self.plan.folder.parent / f"tune-{digest(self.identity)[:8]}"
+        return self.plan.folder.parent / f"tune-{identity_digest(self.identity)}"
 
     @property
     def numbers(self) -> Sequence[int]:
@@ -147,7 +110,7 @@ def search(study: Study, wait: bool, tell: Callable[[str], None]) -> list[Trial]
     study.start  # noqa: B018 -- refused before any work
     for line in announcement(study):
         tell(line)
-    write_text(study.folder / "study.json", json.dumps(study.identity, indent=1, default=str) + "\n")
+    atomic_write(study.folder / "study.json", json.dumps(study.identity, indent=1, default=str) + "\n")
     images: Batches | None = None
     while missing := [number for number in study.numbers if read_trial(study.folder, number) is None]:
         began_one = False
@@ -155,7 +118,7 @@ def search(study: Study, wait: bool, tell: Callable[[str], None]) -> list[Trial]
             with taken(study.folder, number) as ours:
                 if ours and read_trial(study.folder, number) is None:  # else another process has just ended it
                     began_one = True
-                    compute_alike(study.plan)
+                    make_deterministic(study.plan.protocol.threads)
                     if images is None and not study.plan.protocol.trunk_frozen:
                         images = batches_of(study.plan, study.split)
                     trial = run_trial(study, number, images)
@@ -240,7 +203,7 @@ def run_trial(study: Study, number: int, images: Batches | None) -> Trial:
                     histories[fold], earlier = history, earlier + history.seconds  # of a checkpoint that was taken up
                 course.heed(fold, history)
 
-            one = assembled(own, folder, study.split, images)
+            one = build_model(own, folder, study.split, images)
             assert one.objective is not None  # a method that is not trained has nothing to search
             with one.reading():
                 train(one.model, one.objective, part, one.batches, own, folder, _watch(part, one.batches, own), heed)

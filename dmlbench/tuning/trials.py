@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from dmlbench.atomic_write import atomic_write
 from dmlbench.locks import locked
-from dmlbench.plan import Scalar
-from dmlbench.rows import write_text
+from dmlbench.schema import Scalar
 
 State = Literal["complete", "pruned", "failed"]
 
@@ -74,7 +74,7 @@ def read_trials(folder: Path, numbers: Sequence[int]) -> list[Trial]:
 def write_trial(folder: Path, trial: Trial) -> None:
     """Write down how a trial ended, then remove what it left."""
     place = place_of(folder, trial.number)
-    write_text(place.with_suffix(".json"), json.dumps(dataclasses.asdict(trial), indent=1) + "\n")
+    atomic_write(place.with_suffix(".json"), json.dumps(dataclasses.asdict(trial), indent=1) + "\n")
     shutil.rmtree(place, ignore_errors=True)
 
 
@@ -89,7 +89,7 @@ def read_values(folder: Path, number: int) -> dict[str, Any] | None:
 
 def write_values(folder: Path, number: int, values: Mapping[str, Scalar]) -> None:
     """Write down what a trial tries, before its first step."""
-    write_text(place_of(folder, number) / "values.json", json.dumps(dict(values)) + "\n")
+    atomic_write(place_of(folder, number) / "values.json", json.dumps(dict(values)) + "\n")
 
 
 def best_of(trials: Sequence[Trial]) -> Trial:

@@ -1,0 +1,49 @@
+"""`dmlbench compare`: test whether one method is better than another. Imports neither torch nor Hydra."""
+
+from __future__ import annotations
+
+import argparse
+
+from dmlbench.cli.arguments import Parser, add_runs_dir
+from dmlbench.errors import UserError
+
+EXAMPLES = """\
+compare triplet arcface
+compare digits/triplet digits/arcface --metric recall_at_1
+compare before/digits/triplet after/digits/triplet
+"""
+DETAILS = """\
+A and B are each one method with all its seeds: a directory, a row.json, or part of the path of runs
+below runs/: a method, dataset/method, or a run id without its seed (1681b04f-ffc8b99b). An ambiguous
+name is rejected with a list of matches.
+
+Prints the difference with its 95 % interval and p-value, which account for seed and class variance (see
+docs/significance.md), the classes that gain and lose, the cost, and everything else that differs. If a
+test is impossible, the output says why.
+"""
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command."""
+    description = "Test whether method B is better than method A, on one screen."
+    parser = Parser("compare", "A B [options]", description, EXAMPLES, DETAILS)
+    parser.add_argument("selectors", nargs="*", metavar="RUNS", help="A and B")
+    parser.add_argument("--metric", metavar="NAME", default="map_at_r", help="metric to test (default: map_at_r)")
+    parser.add_argument("--format", metavar="FORMAT", default="text", choices=("text", "json"), help="text (default) or json")
+    add_runs_dir(parser)
+    return parser
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print the comparison."""
+    from dmlbench import pairwise, pairwise_text
+    from dmlbench.find_runs import pair
+
+    if len(arguments.selectors) != 2:
+        given = len(arguments.selectors)
+        raise UserError(f"dmlbench compare needs two methods, A and B, not {given}: dmlbench compare triplet arcface")
+    a, b = pair(arguments.selectors[0], arguments.selectors[1], arguments.runs)
+    found = pairwise.compare_pair(a.rows, b.rows, arguments.metric)
+    write = pairwise_text.as_json if arguments.format == "json" else pairwise_text.as_text
+    print(write(found, (a.name, b.name)), end="")
+    return 0

@@ -1,0 +1,175 @@
+"""`dmlbench evaluate`: evaluate saved runs again, or files of embeddings from elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from dmlbench.cli.arguments import Parser, add_config_dir, add_runs_dir, allow_own_code, check_config_dir
+from dmlbench.cli.progress import headline
+from dmlbench.cli.table import print_skipped
+from dmlbench.errors import UserError
+
+if TYPE_CHECKING:
+    from dmlbench.judge import Distance, EvaluationConfig
+    from dmlbench.row import Row
+
+T = TypeVar("T", int, float)
+# Options that may also be written as `key=value`, as in earlier versions.
+WORDS = (
+    *("ks", "clusters", "distance", "rerank", "rerank.k1", "rerank.k2", "rerank.lambda", "whiten", "beta", "layer"),
+    *("dataset", "trunk", "seed", "labels"),
+)
+ONLY_FILES = ("name", "labels", "dataset", "trunk", "seed")
+EXAMPLES = """\
+evaluate runs/digits --ks 1,5,20              # every run below, with other values of k
+evaluate digits/triplet --rerank k_reciprocal
+evaluate theirs.npz --name "Their method"
+"""
+DETAILS = """\
+A file of embeddings is .safetensors or .npz with the keys embeddings, labels and optionally ids,
+is_query, is_gallery; or .npy with a CSV file that has a column labels (--labels).
+
+The row of a run names its parent, and the row of a file has the protocol `external`; both are compared
+only with rows that were evaluated in the same way. The scores of each query are written beside the row
+(per_query.safetensors). Options may also be written as KEY=VALUE: ks=1,5,20.
+"""
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command."""
+    description = "Evaluate saved runs again, without training, or files of embeddings from elsewhere."
+    parser = Parser("evaluate", "RUNS|FILE ... [options]", description, EXAMPLES, DETAILS, WORDS)
+    add = parser.add_argument
+    add("selectors", nargs="*", metavar="RUNS|FILE", help="runs (see `dmlbench table --help`), or a file of embeddings")
+    add("--ks", metavar="K,K", help="values of k of Recall@k (default: those of the run, or 1,2,4,8)")
+    add("--clusters", metavar="N", help="k-means clusters per class, 0 for none (default: 1 up to 1,000 classes, else none)")
+    add(
+        *("--distance",),
+        metavar="NAME",
+        choices=("inner_product", "cosine", "euclidean"),
+        help="inner_product (default for a run, whose embeddings have unit length), cosine (default for a file) or euclidean "
+        "(default with --beta)",
+    )
+    add("--rerank", metavar="NAME", choices=("none", "k_reciprocal"), default="none", help="k_reciprocal re-ranking")
+    add("--rerank.k1", dest="k1", metavar="N", help="neighbours of k-reciprocal re-ranking (default: 20)")
+    add("--rerank.k2", dest="k2", metavar="N", help="neighbours of its query expansion (default: 6)")
+    add("--rerank.lambda", dest="share", metavar="X", help="weight of the original distance (default: 0.3)")
+    add("--whiten", metavar="D", help="PCA whitening to D dimensions, fitted on training images")
+    add("--beta", metavar="B", help="beta-normalisation: x / |x| + B x")
+    layers = ("embedding", "fully_connected", "pooled")
+    add(
+        *("--layer",),
+        metavar="NAME",
+        choices=layers,
+        default="embedding",
+        help="of a run: embedding (default), fully_connected (last hidden layer of the head) or pooled (trunk)",
+    )
+    add("--name", metavar="NAME", help="name of a file's method in print (default: the file's name)")
+    add("--dataset", metavar="NAME", help="name of a file's data set (default: the file's name)")
+    add("--trunk", metavar="NAME", help="name of a file's trunk")
+    add("--seed", metavar="N", help="seed of a file's run (default: 0)")
+    add("--labels", metavar="CSV", help="labels of an .npy file")
+    add_runs_dir(parser)
+    add_config_dir(parser)
+    return parser
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Evaluate every run and file, and print the main metrics of each."""
+    if not arguments.selectors:
+        raise UserError("dmlbench evaluate needs runs or a file of embeddings, such as runs/digits or theirs.npz")
+    config_dir = check_config_dir(arguments.config_dir)
+    allow_own_code(config_dir)
+    from dmlbench import run_files
+    from dmlbench.find_runs import select
+    from dmlbench.row_files import read_rows
+
+    # Resolved first, so that an unknown name is refused before anything is evaluated.
+    targets: list[tuple[Path, bool]] = []
+    for selector in arguments.selectors:
+        path = Path(selector)
+        is_external = path.is_file() and path.name != run_files.ROW
+        targets += [(path, True)] if is_external else [(one, False) for one in select(selector, arguments.runs)]
+    for path, is_external in targets:
+        if path.is_dir():
+            print_skipped(read_rows(path)[1])
+        for file, row in _evaluate_external(path, arguments) if is_external else _evaluate_runs(path, arguments, config_dir):
+            print(f"{row['loss_label']} on {row['dataset_label']}: {headline(row)}  ({file})")
+    return 0
+
+
+def _evaluate_external(file: Path, arguments: argparse.Namespace) -> list[tuple[Path, Row]]:
+    from dmlbench.external import ExternalRequest, evaluate_file
+    from dmlbench.row import EXTERNAL
+
+    if arguments.layer != "embedding":
+        raise UserError(f"--layer {arguments.layer} is for runs; {file} contains embeddings of one layer")
+    request = ExternalRequest(
+        config=_config(arguments, "cosine"),
+        name=arguments.name,
+        runs_dir=arguments.runs,
+        dataset=arguments.dataset,
+        trunk=arguments.trunk or EXTERNAL,
+        seed=_number("seed", arguments.seed or "0", int),
+        labels=Path(arguments.labels) if arguments.labels else None,
+    )
+    return [evaluate_file(file, request)]
+
+
+def _evaluate_runs(path: Path, arguments: argparse.Namespace, config_dir: Path | None) -> list[tuple[Path, Row]]:
+    from dmlbench.compose_errors import COMPOSE_ERRORS, translate_error
+    from dmlbench.reevaluate import RunRequest, reevaluate
+
+    for key in ONLY_FILES:
+        if getattr(arguments, key) is not None:
+            raise UserError(f"--{key} is for files of embeddings; a run has its own")
+    try:
+        return reevaluate(path, RunRequest(_config(arguments, "inner_product"), arguments.layer, config_dir))
+    except UserError:
+        raise
+    except COMPOSE_ERRORS as error:
+        raise translate_error(error, [], config_dir) from error
+
+
+def _config(arguments: argparse.Namespace, default_distance: Distance) -> EvaluationConfig:
+    """The settings of the evaluation."""
+    from dmlbench.evaluate.reranking import KReciprocal
+    from dmlbench.judge import EvaluationConfig
+
+    distance: Distance = arguments.distance or ("euclidean" if arguments.beta else default_distance)
+    rerank = None
+    if arguments.rerank == "k_reciprocal":
+        rerank = KReciprocal(
+            k1=_number("rerank.k1", arguments.k1 or "20", int),
+            k2=_number("rerank.k2", arguments.k2 or "6", int),
+            share=_number("rerank.lambda", arguments.share or "0.3", float),
+        )
+    else:
+        for key, value in (("k1", arguments.k1), ("k2", arguments.k2), ("lambda", arguments.share)):
+            if value is not None:
+                raise UserError(f"--rerank.{key} needs --rerank k_reciprocal")
+    ks = tuple(_number("ks", k, int) for k in arguments.ks.split(",")) if arguments.ks else ()
+    if ks and min(ks) < 1:
+        raise UserError(f"--ks is {arguments.ks}; it needs one or more values of at least 1")
+    return EvaluationConfig(
+        ks=tuple(sorted(set(ks))),
+        clusters_per_class=None if arguments.clusters is None else _number("clusters", arguments.clusters, int),
+        distance=distance,
+        whiten=None if arguments.whiten is None else _number("whiten", arguments.whiten, int),
+        beta=None if arguments.beta is None else _number("beta", arguments.beta, float),
+        rerank=rerank,
+    )
+
+
+def _number(key: str, text: str, kind: Callable[[str], T]) -> T:
+    try:
+        number = kind(text)
+    except ValueError:
+        raise UserError(f"--{key} is '{text}', but a {'whole ' if kind is int else ''}number is needed") from None
+    if not 0 <= number < math.inf:
+        raise UserError(f"--{key} is {text}; it must be at least 0")
+    return number

@@ -1,0 +1,99 @@
+"""Lines that are printed while jobs run and when they end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from dmlbench.cli.arguments import print_error
+
+if TYPE_CHECKING:
+    from dmlbench.row import Row
+    from dmlbench.runner import Outcome
+
+
+def printer_without_repeats() -> Callable[[str], None]:
+    """Return a function that prints a line unless it has printed it before: jobs of a sweep announce mostly the same."""
+    printed: set[str] = set()
+
+    def report(line: str) -> None:
+        if line not in printed:
+            printed.add(line)
+            print(line, flush=True)
+
+    return report
+
+
+def outcome_printer(total: int) -> Callable[[Outcome], None]:
+    """Return a function that prints each outcome, with the number of ended jobs and the estimated time left.
+
+    Args:
+        total: Number of jobs.
+    """
+    ended, last = 0, time.monotonic()
+    durations: list[float] = []
+
+    def on_end(outcome: Outcome) -> None:
+        nonlocal ended, last
+        now = time.monotonic()
+        if outcome.status == "done":
+            durations.append(now - last)
+        ended, last = ended + 1, now
+        left = total - ended
+        estimate = f", about {_duration(left * sum(durations) / len(durations))} left" if durations and left else ""
+        print_outcome(outcome, f"[{ended} of {total}{estimate}] " if total > 1 and left >= 0 else "")
+
+    return on_end
+
+
+def _duration(seconds: float) -> str:
+    """Format a duration in the largest unit that fits.
+
+    >>> _duration(40), _duration(4000), _duration(100_000)
+    ('40 s', '67 min', '27.8 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
+
+
+def print_outcome(outcome: Outcome, prefix: str = "") -> None:
+    """Print how a job ended, on one line."""
+    if outcome.row is not None and outcome.row.ok:
+        seconds = outcome.row.number("train_seconds") or 0.0
+        how = "already done" if outcome.status == "skipped" else f"trained in {seconds:.0f} s"
+        print(f"{prefix}{outcome.job}: {headline(outcome.row)}  ({how}: {outcome.folder})", flush=True)
+    elif outcome.row is not None:
+        print(f"{prefix}{outcome.job}: failed: {outcome.row['reason']}  ({outcome.folder})", flush=True)
+    elif outcome.status == "tuned":
+        print(f"{prefix}{outcome.job}: {_tuning_result(outcome)}", flush=True)
+    elif outcome.status == "locked":
+        print(f"{prefix}{outcome.job}: another process is running it")
+    else:
+        sys.stdout.flush()
+        print_error(f"{outcome.job}: {outcome.error}" if outcome.status == "crash" else str(outcome.error))
+
+
+def _tuning_result(outcome: Outcome) -> str:
+    if outcome.tuned is None:
+        return "its file has no search space; nothing to tune"
+    tuned = outcome.tuned
+    return (
+        f"validation MAP@R {tuned['tuned_score']:.1%} at trial {tuned['tuned_trial']} of {tuned['n_tuning_trials']}, with "
+        f"{tuned['tuned_values']}  ({outcome.folder})"
+    )
+
+
+def headline(row: Row) -> str:
+    """Return the main metrics of a row."""
+    named = (("R@1", row.get("recall_at_1")), ("MAP@R", row.get("map_at_r")))
+    return "  ".join(f"{name} {value:.1%}" for name, value in named if isinstance(value, float))
+
+
+def exit_status(outcomes: Sequence[Outcome]) -> int:
+    """Return 1 if a job crashed or failed, 2 if one has a user error, else 0."""
+    if any(outcome.status == "crash" or (outcome.row is not None and not outcome.row.ok) for outcome in outcomes):
+        return 1
+    return 2 if any(outcome.status == "user_error" for outcome in outcomes) else 0

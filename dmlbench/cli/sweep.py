@@ -1,0 +1,161 @@
+"""`dmlbench sweep`: run every combination of values, then print their table."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dmlbench.cli.arguments import Parser
+from dmlbench.cli.overrides import (
+    OVERRIDES_HELP,
+    add_override_options,
+    compose_jobs,
+    prepare_composing,
+    print_configurations,
+)
+from dmlbench.cli.progress import exit_status, outcome_printer, print_outcome, printer_without_repeats
+from dmlbench.cli.table import print_skipped
+
+if TYPE_CHECKING:
+    from dmlbench.jobs import JobList
+
+EXAMPLES = """\
+sweep                                     # seven losses and the untrained trunk on the embedded data set
+sweep dataset=cub seed=0,1,2              # three seeds of each
+sweep loss=mine,arcface --config-dir my_conf
+sweep hydra/launcher=joblib hydra.launcher.n_jobs=4     # four jobs at a time; or submitit_slurm, ray
+"""
+DETAILS = f"""\
+Without loss= the sweep runs conf/sweep/seven.yaml; sweep=NAME chooses another file of conf/sweep/.
+The untrained trunk is always added. All values are checked before the first run starts.
+
+Run the same command again to resume: finished runs are skipped, interrupted runs continue from their
+last checkpoint, crashed runs are retried (methods that failed only with retry=failed). Processes that
+run the same command share the work. One line is printed when a job ends, with the remaining jobs and
+the estimated time left. The table is printed, and written in every format to RUNS/tables/. See
+docs/sweeps.md.
+
+{OVERRIDES_HELP}"""
+
+
+def make_parser() -> Parser:
+    """Return the parser of the command."""
+    parser = Parser(
+        "sweep",
+        "[KEY=VALUE,VALUE ...] [options]",
+        "Run every combination of comma-separated values, then print their table.\n\n"
+        "Accepts all overrides of `dmlbench train`.",
+        EXAMPLES,
+        DETAILS,
+    )
+    add_override_options(parser)
+    return parser
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run every job, then print the table of their rows."""
+    prepare_composing(arguments)
+    config_dir = arguments.config_dir
+    lists = [compose_jobs(part, config_dir, several=True) for part in parts(arguments.overrides, config_dir)]
+    lists = [*_untrained_for_sweep_file(lists, config_dir), *lists]
+    if arguments.cfg:
+        print_configurations(lists)
+        return 0
+    from dmlbench.launcher import run_jobs
+
+    report, on_end = printer_without_repeats(), outcome_printer(sum(len(one.jobs) for one in lists))
+    outcomes = [outcome for one in lists for outcome in run_jobs(one, wait=False, report=report, on_end=on_end)]
+    if locked := {outcome.job for outcome in outcomes if outcome.status == "locked"}:
+        print("waiting for runs that another process is executing")
+        outcomes = [outcome for outcome in outcomes if outcome.job not in locked]
+        for part in lists:
+            outcomes += run_jobs(_without_retry(part), wait=True, report=report, on_end=print_outcome, only=locked)
+    folders = [outcome.folder for outcome in outcomes if outcome.folder is not None and outcome.status != "user_error"]
+    if folders:
+        print_tables(folders, config_dir)
+    return exit_status(outcomes)
+
+
+def parts(overrides: Sequence[str], config_dir: Path | None) -> list[list[str]]:
+    """Split the overrides of a sweep into lists that are composed on their own, and add the untrained trunk.
+
+    The untrained trunk is a list of its own, because it has none of the hyper-parameters that are swept over. Each loss of a
+    preset is one too, because a preset is one file per loss; each may have its own trunk and protocol, so no untrained trunk is
+    added.
+    """
+    overrides = [re.sub(r"^\+sweep=", "sweep=", one) for one in overrides]
+    losses = [one.removeprefix("loss=").split(",") for one in overrides if one.startswith("loss=")]
+    if any(one.startswith("preset=") and one != "preset=none" for one in overrides):
+        return _one_per_loss(overrides, losses[-1] if losses else [], config_dir)
+    if losses:
+        return [overrides] if "untrained" in losses[-1] else [_untrained(overrides), overrides]
+    if any(one.startswith("sweep=") for one in overrides):
+        return [overrides]
+    return [["sweep=seven", *overrides]]
+
+
+def _untrained(overrides: Sequence[str]) -> list[str]:
+    """The same overrides for the untrained trunk."""
+    of_loss = re.compile(r"\+{0,2}~?loss[.=]")
+    return [*(one for one in overrides if not of_loss.match(one)), "loss=untrained"]
+
+
+def _one_per_loss(overrides: Sequence[str], losses: Sequence[str], config_dir: Path | None) -> list[list[str]]:
+    from dmlbench.presets import available, chosen
+
+    if not losses:
+        name, dataset = (chosen(overrides, group) for group in ("preset", "dataset"))
+        files = available(None if config_dir is None else str(config_dir)).get(name, [])
+        losses = [file.removesuffix(f"_{dataset}") for file in files if file.endswith(f"_{dataset}")] or ["multi_similarity"]
+    rest = [one for one in overrides if not one.startswith("loss=")]
+    return [[*rest, f"loss={loss}"] for loss in losses]
+
+
+def _untrained_for_sweep_file(lists: Sequence[JobList], config_dir: Path | None) -> list[JobList]:
+    """The untrained trunk beside a file of `conf/sweep/` that does not name it, with everything else it sweeps over."""
+    [first, *more] = lists
+    names_loss = more or any(one.startswith("loss=") for one in first.overrides)
+    if names_loss or any(job.composed.choices["loss"] == "untrained" for job in first.jobs):
+        return []
+    others = [f"{key}={value}" for key, value in first.sweep_params.items() if not re.match(r"loss(\.|$)", key)]
+    overrides = [*_untrained(first.overrides), *others, "hydra.sweeper.params=null"]
+    return [compose_jobs(overrides, config_dir, several=True)]
+
+
+def _without_retry(jobs: JobList) -> JobList:
+    """The same jobs without retry=failed: what failed in another process meanwhile is not run again."""
+    from dataclasses import replace
+
+    return replace(
+        jobs,
+        overrides=tuple(one for one in jobs.overrides if not one.startswith("retry=")),
+        jobs=tuple(replace(job, composed=job.composed.with_values({"retry": "none"})) for job in jobs.jobs),
+    )
+
+
+def print_tables(folders: Sequence[Path], config_dir: Path | None = None) -> None:
+    """Print the table of some runs, and write it in every format beside them."""
+    from dmlbench.atomic_write import atomic_write
+    from dmlbench.render import FORMATS, render
+    from dmlbench.row import MISSING
+    from dmlbench.row_files import read_rows
+    from dmlbench.table import compare
+
+    rows, skipped = read_rows(*folders)
+    print_skipped(skipped)
+    rows = [row for row in rows if row.get("parent") is None]  # evaluations of these runs are not part of the sweep
+    finished = [row for row in rows if row["status"] != MISSING]
+    if not finished:
+        return
+    tables = compare(rows, config_dir=config_dir)
+    stem = folders[0].parents[2] / "tables" / f"{finished[0]['dataset']}-{finished[0]['fingerprint']}"
+    for name, suffix in FORMATS.items():
+        atomic_write(Path(f"{stem}{suffix}"), render(tables, name))
+    print()
+    print(render(tables, "markdown"))
+    print(f"rows      {len(finished)}, each a row.json below {folders[0].parents[1]}")
+    for name, suffix in FORMATS.items():
+        print(f"{name:9} {stem}{suffix}")

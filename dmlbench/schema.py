@@ -1,0 +1,384 @@
+"""The typed configuration: what a protocol, method, data set, trunk and tuning budget consist of.
+
+Each field is declared once, with its type, default, range and meaning. Configuration files, the command line, the columns
+of result rows and the documentation are checked against, or made from, these declarations. Every class needs an `Args`
+section that describes each field; `docs/columns.md` prints it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from dmlbench.errors import UserError
+
+Scalar = str | int | float | bool | None
+MISSING: Any = dataclasses.MISSING
+UNSET: Any = object()  # marks what a declaration leaves out, where None is a value
+
+
+def setting(
+    default: Any = MISSING,
+    *,
+    config_default: Any = UNSET,
+    at_least: float | None = None,
+    caption: str | None = None,
+    in_config: bool = True,
+    since: int = 1,
+    before: Any = UNSET,
+) -> Any:
+    """Declare a field of a configuration class.
+
+    Args:
+        default: Value if neither a file nor the command line sets the field.
+        config_default: Default for files and the command line only, for fields that the code always passes.
+        at_least: Smallest allowed value. None is not compared.
+        caption: Template for table captions, such as `"{} epochs"`; fields with a caption appear in every caption.
+        in_config: Whether configuration files and the command line may set the field. False for values that are computed.
+        since: Version of the row schema in which the field appeared. Existing rows do not have it.
+        before: For `since` > 1: the value that describes rows from before the field existed. Rows without the field are
+            read as if it had this value, and the value is left out of the fingerprint, so that existing results stay
+            valid. It has to equal `default`; raise the version of every protocol if behaviour has to change.
+    """
+    if (since > 1) != (before is not UNSET):
+        raise ValueError(
+            "a field with `since` > 1 needs `before`, the value that describes older rows, and no other field has it"
+        )
+    metadata = {"config_default": config_default, "at_least": at_least, "caption": caption, "in_config": in_config}
+    metadata |= {"since": since, "before": before}
+    return field(default=default, metadata=metadata)
+
+
+def defaults(cls: type) -> dict[str, Any]:
+    """Return the default of every field of a configuration class that a file or the command line may set.
+
+    Args:
+        cls: A class of this module.
+
+    Returns:
+        Field name to default, in the form that YAML would give it. Fields without a default are left out.
+    """
+    found: dict[str, Any] = {}
+    for one in dataclasses.fields(cls):
+        if not one.metadata.get("in_config", True):
+            continue
+        default = one.metadata.get("config_default", UNSET)
+        if default is UNSET:
+            default = one.default_factory() if callable(one.default_factory) else one.default
+        if default is not MISSING:
+            found[one.name] = list(default) if isinstance(default, tuple) else default
+    return found
+
+
+def check_ranges(configuration: Any, group: str) -> None:
+    """Refuse numbers below the declared minimum, and numbers that are not finite.
+
+    Args:
+        configuration: An instance of a class of this module.
+        group: Its name on the command line, such as `protocol`.
+
+    Raises:
+        UserError: Names the first such field and its minimum.
+    """
+    for one in dataclasses.fields(configuration):
+        value, minimum = getattr(configuration, one.name), one.metadata.get("at_least")
+        if minimum is None or not isinstance(value, int | float):  # null, or a word such as `all`
+            continue
+        if not minimum <= value < math.inf:
+            or_null = ", or null" if one.default is None else ""
+            raise UserError(f"{group}.{one.name} is {value}; it must be at least {minimum}{or_null}")
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything that must be equal in two compared runs, in addition to the data and the trunk.
+
+    Args:
+        name: Stem of its file in `conf/protocol/`.
+        version: Raised whenever a change of code or values changes results.
+        epochs: Passes over the training images. By default the model of the last epoch is reported.
+        batch_size: Images per step.
+        embedding_dim: Size D of the embedding. The untrained trunk has no projection and keeps its own size.
+        image_px: Side of the square crop that the trunk receives, in pixels.
+        resize_px: Shorter side before cropping, in pixels. None scales it with the crop, as 256 to 227.
+        crop_to_box: Crop each image to its object's bounding box before resizing. Published results with and without
+            boxes differ by ten points and are not comparable.
+        train_crop: `random_resized` (area from `crop_scale`, aspect ratio from `crop_ratio`), `random` (a shift) or `center`.
+        crop_scale: Smallest and largest share of the image area of a random resized crop.
+        crop_ratio: Smallest and largest aspect ratio of a random resized crop.
+        flip: Mirror half of the training images.
+        pooling: Pooling of the feature map: `avg`, `max`, `avg+max` (their sum), or `mixed` (a learned share of each).
+        head_layers: Sizes of the hidden layers, with ReLU, between pooling and embedding. Empty for a linear projection.
+        head_norm: `layer` applies a LayerNorm to the pooled features before the projection.
+        trunk_frozen: Train only the head, on trunk features that are computed once; see `resolved`.
+        freeze_batch_norm: Keep batch normalization in evaluation mode during training. Its affine parameters still learn.
+        lr: Learning rate of the trunk.
+        head_lr_scale: Learning-rate multiplier of the head.
+        schedule: `constant`, `step` (times `step_gamma` every `step_epochs`) or `cosine` (to zero at the end).
+        step_epochs: Epochs between two steps of the schedule.
+        step_gamma: Factor of a step of the schedule.
+        warmup_epochs: Epochs over which all learning rates rise linearly from zero.
+        clip_grad_norm: Maximum norm of all gradients together. None disables clipping.
+        mixed_precision: Use bfloat16 autocast on CUDA. The CPU always computes in float32.
+        threads: CPU threads. Fixed, so that results do not depend on the number of cores.
+        selection: Which model is reported: `last` epoch, or best on `validation` (MAP@R on held-out training classes,
+            the untrained model included). Never chosen on the test set.
+        fold: Index of the fold of the training classes that is held out for validation; `none`; or `all`, which trains
+            one model per fold.
+        folds: Number of class-disjoint folds of the training classes.
+        steps_per_epoch: Steps per epoch. None for one pass over the training images.
+        validate_every: Epochs between two validations.
+        patience: Epochs without improvement after which training stops. None disables early stopping.
+    """
+
+    name: str
+    version: int = setting(config_default=1, at_least=1, caption="version {}")
+    epochs: int = setting(at_least=0, caption="{} epochs")
+    batch_size: int = setting(at_least=2, caption="batch {}")
+    embedding_dim: int = setting(at_least=1, caption="{}-d embedding")
+    image_px: int = setting(at_least=8, caption="{} px")
+    resize_px: int | None = None
+    crop_to_box: bool = False
+    train_crop: Literal["random_resized", "random", "center"] = "random_resized"
+    crop_scale: tuple[float, float] = (0.16, 1.0)
+    crop_ratio: tuple[float, float] = (0.75, 4 / 3)
+    flip: bool = True
+    pooling: Literal["avg", "max", "avg+max", "mixed"] = "avg"
+    head_layers: tuple[int, ...] = ()
+    head_norm: Literal["none", "layer"] = "none"
+    trunk_frozen: bool = False
+    freeze_batch_norm: bool = True
+    lr: float = setting(1e-4, at_least=0)
+    head_lr_scale: float = setting(10.0, at_least=0)
+    schedule: Literal["constant", "step", "cosine"] = "constant"
+    step_epochs: int = setting(10, at_least=1)
+    step_gamma: float = setting(0.5, at_least=0)
+    warmup_epochs: int = setting(0, at_least=0)
+    clip_grad_norm: float | None = None
+    mixed_precision: bool = True
+    threads: int = setting(1, at_least=1)
+    selection: Literal["last", "validation"] = "last"
+    fold: int | Literal["none", "all"] = "none"
+    folds: int = setting(4, at_least=2)
+    steps_per_epoch: int | None = setting(None, at_least=1)
+    validate_every: int = setting(1, at_least=1)
+    patience: int | None = setting(None, at_least=1)
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "protocol")
+        if min(self.head_layers, default=1) < 1:
+            raise UserError(f"protocol.head_layers is {list(self.head_layers)}; each hidden layer needs a size of at least 1")
+        if self.patience is not None and self.selection != "validation":
+            raise UserError("protocol.patience needs protocol.selection=validation; only then can training stop early")
+        if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
+            raise UserError(f"protocol.clip_grad_norm is {self.clip_grad_norm}; it must be above 0, or null to disable it")
+        if self.trunk_frozen and self.pooling == "mixed":
+            raise UserError(
+                "protocol.pooling=mixed learns its share during training, but protocol.trunk_frozen=true computes pooled "
+                "features once, before training; use avg, max or avg+max"
+            )
+        self._check_crops()
+
+    def _check_crops(self) -> None:
+        if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
+            raise UserError(f"protocol.crop_scale is {self.crop_scale}; it needs 0 < smallest <= largest <= 1")
+        if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
+            raise UserError(f"protocol.crop_ratio is {self.crop_ratio}; it needs 0 < smallest <= largest")
+        if self.resize_px is not None and self.resize_px < self.image_px:
+            raise UserError(
+                f"protocol.resize_px is {self.resize_px}, smaller than the crop protocol.image_px={self.image_px}; "
+                "use a larger value, or null to scale it with the crop"
+            )
+
+    @property
+    def resolved(self) -> Protocol:
+        """The protocol as it runs. A frozen trunk sees centre crops without flips, in evaluation mode."""
+        if not self.trunk_frozen:
+            return self
+        return dataclasses.replace(self, train_crop="center", flip=False, freeze_batch_norm=True)
+
+    @property
+    def resized_px(self) -> int:
+        """Shorter side before cropping, in pixels: `resize_px`, or the crop scaled as 256 to 227."""
+        return self.resize_px or round(self.image_px * 256 / 227)
+
+
+@dataclass(frozen=True)
+class Method:
+    """Everything that may differ between two compared runs: one file in `conf/loss/`.
+
+    Args:
+        name: Stem of its file.
+        label: Name in print.
+        kind: `pair` (learns from pairs in a batch), `classification` (has weights per class) or `none` (untrained).
+        samples_per_class: Images per class in a batch; read by the m-per-class sampler.
+        lr_scale: Learning-rate multiplier of the loss's own parameters, relative to the trunk.
+        weight_decay: Weight decay of the loss's own parameters. None uses the optimizer's.
+        make: Constructor of the loss and its arguments. None trains nothing.
+        miner: Constructor and arguments of the miner, which selects pairs or triplets from a batch. None for no miner.
+        search: Search space for tuning `make`, `miner` and `lr_scale`. It does not affect a run that is not tuned.
+        source_sha256: SHA-256 of the user's own source files that `make` and `miner` come from.
+    """
+
+    name: str
+    label: str
+    kind: Literal["pair", "classification", "none"]
+    samples_per_class: int = setting(4, at_least=1)
+    lr_scale: float = setting(1.0, at_least=0)
+    weight_decay: float | None = None
+    make: dict[str, Any] | None = None
+    miner: dict[str, Any] | None = None
+    search: dict[str, Any] = field(default_factory=dict)
+    source_sha256: str | None = setting(None, in_config=False)
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "loss")
+        if (self.make is None) != (self.kind == "none"):
+            raise UserError(
+                f"loss/{self.name}: kind is '{self.kind}', so `make` must {'not ' * (self.make is not None)}be given"
+            )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Constructor and declared facts of a data set: one file in `conf/dataset/`.
+
+    Args:
+        name: Name in result rows and in paths.
+        label: Name in print.
+        recall_at: Values of k for Recall@k.
+        make: Function that returns the data set's `Split`, with its arguments.
+        root: Directory of a data set that the user provides.
+        manifest: CSV file of the images and their labels.
+        split: Split rule, for data sets that support several.
+        split_seed: Seed of the split rule. The seed of a run never changes the test set.
+        on_unreadable: What to do with an image that cannot be read: `refuse` the run, or `skip` the image and count it.
+        cache: `memmap` keeps all resized images in one file under `paths.data`. It does not affect results.
+        archive: Archive files that the user already has, for `dmlbench data prepare`.
+        downloads: Files to download otherwise, each with a `url` and, if published, a `sha256` or `md5`.
+        ask: Where to request a data set that cannot be downloaded.
+        images: Number of images over all roles, whatever the split.
+        validate_every: Epochs between two validations, for protocols that take it from the data set.
+        patience: Early-stopping patience in epochs, for protocols that take it from the data set.
+        declared_split: Split rule that the following facts describe. None for any rule.
+        train_classes: Number of training classes. The files must confirm each fact; None if it is not known in advance.
+        train_images: Number of training images.
+        test_classes: Number of test classes.
+        query_images: Number of query images.
+        gallery_images: Number of gallery images.
+    """
+
+    recall_at: tuple[int, ...]
+    make: dict[str, Any]
+    name: str = setting(config_default=None)  # null: the last part of `root`, or the file's stem
+    label: str = setting(config_default=None)  # null: the name
+    root: str | None = None
+    manifest: str | None = None
+    split: str | None = None
+    split_seed: int = 0
+    on_unreadable: Literal["refuse", "skip"] = "refuse"
+    cache: Literal["none", "memmap"] = "none"
+    archive: str | tuple[str, ...] | None = None
+    downloads: tuple[dict[str, Any], ...] = ()
+    ask: str | None = None
+    images: int | None = None
+    validate_every: int = 1
+    patience: int | None = None
+    declared_split: str | None = None
+    train_classes: int | None = None
+    train_images: int | None = None
+    test_classes: int | None = None
+    query_images: int | None = None
+    gallery_images: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.recall_at or min(self.recall_at) < 1:
+            raise UserError(f"dataset.recall_at is {list(self.recall_at)}; it needs one or more values of at least 1")
+
+    @property
+    def declared(self) -> dict[str, int | None]:
+        """Facts that hold for the chosen split; None where nothing is declared."""
+        facts = {"images": self.images}
+        if self.declared_split in (None, self.split):
+            names = ("train_classes", "train_images", "test_classes", "query_images", "gallery_images")
+            facts |= {name: getattr(self, name) for name in names}
+        return facts
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """Constructor and input convention of a trunk (backbone): one file in `conf/trunk/`.
+
+    Args:
+        name: Stem of its file.
+        label: Name in print.
+        make: Constructor of the module, with its arguments.
+        mean: Mean of each channel, on the scale of `input_range`, in the order of `channel_order`.
+        std: Standard deviation of each channel, likewise.
+        channel_order: Channel order that the trunk expects.
+        input_range: Value of white that the trunk expects: 1 or 255.
+        weights: `none`, the name of published weights, or a file.
+        published: Weights that the file publishes: name to `url`, `sha256` if known, and local `file` name.
+        weights_sha256: SHA-256 of the loaded weights. None without weights.
+    """
+
+    name: str
+    label: str
+    make: dict[str, Any]
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # ImageNet, RGB
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    channel_order: Literal["RGB", "BGR"] = "RGB"
+    input_range: float = 1.0
+    weights: str = "none"
+    published: dict[str, dict[str, str]] = field(default_factory=dict)
+    weights_sha256: str | None = setting(None, in_config=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.input_range < math.inf:
+            raise UserError(
+                f"trunk.input_range is {self.input_range}; it is the value of white that the trunk expects: 1 or 255"
+            )
+        if not all(0 < value < math.inf for value in self.std):
+            raise UserError(f"trunk.std is {list(self.std)}; each value must be above 0")
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Budget of a hyper-parameter search; the same for every method of a table.
+
+    Args:
+        trials: Trials per method. 0 disables tuning.
+        folds: Number of class-disjoint folds of the training classes.
+        fold: Index of the fold used for validation; the others are used for training. `all` uses each in turn and averages
+            the scores, at `folds` times the cost.
+        epochs: Epochs per trial. None uses the protocol's.
+        prune: Stop trials early that fall behind the median of the others.
+        seed: Seed of proposals, initialisation and data order, shared by all trials. Final runs use their own seeds.
+        only: Stop after the trials; set by `dmlbench tune`.
+    """
+
+    trials: int = setting(0, at_least=0)
+    folds: int = setting(4, at_least=2)
+    fold: int | Literal["all"] = 0
+    epochs: int | None = setting(None, at_least=1)
+    prune: bool = True
+    seed: int = setting(0, at_least=0)
+    only: bool = False
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "tuning")
+        if self.fold != "all" and not 0 <= self.fold < self.folds:
+            raise UserError(f"tuning.fold is {self.fold}, but there are {self.folds} folds, 0 to {self.folds - 1}, or `all`")
+        if self.only and not self.trials:
+            raise UserError("tuning.only is true, but tuning.trials is 0; set the number of trials, as in tuning.trials=20")
+
+    @property
+    def columns(self) -> dict[str, Scalar]:
+        """Columns in which two tuned rows must agree; empty without tuning."""
+        names = ("trials", "folds", "fold", "epochs", "prune", "seed") if self.trials else ()
+        return {f"tuning_{name}": getattr(self, name) for name in names}
+
+
+GROUPS: dict[str, type] = {"dataset": Dataset, "trunk": Trunk, "loss": Method, "protocol": Protocol, "tuning": Tuning}
