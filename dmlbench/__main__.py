@@ -1,4 +1,4 @@
-"""Floor 8: the command's entry."""
+"""The command's entry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Floor 0: what can go wrong, and whose doing it is.
+"""What can go wrong, and whose doing it is.
 
     DmlbenchError
     ├── UserError        the user can mend it: one sentence, exit status 2, no traceback

@@ -60,10 +60,11 @@ def bench_train(rounds: int = 5) -> None:
     """Epochs of `train.train` against a bare loop: same model, same loss, same batches from the same loader."""
     import torch
 
-    from dmlbench import experiment, launch
+    from dmlbench import launch
     from dmlbench.data.loader import Batches
-    from dmlbench.train import epoch_sampler, train, training_labels
-    from dmlbench.trunks.embedder import embedder_of
+    from dmlbench.models.embedder import embedder_of
+    from dmlbench.runs import experiment
+    from dmlbench.training.trainer import epoch_sampler, train, training_labels
 
     with tempfile.TemporaryDirectory() as folder:
         words = ["loss=multi_similarity", "protocol.epochs=2", f"paths.runs={folder}/runs", f"paths.data={folder}/data"]
@@ -115,8 +116,8 @@ def bench_input(rounds: int = 5, n_images: int = 256, batch_size: int = 64) -> N
     from PIL import Image
     from torchvision import transforms as v1
 
+    from dmlbench.config.schema import Protocol
     from dmlbench.data.loader import Batches
-    from dmlbench.schema import Protocol
 
     torch.set_num_threads(1)
     protocol = Protocol(name="bench", version=1, epochs=1, batch_size=batch_size, embedding_dim=1, image_px=227)
@@ -218,7 +219,7 @@ def bench_cluster(rounds: int = 3) -> None:
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
-    from dmlbench.evaluate.clustering import clusters, contingency_scores
+    from dmlbench.evaluation.clustering import clusters, contingency_scores
 
     labels = bench_evaluate.labels_of("cub")
     for noise in (1.8, 3.0, bench_evaluate.NOISE["cub", 512]):
@@ -260,7 +261,7 @@ def bench_gallery(n: int = 1_000_000, dim: int = 128, n_queries: int = 1_000) ->
 
     program = (
         "import sys\n"
-        "import torch, scipy.sparse, sklearn.cluster, hydra, pandas, dmlbench.reevaluate, dmlbench.compose_errors, safetensors.torch\n"
+        "import torch, scipy.sparse, sklearn.cluster, hydra, pandas, dmlbench.runs.reevaluate, dmlbench.cli.errors, safetensors.torch\n"
         "from dmlbench.cli import run\n"
         # of this program alone: ru_maxrss would begin with what the process that starts it had
         "status = lambda kind: next(int(l.split()[1]) for l in open('/proc/self/status') if l.startswith(kind)) / 1024\n"
@@ -301,9 +302,9 @@ def bench_table(rounds: int = 5, n_studies: int = 50, n_seeds: int = 25) -> None
     from dmlbench.rows import is_metric
 
     from dmlbench.cli import run
-    from dmlbench.row import Row
-    from dmlbench.row_files import find_rows, read_row, write_row
-    from dmlbench.table import ORDER
+    from dmlbench.results.row import Row
+    from dmlbench.results.row_files import find_rows, read_row, write_row
+    from dmlbench.tables.table import ORDER
 
     floor = (
         "import json, os, sys\n"

@@ -60,7 +60,7 @@ def floor(x: torch.Tensor, labels: torch.Tensor, ks: tuple[int, ...]) -> None:
 
 def ours(x: torch.Tensor, labels: torch.Tensor, ks: tuple[int, ...]) -> dict[str, float]:
     """Everything a row says of retrieval."""
-    from dmlbench.evaluate import rank, score
+    from dmlbench.evaluation import rank, score
 
     ids = torch.arange(len(x))
     return score(rank(x, x, labels, labels, ids, ids, depth=10), ks)

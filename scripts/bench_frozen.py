@@ -17,8 +17,8 @@ import torch
 from dmlbench.launch import compose, prepare
 
 from dmlbench.data.loader import batches_of
-from dmlbench.experiment import compute_alike
-from dmlbench.trunks.embedder import embedder_of
+from dmlbench.models.embedder import embedder_of
+from dmlbench.runs.experiment import compute_alike
 
 
 def main(batch_size: int, words: list[str]) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from dmlbench.significance import LEVEL, Spread, spread_of, weighted
-from dmlbench.stats import t_interval
+from dmlbench.tables.confidence import t_interval
+from dmlbench.tables.significance import LEVEL, Spread, spread_of, weighted
 
 STUDIES = 1_000
 EQUAL = 10_000  # in which all methods are equal

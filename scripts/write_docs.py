@@ -16,9 +16,9 @@ from pathlib import Path
 
 from dmlbench.cli.helps import HELP, HELPS
 
-from dmlbench.configs import GROUPS, entries
-from dmlbench.measures import MEASURES, column_of
-from dmlbench.published import PublishedTable, read_published
+from dmlbench.config.files import GROUPS, entries
+from dmlbench.results.literature import PublishedTable, read_published
+from dmlbench.results.metric_specs import MEASURES, column_of
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

@@ -3,8 +3,8 @@
 import hashlib
 from typing import Any
 
-from dmlbench.columns import SCHEMA_VERSION
-from dmlbench.row import Row
+from dmlbench.results.columns import SCHEMA_VERSION
+from dmlbench.results.row import Row
 
 METRICS = (
     "recall_at_1",

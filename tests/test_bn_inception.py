@@ -13,8 +13,8 @@ from scipy.signal import correlate
 from torch import nn
 
 from dmlbench.errors import UserError
-from dmlbench.trunks.bn_inception import BNInception
-from dmlbench.trunks.weights import load_weights
+from dmlbench.models.backbones.bn_inception import BNInception
+from dmlbench.models.weights import load_weights
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from pytorch_metric_learning import losses
 
-from dmlbench.build import build, check, parameters, source_sha256
+from dmlbench.config.instantiate import build, check, parameters, source_sha256
 from dmlbench.errors import UserError
 
 CONTRASTIVE = "pytorch_metric_learning.losses.ContrastiveLoss"
@@ -62,7 +62,7 @@ def test_text_for_a_number_is_refused() -> None:
 
 def test_a_missing_argument_is_named() -> None:
     with pytest.raises(UserError, match=r"sampler\.samples_per_class is missing"):
-        check("sampler", {"_target_": "dmlbench.samplers.m_per_class"}, positional=3)
+        check("sampler", {"_target_": "dmlbench.data.samplers.m_per_class"}, positional=3)
 
 
 def test_what_a_constructor_itself_refuses_is_one_sentence() -> None:
@@ -95,7 +95,7 @@ def test_only_a_source_file_outside_installed_packages_is_digested(tmp_path: Pat
     mine.write_text("class Loss:\n    margin = 2\n")
     del sys.modules["a_loss_of_mine"]  # as in a new process
     assert source_sha256("loss.make", spec) != first
-    for target in (CONTRASTIVE, "dmlbench.samplers.shuffle", "collections.Counter"):
+    for target in (CONTRASTIVE, "dmlbench.data.samplers.shuffle", "collections.Counter"):
         assert source_sha256("loss.make", {"_target_": target}) is None
     del sys.modules["a_loss_of_mine"]
 

@@ -20,13 +20,13 @@ import torch
 from PIL import Image
 
 from dmlbench.cli import run
-from dmlbench.data import cache as module
-from dmlbench.data.cache import DecodedCache, decoded_cache
+from dmlbench.config.schema import Protocol
+from dmlbench.data import decoded_cache as module
+from dmlbench.data.decoded_cache import DecodedCache, decoded_cache
 from dmlbench.data.loader import Batches
-from dmlbench.data.resized import ResizedImages, cut
+from dmlbench.data.resized_images import ResizedImages, cut
 from dmlbench.errors import UserError
-from dmlbench.row_files import find_rows, read_row
-from dmlbench.schema import Protocol
+from dmlbench.results.row_files import find_rows, read_row
 
 SIZES = [(50, 40), (40, 50), (64, 64), (33, 90), (48, 36)]  # width, height
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from dmlbench.row_files import find_rows, read_row
-from dmlbench.table import compare
+from dmlbench.results.row_files import find_rows, read_row
+from dmlbench.tables.table import compare
 
 KILLS, PARENTS = 20, 2
 LOSSES = "contrastive,triplet,proxy_nca,softtriple,multi_similarity,cosface,arcface"

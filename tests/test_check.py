@@ -10,7 +10,7 @@ from PIL import Image
 
 from dmlbench.data import check
 from dmlbench.data.check import duplicates, readable, report, unreadable
-from dmlbench.data.folder import folder
+from dmlbench.data.datasets.image_folder import folder
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError
 

@@ -21,8 +21,8 @@ from PIL import Image
 from rows_factory import COST, make_row
 
 from dmlbench.cli import COMMANDS, run
-from dmlbench.configs import GROUPS, entries
-from dmlbench.row_files import write_row
+from dmlbench.config.files import GROUPS, entries
+from dmlbench.results.row_files import write_row
 
 Photos = Callable[..., Path]
 TINY = ("protocol=quick", "trunk=convnet", "protocol.epochs=1", "protocol.batch_size=8", "protocol.embedding_dim=8")
@@ -206,7 +206,7 @@ def test_the_same_run_alone_as_a_later_job_of_a_sweep_and_again_gives_equal_rows
     alone = ["train", "loss=softtriple", *words, "paths.runs=alone"]
     assert subprocess.run([sys.executable, "-m", "dmlbench", *alone], check=False, capture_output=True).returncode == 0
     assert run(["sweep", "loss=arcface,softtriple", *words]) == 0
-    from dmlbench.row_files import find_rows, read_row
+    from dmlbench.results.row_files import find_rows, read_row
 
     [first] = [read_row(path) for path in find_rows(Path("alone"))]
     [second] = [row for path in find_rows(Path("runs")) if (row := read_row(path))["loss"] == "softtriple"]
@@ -270,7 +270,7 @@ def test_a_plan_is_there_until_the_row_is_and_begins_as_the_row_does(
 ) -> None:
     words = ["train", "loss=proxy_nca", *folder(photos())]
     with monkeypatch.context() as patch:
-        patch.setattr("dmlbench.experiment.train", _no_space)
+        patch.setattr("dmlbench.runs.experiment.train", _no_space)
         assert run(words) == 1
     [file] = Path("runs").rglob("plan.json")
     plan = json.loads(file.read_text())
@@ -304,8 +304,8 @@ def test_a_collapsed_embedding_is_a_failed_row(photos: Photos) -> None:
 
 
 def test_a_failed_method_is_run_again_only_on_request(photos: Photos, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    from dmlbench import experiment
     from dmlbench.errors import MethodFailure
+    from dmlbench.runs import experiment
 
     def refuse(embeddings: object) -> None:
         raise MethodFailure("not today")
@@ -337,7 +337,7 @@ def test_a_failed_method_is_run_again_only_on_request(photos: Photos, monkeypatc
     ],
 )
 def test_the_jobs_of_a_sweep_are_counted_before_the_first(words: list[str], n: int) -> None:
-    from dmlbench.launcher import jobs_of
+    from dmlbench.runs.launcher import jobs_of
 
     names = jobs_of(words).names
     assert len(names) == len(set(names)) == n

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as peer
 
 from dmlbench.errors import UserError
-from dmlbench.evaluate.clustering import cluster_scores, clusters, contingency_scores
+from dmlbench.evaluation.clustering import cluster_scores, clusters, contingency_scores
 
 PARTITIONS = st.integers(2, 40).flatmap(
     lambda n: st.tuples(*[st.lists(st.integers(0, 7), min_size=n, max_size=n).map(np.array) for _ in range(2)])

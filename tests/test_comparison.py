@@ -10,18 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dmlbench.pairwise import Comparison, compare
-from dmlbench.pairwise_text import as_json, as_text, verdict
-from dmlbench.find_runs import Group, groups, pair
 from rows_factory import make_row
 from safetensors.numpy import save_file
 from scipy import stats
 
 from dmlbench.cli import run
 from dmlbench.errors import UserError
-from dmlbench.row import Row
-from dmlbench.row_files import write_row
-from dmlbench.significance import spread_of, weighted
+from dmlbench.results.find_runs import Group, groups, pair
+from dmlbench.results.row import Row
+from dmlbench.results.row_files import write_row
+from dmlbench.tables.formats.pairwise_text import as_json, as_text, verdict
+from dmlbench.tables.pairwise import Comparison, compare
+from dmlbench.tables.significance import spread_of, weighted
 
 N_CLASSES = 30
 

@@ -10,11 +10,11 @@ import statistics
 import pytest
 from rows_factory import COST, make_row, make_study
 
-import dmlbench.costs
-from dmlbench.costs import COSTS, costs_of, machines_apart
-from dmlbench.render import html, latex, markdown
-from dmlbench.row import Row
-from dmlbench.table import Line, Table, compare
+import dmlbench.tables.costs
+from dmlbench.results.row import Row
+from dmlbench.tables.costs import COSTS, costs_of, machines_apart
+from dmlbench.tables.formats import html, latex, markdown
+from dmlbench.tables.table import Line, Table, compare
 
 ALIKE = {**COST, "tuned_hours": 1.5, "tuning_trials": 20}
 
@@ -41,7 +41,7 @@ def rows_of(column: str, values: list[object], **columns: object) -> list[Row]:
 
 
 @pytest.mark.parametrize("cost", COSTS, ids=lambda cost: cost.name)
-def test_a_cost_is_the_mean_over_seeds_in_the_unit_of_print(cost: dmlbench.costs.Cost) -> None:
+def test_a_cost_is_the_mean_over_seeds_in_the_unit_of_print(cost: dmlbench.tables.costs.Cost) -> None:
     values = [3_000_000, 5_000_000, 7_000_000]
     table = one(rows_of(cost.columns[0], values))  # type: ignore[arg-type]
     others = sum(ALIKE[column] for column in cost.columns[1:])
@@ -172,4 +172,4 @@ def test_a_cost_is_never_bold_and_has_no_interval() -> None:
 
 
 def test_the_examples_in_the_docstrings_hold() -> None:
-    assert doctest.testmod(dmlbench.costs).failed == 0
+    assert doctest.testmod(dmlbench.tables.costs).failed == 0

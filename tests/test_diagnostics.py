@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dmlbench.evaluate.diagnostics import class_distances, diagnose, effective_rank
+from dmlbench.evaluation.diagnostics import class_distances, diagnose, effective_rank
 
 
 def some(n: int = 40, dim: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -18,7 +18,7 @@ def some(n: int = 40, dim: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.
 
 @pytest.mark.parametrize("at_once", [2**24, 12])
 def test_class_distances_are_means_over_every_pair(monkeypatch: pytest.MonkeyPatch, at_once: int):
-    monkeypatch.setattr("dmlbench.evaluate.diagnostics._SUMS_AT_ONCE", at_once)
+    monkeypatch.setattr("dmlbench.evaluation.diagnostics._SUMS_AT_ONCE", at_once)
     rows, labels = some()
     unit = torch.nn.functional.normalize(rows.double(), dim=1).numpy()
     within, between = [], []

@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 
-from dmlbench.data.digits import CANVAS_PX, digits
-from dmlbench.data.generated import LISTING, generated
+from dmlbench.data.datasets.digits import CANVAS_PX, digits
+from dmlbench.data.datasets.generated import LISTING, generated
 from dmlbench.data.images import read_image
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError
@@ -101,7 +101,7 @@ def test_a_complete_folder_is_listed_and_not_written_again(made: Split) -> None:
 
 def test_listing_a_complete_folder_imports_no_scikit_learn(made: Split) -> None:
     code = (
-        "import sys; from dmlbench.data.digits import digits;"
+        "import sys; from dmlbench.data.datasets.digits import digits;"
         f"digits({str(made.root)!r}, images_per_class={PER_CLASS}); assert 'sklearn' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

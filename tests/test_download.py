@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from dmlbench import download as module
-from dmlbench.download import download
 from dmlbench.errors import UserError
+from dmlbench.system import download as module
+from dmlbench.system.download import download
 
 CONTENT = random.Random(0).randbytes(300_000)
 MD5 = {"md5": hashlib.md5(CONTENT).hexdigest()}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from dmlbench.errors import UserError
-from dmlbench.evaluate.embeddings import Embeddings, FileRows, load_embeddings, save_embeddings
+from dmlbench.evaluation.embedding_files import Embeddings, FileRows, load_embeddings, save_embeddings
 
 N, D = 30, 4
 
@@ -47,7 +47,7 @@ def written(place: Path, arrays: dict[str, np.ndarray], kind: str) -> Path:
 @pytest.mark.parametrize("in_memory", [True, False])
 @pytest.mark.parametrize("kind", ["npz", "safetensors", "npy"])
 def test_every_kind_of_file_holds_the_same(tmp_path: Path, monkeypatch, arrays, kind: str, in_memory: bool):
-    monkeypatch.setattr("dmlbench.evaluate.embeddings._MOST_IN_MEMORY", 2**28 if in_memory else 0)
+    monkeypatch.setattr("dmlbench.evaluation.embedding_files._MOST_IN_MEMORY", 2**28 if in_memory else 0)
     found = load_embeddings(written(tmp_path, arrays, kind))
     assert isinstance(found.rows, FileRows) == (not in_memory and kind != "npz")
     assert found.rows[:].equal(torch.from_numpy(arrays["embeddings"]))
@@ -58,7 +58,7 @@ def test_every_kind_of_file_holds_the_same(tmp_path: Path, monkeypatch, arrays, 
 def test_a_ranking_is_the_same_from_a_file_as_from_memory(tmp_path: Path, monkeypatch, arrays):
     file = written(tmp_path, arrays, "safetensors")
     whole = load_embeddings(file).ranking(5)
-    monkeypatch.setattr("dmlbench.evaluate.embeddings._MOST_IN_MEMORY", 0)
+    monkeypatch.setattr("dmlbench.evaluation.embedding_files._MOST_IN_MEMORY", 0)
     read = load_embeddings(file).ranking(5)
     for name in ("query_ids", "group_start", "group_size", "group_relevant", "best_above"):
         assert getattr(read, name).equal(getattr(whole, name))

@@ -13,9 +13,9 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
 from dmlbench.cli import run
-from dmlbench.row import EXTERNAL
-from dmlbench.row_files import find_rows, read_row
-from dmlbench.table import compare
+from dmlbench.results.row import EXTERNAL
+from dmlbench.results.row_files import find_rows, read_row
+from dmlbench.tables.table import compare
 
 TINY = [
     "loss=softtriple",
@@ -140,7 +140,8 @@ def test_each_way_to_score_is_recorded(runs: Path, trained: Path, words: list[st
 def test_the_layer_that_was_saved_is_embedded_again_bit_for_bit(runs: Path) -> None:
     """Whitening to all dimensions needs the model again, and the training images with it."""
     from dmlbench.launch import compose, prepare
-    from dmlbench.reevaluate import _again, request_of
+
+    from dmlbench.runs.reevaluate import _again, request_of
 
     [path] = find_rows(runs)
     request = request_of({"whiten": "3"}, None, None, False, None)
@@ -282,7 +283,7 @@ def test_a_file_that_stays_on_the_disk_scores_like_one_in_memory(theirs: Path, m
     with np.load(theirs) as arrays:
         save_file({name: arrays[name] for name in arrays}, "theirs.safetensors")
     assert run(["evaluate", "theirs.safetensors", "clusters=0"]) == 0
-    monkeypatch.setattr("dmlbench.evaluate.embeddings._MOST_IN_MEMORY", 0)
+    monkeypatch.setattr("dmlbench.evaluation.embedding_files._MOST_IN_MEMORY", 0)
     assert run(["evaluate", "theirs.safetensors", "clusters=0", "--name", "on disk"]) == 0
     one, other = (read_row(path).metrics for path in find_rows(Path("runs")))
     assert one == other

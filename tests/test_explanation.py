@@ -7,15 +7,15 @@ import re
 import time
 
 import pytest
-from dmlbench.render.latex_escape import escaped as in_tex
 from rows_factory import COST, make_row, make_study
 
-from dmlbench.explanation import explain
-from dmlbench.render import html, latex, markdown
-from dmlbench.render.markdown import escaped as in_markdown
-from dmlbench.row import Row
-from dmlbench.schema import Protocol, Scalar
-from dmlbench.table import Table, compare, differences
+from dmlbench.config.schema import Protocol, Scalar
+from dmlbench.results.row import Row
+from dmlbench.tables.explanation import explain
+from dmlbench.tables.formats import html, latex, markdown
+from dmlbench.tables.formats.latex_escape import escaped as in_tex
+from dmlbench.tables.formats.markdown import escaped as in_markdown
+from dmlbench.tables.table import Table, compare, differences
 
 FIELDS = [field.name for field in dataclasses.fields(Protocol)]
 # Two values that a field can have; a field that is not here has the numbers 3 and 7.

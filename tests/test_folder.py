@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dmlbench.data.folder import folder
+from dmlbench.data.datasets.image_folder import folder
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError
 

@@ -10,11 +10,11 @@ import pytest
 from dmlbench.launch import compose
 from omegaconf import OmegaConf
 
+from dmlbench.config.schema import Protocol
+from dmlbench.config.typed import typed
 from dmlbench.data.folds import held_out_classes, hold_out, training_parts
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError
-from dmlbench.schema import Protocol
-from dmlbench.typed import typed
 
 
 def split_of(n_train: int, n_test: int = 4, per_class: int = 2) -> Split:

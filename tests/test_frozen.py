@@ -15,26 +15,27 @@ from dmlbench.launch import announcement, compose, prepare
 from PIL import Image
 from safetensors.torch import load_file
 
-from dmlbench import experiment, features
-from dmlbench import train as train_module
-from dmlbench.build import build
 from dmlbench.cli import run
+from dmlbench.config.instantiate import build
+from dmlbench.config.plan import Plan
+from dmlbench.config.schema import Protocol
 from dmlbench.data.loader import batches_of
 from dmlbench.data.split import Split
-from dmlbench.embed import embed
 from dmlbench.errors import UserError
-from dmlbench.evaluate.metrics import score
-from dmlbench.experiment import embedded, initialised_objective
-from dmlbench.features import features_of
-from dmlbench.plan import Plan
-from dmlbench.randomness import seed_globals, seed_of
-from dmlbench.row import Row
-from dmlbench.row_files import find_rows, read_row
-from dmlbench.schema import Protocol
-from dmlbench.table import compare
-from dmlbench.train import epoch_sampler, training_labels
-from dmlbench.trunks.convnet import ConvNet
-from dmlbench.trunks.embedder import embedder_of, pool
+from dmlbench.evaluation.metrics import score
+from dmlbench.models.backbones.convnet import ConvNet
+from dmlbench.models.embedder import embedder_of, pool
+from dmlbench.results.row import Row
+from dmlbench.results.row_files import find_rows, read_row
+from dmlbench.runs import experiment
+from dmlbench.runs.experiment import embedded, initialised_objective
+from dmlbench.system.seeding import seed_globals, seed_of
+from dmlbench.tables.table import compare
+from dmlbench.training import feature_cache as features
+from dmlbench.training import trainer as train_module
+from dmlbench.training.embed import embed
+from dmlbench.training.feature_cache import features_of
+from dmlbench.training.trainer import epoch_sampler, training_labels
 
 WORDS = [
     "dataset.make.images_per_class=3",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dmlbench.evaluate.embeddings import Embeddings
-from dmlbench.judge import Judging, _of_like_size, judge
+from dmlbench.evaluation.embedding_files import Embeddings
+from dmlbench.evaluation.evaluator import Judging, _of_like_size, judge
 
 
 def items(distance: str = "inner_product") -> Embeddings:
@@ -23,7 +23,7 @@ def items(distance: str = "inner_product") -> Embeddings:
 def test_queries_in_parts_score_as_they_do_together(monkeypatch: pytest.MonkeyPatch, ranks: int, distance: str) -> None:
     how = Judging(ks=(1, 2, 4), clusters=0, distance=distance)
     whole = judge(items(), how)
-    monkeypatch.setattr("dmlbench.judge._RANKS_AT_ONCE", ranks)
+    monkeypatch.setattr("dmlbench.evaluation.evaluator._RANKS_AT_ONCE", ranks)
     parts = judge(items(), how)
     assert parts.columns == whole.columns
     by_id = whole.scored.ids.argsort()
@@ -41,7 +41,7 @@ def test_small_classes_do_not_pay_for_large_ones() -> None:
 
 
 def test_queries_without_a_relevant_item_never_make_a_part_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dmlbench.judge._RANKS_AT_ONCE", 1)
+    monkeypatch.setattr("dmlbench.evaluation.evaluator._RANKS_AT_ONCE", 1)
     labels = torch.cat([torch.arange(50), torch.full((3,), 99)])
     first, *_ = _of_like_size(labels, labels)
     assert 99 in labels[first]

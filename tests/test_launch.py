@@ -11,10 +11,10 @@ import pytest
 from dmlbench.launch import announcement, compose, prepare, run_job
 from dmlbench.rows import is_shared
 
+from dmlbench.config.identity import digest
+from dmlbench.config.plan import Plan
+from dmlbench.config.schema import Protocol
 from dmlbench.errors import UserError
-from dmlbench.identity import digest
-from dmlbench.plan import Plan
-from dmlbench.schema import Protocol
 
 DIGITS = [
     "dataset.make.images_per_class=2",

@@ -12,13 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dmlbench.job_events import EventLog
 
-from dmlbench.locks import locked
-from dmlbench.render import markdown
-from dmlbench.row import Row
-from dmlbench.row_files import find_rows, read_row, read_rows
-from dmlbench.table import compare
+from dmlbench.results.row import Row
+from dmlbench.results.row_files import find_rows, read_row, read_rows
+from dmlbench.system.locks import locked
+from dmlbench.tables.formats import markdown
+from dmlbench.tables.table import compare
 
 TINY = [
     "dataset.make.images_per_class=4",
@@ -250,7 +249,7 @@ def test_a_misspelt_launcher_is_refused_with_the_near_name(tmp_path: Path) -> No
 
 
 def test_events_are_read_once_in_the_order_of_their_time(tmp_path: Path) -> None:
-    writer, reader = Ledger(tmp_path / "here"), Ledger(tmp_path / "here")
+    writer, reader = EventLog(tmp_path / "here"), EventLog(tmp_path / "here")
     assert list(reader.news()) == []
     for k in range(12):
         writer.say(job=f"{k}")
@@ -260,7 +259,7 @@ def test_events_are_read_once_in_the_order_of_their_time(tmp_path: Path) -> None
 
 
 def test_what_is_put_down_just_before_the_end_is_still_heard(tmp_path: Path) -> None:
-    ledger, heard = Ledger(tmp_path / "here"), []
+    ledger, heard = EventLog(tmp_path / "here"), []
     with ledger.followed(heard.append):
         ledger.say(job="a", status="done")
     assert [event["job"] for event in heard] == ["a"]

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from dmlbench.config.schema import Protocol
 from dmlbench.data.loader import Batches
-from dmlbench.randomness import crop_stream, seed_of, torch_stream
-from dmlbench.schema import Protocol
+from dmlbench.system.seeding import crop_stream, seed_of, torch_stream
 
 SIZES = [(50, 37), (41, 64), (40, 40), (300, 41)]  # width, height; the last is wider than any crop's ratio
 

@@ -11,10 +11,10 @@ import torch
 from dmlbench.launch import compose, method_of
 from torch.nn.functional import normalize
 
-from dmlbench.configs import conf_dir, entries
+from dmlbench.config.files import conf_dir, entries
+from dmlbench.config.schema import Dataset, Method, Protocol
+from dmlbench.config.typed import typed
 from dmlbench.losses.objective import Objective, objective_of
-from dmlbench.schema import Dataset, Method, Protocol
-from dmlbench.typed import typed
 
 CLASSES, DIM = 6, 8
 METHODS = [name for name, _ in entries("loss")]

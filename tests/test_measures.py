@@ -7,9 +7,9 @@ import pytest
 import torch
 from dmlbench.rows import is_metric
 
-from dmlbench.evaluate.embeddings import Embeddings
-from dmlbench.judge import Judging, judge
-from dmlbench.measures import MEASURES, column_of
+from dmlbench.evaluation.embedding_files import Embeddings
+from dmlbench.evaluation.evaluator import Judging, judge
+from dmlbench.results.metric_specs import MEASURES, column_of
 
 
 @pytest.fixture(scope="module")

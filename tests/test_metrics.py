@@ -12,7 +12,7 @@ from dmlbench.rows import is_metric
 from oracles import mean_of, order_scores, orders
 
 from dmlbench.errors import UserError
-from dmlbench.evaluate.metrics import (
+from dmlbench.evaluation.metrics import (
     map_at_r,
     mean_reciprocal_rank,
     precision_at_k,
@@ -22,7 +22,7 @@ from dmlbench.evaluate.metrics import (
     score,
     tied_share,
 )
-from dmlbench.evaluate.ranking import Ranking
+from dmlbench.evaluation.ranking import Ranking
 
 
 def ranking_of(*queries: list[list[bool]]) -> Ranking:
@@ -168,7 +168,7 @@ def test_the_reciprocal_rank_equals_its_exact_fraction(n: int, r: int, above: in
 
 
 def test_reciprocal_ranks_of_many_queries_at_once_equal_one_at_a_time(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("dmlbench.evaluate.metrics._CASES_AT_ONCE", 40)
+    monkeypatch.setattr("dmlbench.evaluation.metrics._CASES_AT_ONCE", 40)
     shapes = [(n, r, above) for n in (1, 2, 7, 30) for r in (1, 2, 7) if r <= n for above in (0, 3)]
     parts = [one_group(*shape) for shape in shapes]
     columns = {

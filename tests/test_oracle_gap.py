@@ -11,9 +11,9 @@ from rows_factory import make_row
 from scipy import stats
 
 from dmlbench.errors import UserError
-from dmlbench.render import csv, html, latex, markdown
-from dmlbench.row import Row
-from dmlbench.table import Line, Table, compare
+from dmlbench.results.row import Row
+from dmlbench.tables.formats import csv, html, latex, markdown
+from dmlbench.tables.table import Line, Table, compare
 
 GAPS = (0.01, 0.02, 0.06)
 

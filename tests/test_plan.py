@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from dmlbench.configs import conf_dir
+from dmlbench.config.files import conf_dir
+from dmlbench.config.identity import digest, flatten
+from dmlbench.config.schema import Dataset, Method, Protocol, Trunk, Tuning
+from dmlbench.config.typed import typed
 from dmlbench.errors import UserError
-from dmlbench.identity import digest, flatten
-from dmlbench.schema import Dataset, Method, Protocol, Trunk, Tuning
-from dmlbench.typed import typed
 
 CLASSES = [("protocol", Protocol), ("loss", Method), ("dataset", Dataset), ("trunk", Trunk), ("tuning", Tuning)]
 GIVEN: dict[str, Any] = {

@@ -8,9 +8,9 @@ import torch
 from sklearn.decomposition import PCA
 
 from dmlbench.errors import UserError
-from dmlbench.evaluate.embeddings import Embeddings
-from dmlbench.evaluate.postprocess import beta_normalised, by_cosine, by_euclid, whitened
-from dmlbench.judge import Judging, judge, processed
+from dmlbench.evaluation.embedding_files import Embeddings
+from dmlbench.evaluation.evaluator import Judging, judge, processed
+from dmlbench.evaluation.postprocess import beta_normalised, by_cosine, by_euclid, whitened
 
 
 def some(n: int, seed: int = 0, dim: int = 6) -> torch.Tensor:

@@ -16,7 +16,7 @@ import pytest
 from dmlbench.launch import compose, prepare
 
 from dmlbench.cli import run
-from dmlbench.row_files import find_rows, read_row
+from dmlbench.results.row_files import find_rows, read_row
 
 # Each small data set's own facts, in place of the published ones.
 FACTS = {

@@ -10,12 +10,12 @@ from dmlbench.launch import compose, method_of, prepare
 from omegaconf import OmegaConf
 
 from dmlbench.cli import run
-from dmlbench.configs import conf_dir
+from dmlbench.config.files import conf_dir
+from dmlbench.config.presets import available, spelt_out
+from dmlbench.config.schema import Dataset, Protocol
+from dmlbench.config.typed import typed
 from dmlbench.errors import UserError
-from dmlbench.presets import available, spelt_out
-from dmlbench.row_files import find_rows, read_row
-from dmlbench.schema import Dataset, Protocol
-from dmlbench.typed import typed
+from dmlbench.results.row_files import find_rows, read_row
 
 FILES = sorted((conf_dir() / "preset").glob("*/*.yaml"))
 DATASETS = ("cub", "cars", "sop", "inshop")

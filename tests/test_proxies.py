@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-import dmlbench.losses.proxies
+import dmlbench.losses.proxy_diagnostics
 from dmlbench.cli import run
-from dmlbench.losses.proxies import count_proxies
-from dmlbench.row import Row
-from dmlbench.row_files import find_rows, read_row
+from dmlbench.losses.proxy_diagnostics import count_proxies
+from dmlbench.results.row import Row
+from dmlbench.results.row_files import find_rows, read_row
 
 TINY = [
     "dataset.make.images_per_class=3",
@@ -100,14 +100,14 @@ def test_a_run_that_broke_off_counts_as_one_that_did_not(
 ) -> None:
     words = ["loss=arcface", f"loss.lr_scale={lr_scale}", "protocol.lr=0.0001"]
     whole = row_of(data, tmp_path / "whole", *words)
-    save = dmlbench.train.save_checkpoint
+    save = dmlbench.training.trainer.save_checkpoint
 
     def broken(*given: object) -> None:
         save(*given)  # type: ignore[arg-type]
         raise OSError("power cut")
 
     with monkeypatch.context() as patch:
-        patch.setattr(dmlbench.train, "save_checkpoint", broken)
+        patch.setattr(dmlbench.training.trainer, "save_checkpoint", broken)
         given = [*TINY, *words, f"paths.data={data}", f"paths.runs={tmp_path / 'broken'}"]
         assert run(["train", *given]) == 1
     resumed = row_of(data, tmp_path / "broken", *words)
@@ -116,4 +116,4 @@ def test_a_run_that_broke_off_counts_as_one_that_did_not(
 
 
 def test_the_examples_in_the_docstrings_hold() -> None:
-    assert doctest.testmod(dmlbench.losses.proxies).failed == 0
+    assert doctest.testmod(dmlbench.losses.proxy_diagnostics).failed == 0

@@ -11,11 +11,11 @@ import published_factory as make
 import pytest
 from scipy.io import loadmat, savemat
 
-from dmlbench.data.cars import cars
 from dmlbench.data.check import report, unreadable
-from dmlbench.data.cub import cub
-from dmlbench.data.inshop import inshop
-from dmlbench.data.sop import sop
+from dmlbench.data.datasets.cars import cars
+from dmlbench.data.datasets.cub import cub
+from dmlbench.data.datasets.inshop import inshop
+from dmlbench.data.datasets.sop import sop
 from dmlbench.data.split import BOX
 from dmlbench.errors import UserError
 
@@ -273,7 +273,7 @@ def test_the_real_lists_of_cars_have_the_published_counts(tmp_path: Path) -> Non
 
 
 def test_the_real_devkits_list_is_read_as_the_csv_that_was_written_from_it(tmp_path: Path) -> None:
-    from dmlbench.data.cars import _annotations, _class_names
+    from dmlbench.data.datasets.cars import _annotations, _class_names
 
     place = kit(tmp_path) / "cars"
     lines = _annotations(place / "cars_train_annos.mat", "fname")

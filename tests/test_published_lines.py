@@ -8,15 +8,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from dmlbench.render.cells import all_digits
 from rows_factory import make_row
 
 from dmlbench.cli import run
 from dmlbench.errors import UserError
-from dmlbench.render import csv, html, latex, markdown
-from dmlbench.row import Row
-from dmlbench.row_files import write_row
-from dmlbench.table import Table, compare
+from dmlbench.results.row import Row
+from dmlbench.results.row_files import write_row
+from dmlbench.tables.formats import csv, html, latex, markdown
+from dmlbench.tables.formats.cells import all_digits
+from dmlbench.tables.table import Table, compare
 
 ALIKE = "Below the rule: published results, not made alike"
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-import dmlbench.published
-from dmlbench.configs import conf_dir, entries
+import dmlbench.results.literature
+from dmlbench.config.files import conf_dir, entries
 from dmlbench.errors import UserError
-from dmlbench.measures import column_of
-from dmlbench.published import published_for, read_published
+from dmlbench.results.literature import published_for, read_published
+from dmlbench.results.metric_specs import column_of
 
 KIT = Path(__file__).resolve().parents[2] / "shared"
 SLIDES = "seeds/2-best-practice-dml-slides.md"
@@ -282,4 +282,4 @@ def test_every_column_is_known_or_explained() -> None:
 
 
 def test_the_examples_in_the_docstrings_hold() -> None:
-    assert doctest.testmod(dmlbench.published).failed == 0
+    assert doctest.testmod(dmlbench.results.literature).failed == 0

@@ -16,7 +16,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
 
 from dmlbench.errors import MethodFailure, UserError
-from dmlbench.evaluate import Ranking, rank, score
+from dmlbench.evaluation import Ranking, rank, score
 
 KS = (1, 2, 5, 40)
 
@@ -244,7 +244,7 @@ def test_no_chunk_size_changes_a_bit(chunk_size: int):
 def test_a_gallery_larger_than_a_block_is_scored_in_smaller_ones(monkeypatch: pytest.MonkeyPatch):
     x, labels = tied_set()
     expected = scores_of(x, labels)
-    monkeypatch.setattr("dmlbench.evaluate.search._BLOCK_SCORES", 450)
+    monkeypatch.setattr("dmlbench.evaluation.knn_search._BLOCK_SCORES", 450)
     assert scores_of(x, labels) == expected
 
 
@@ -375,7 +375,7 @@ def kinds() -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
 )
 @pytest.mark.parametrize("kind", kinds())
 def test_every_field_is_that_of_exactly_rounded_scores(monkeypatch, kind: str, piece, group, margin, chunk, apart: bool):
-    from dmlbench.evaluate import search as module
+    from dmlbench.evaluation import knn_search as module
 
     monkeypatch.setattr(module, "_PIECE", piece)
     monkeypatch.setattr(module, "_MARGIN", margin)
@@ -407,7 +407,7 @@ def test_every_field_is_that_of_exactly_rounded_scores(monkeypatch, kind: str, p
 @pytest.mark.parametrize("kind", ["binary codes", "nearly collapsed", "plain"])
 @pytest.mark.parametrize("chunk_size", [None, 40, 7])
 def test_a_chunk_larger_than_the_room_for_scores_changes_nothing(monkeypatch, kind: str, chunk_size: int | None):
-    from dmlbench.evaluate import search as module
+    from dmlbench.evaluation import knn_search as module
 
     x = kinds()[kind](torch.randn(40, 9, generator=torch.Generator().manual_seed(1)))
     labels = torch.arange(40) % 7

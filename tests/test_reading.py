@@ -17,13 +17,13 @@ import pytest
 from dmlbench.cli.training import _write_tables
 from rows_factory import METRICS, make_row
 
-from dmlbench import run_files
 from dmlbench.cli import run
-from dmlbench.columns import SCHEMA_VERSION
-from dmlbench.render import FORMATS, render
-from dmlbench.row import MISSING, Row
-from dmlbench.row_files import read_rows, write_row
-from dmlbench.table import compare
+from dmlbench.results import run_files
+from dmlbench.results.columns import SCHEMA_VERSION
+from dmlbench.results.row import MISSING, Row
+from dmlbench.results.row_files import read_rows, write_row
+from dmlbench.tables.formats import FORMATS, render
+from dmlbench.tables.table import compare
 
 TESTS = Path(__file__).resolve().parent
 
@@ -337,7 +337,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from rows_factory import make_row
-from dmlbench.row_files import write_row
+from dmlbench.results.row_files import write_row
 place, writer = Path(sys.argv[1]), int(sys.argv[2])
 for seed in range(200):
     write_row(place / "digits" / f"loss{writer}" / str(seed), make_row(seed / 1000, loss=f"loss{writer}", seed=seed))

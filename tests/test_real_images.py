@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from dmlbench.launch import compose
 
-from dmlbench.row import Row
-from dmlbench.row_files import find_rows, read_row
+from dmlbench.results.row import Row
+from dmlbench.results.row_files import find_rows, read_row
 
 ROOT = Path(__file__).resolve().parents[1]
 KIT = ROOT.parent / "shared" / "data"

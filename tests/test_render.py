@@ -12,8 +12,8 @@ import pytest
 from rows_factory import COST, METRICS, make_row, make_study
 
 from dmlbench.errors import UserError
-from dmlbench.render import FORMATS, csv, html, latex, markdown, render
-from dmlbench.table import compare
+from dmlbench.tables.formats import FORMATS, csv, html, latex, markdown, render
+from dmlbench.tables.table import compare
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = r"A&B_{50%}$x$ #1 ~^\ <tag> |pipe| *star* [box]"
@@ -407,4 +407,4 @@ def test_every_format_ends_with_one_newline(form):
 
 @pytest.mark.parametrize("module", ["body", "markdown", "latex", "tex_letters", "html", "csv"])
 def test_the_examples_in_the_docstrings_hold(module):
-    assert doctest.testmod(importlib.import_module(f"dmlbench.render.{module}")).failed == 0
+    assert doctest.testmod(importlib.import_module(f"dmlbench.tables.formats.{module}")).failed == 0

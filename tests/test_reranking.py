@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from dmlbench.errors import UserError
-from dmlbench.evaluate import rank, score
-from dmlbench.evaluate.ranking import ranking_from_scores
-from dmlbench.evaluate.reranking import KReciprocal, reranked
+from dmlbench.evaluation import rank, score
+from dmlbench.evaluation.ranking import ranking_from_scores
+from dmlbench.evaluation.reranking import KReciprocal, reranked
 
 
 def paper(x: np.ndarray, k1: int, k2: int, share: float) -> np.ndarray:
@@ -50,7 +50,7 @@ def some(n: int = 60, dim: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.
 @pytest.mark.parametrize(("k1", "k2", "share"), [(20, 6, 0.3), (5, 1, 0.0), (7, 3, 0.5), (100, 6, 0.3)])
 @pytest.mark.parametrize("apart", [False, True])
 def test_it_is_the_papers(monkeypatch: pytest.MonkeyPatch, k1: int, k2: int, share: float, apart: bool):
-    monkeypatch.setattr("dmlbench.evaluate.reranking._SCORES_AT_ONCE", 500)  # several blocks
+    monkeypatch.setattr("dmlbench.evaluation.reranking._SCORES_AT_ONCE", 500)  # several blocks
     rows, labels = some()
     ids = torch.randperm(60, generator=torch.Generator().manual_seed(1))
     is_query = torch.arange(60) % 3 == 0 if apart else torch.ones(60, dtype=torch.bool)

@@ -8,10 +8,10 @@ import pytest
 from dmlbench.rows import is_metric, is_shared, write_text
 from rows_factory import make_row
 
-from dmlbench.columns import REQUIRED, SCHEMA_VERSION
 from dmlbench.errors import UserError
-from dmlbench.row import Row
-from dmlbench.row_files import find_rows, read_row, write_row
+from dmlbench.results.columns import REQUIRED, SCHEMA_VERSION
+from dmlbench.results.row import Row
+from dmlbench.results.row_files import find_rows, read_row, write_row
 
 
 def test_a_row_is_read_back_as_it_was_written(tmp_path):

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dmlbench.data.samplers import by_kind, m_per_class, shuffle
 from dmlbench.errors import UserError
-from dmlbench.samplers import by_kind, m_per_class, shuffle
 
 
 def generator(seed: int = 0) -> np.random.Generator:

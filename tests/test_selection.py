@@ -12,16 +12,16 @@ import torch
 from dmlbench.launch import compose, prepare
 from safetensors.torch import load_file
 
-from dmlbench import experiment
-from dmlbench import train as train_module
 from dmlbench.cli import run
 from dmlbench.data.folds import training_parts
-from dmlbench.render import markdown
-from dmlbench.row import Row
-from dmlbench.row_files import find_rows, read_row
-from dmlbench.table import compare
-from dmlbench.train import History, out_of_patience
-from dmlbench.trunks.embedder import embedder_of
+from dmlbench.models.embedder import embedder_of
+from dmlbench.results.row import Row
+from dmlbench.results.row_files import find_rows, read_row
+from dmlbench.runs import experiment
+from dmlbench.tables.formats import markdown
+from dmlbench.tables.table import compare
+from dmlbench.training import trainer as train_module
+from dmlbench.training.trainer import History, out_of_patience
 
 WORDS = [
     "loss=softtriple",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from dmlbench.launch import compose
-from dmlbench.warnings_of_rows import outdated, protocol_version, sentinels
 from rows_factory import make_row
 
-from dmlbench.columns import SCHEMA_VERSION
-from dmlbench.table import compare
+from dmlbench.results.columns import SCHEMA_VERSION
+from dmlbench.tables.table import compare
+from dmlbench.tables.warnings import outdated, protocol_version, sentinels
 
 
 def test_proxies_that_never_moved_are_told_with_their_seeds() -> None:

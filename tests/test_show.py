@@ -12,17 +12,17 @@ from typing import Any
 
 import dmlbench.screen
 import pytest
-from dmlbench.find_runs import folders, one_folder
-from dmlbench.text import paragraph, plain, sparkline
 from rows_factory import make_row
 
-import dmlbench.run_text
+import dmlbench.tables.formats.run_text
 from dmlbench.cli import run
 from dmlbench.errors import UserError
-from dmlbench.row import Row
-from dmlbench.row_files import write_row
-from dmlbench.run_folder import read_folder
-from dmlbench.run_text import as_text
+from dmlbench.results.find_runs import folders, one_folder
+from dmlbench.results.row import Row
+from dmlbench.results.row_files import write_row
+from dmlbench.results.run_folder import read_folder
+from dmlbench.tables.formats.run_text import as_text
+from dmlbench.tables.formats.text import paragraph, plain, sparkline
 
 NUMBERS = {
     "macro_map_at_r": 0.4321,
@@ -280,7 +280,7 @@ def test_the_command_prints_it_and_loads_neither_torch_nor_hydra_nor_pandas(runs
 
 def test_the_examples_of_its_docstrings_hold() -> None:
     assert doctest.testmod(dmlbench.screen).failed == 0
-    assert doctest.testmod(dmlbench.run_text).failed == 0
+    assert doctest.testmod(dmlbench.tables.formats.run_text).failed == 0
 
 
 def test_bars_reach_from_the_least_to_the_greatest_and_many_are_thinned_out() -> None:

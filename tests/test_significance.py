@@ -10,10 +10,10 @@ from rows_factory import make_row
 from safetensors.numpy import load_file, save_file
 from scipy import stats
 
-from dmlbench.render import render
-from dmlbench.row import MISSING, Row
-from dmlbench.significance import alike_best, class_means, spread_of, weighted
-from dmlbench.table import compare
+from dmlbench.results.row import MISSING, Row
+from dmlbench.tables.formats import render
+from dmlbench.tables.significance import alike_best, class_means, spread_of, weighted
+from dmlbench.tables.table import compare
 
 
 def study(n_methods: int, n_seeds: int, seed: float, by_class: float, rest: float, rng: np.random.Generator) -> np.ndarray:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-import dmlbench.stats
-from dmlbench.stats import t_interval, t_quantile
+import dmlbench.tables.confidence
+from dmlbench.tables.confidence import t_interval, t_quantile
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 30])
@@ -64,4 +64,4 @@ def test_the_interval_covers_the_truth_in_95_percent_of_simulated_studies(n):
 
 
 def test_the_examples_in_the_docstrings_hold():
-    assert doctest.testmod(dmlbench.stats).failed == 0
+    assert doctest.testmod(dmlbench.tables.confidence).failed == 0

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from dmlbench.render import markdown
-from dmlbench.row import Row
-from dmlbench.row_files import find_rows, read_row, read_rows
-from dmlbench.table import compare
+from dmlbench.results.row import Row
+from dmlbench.results.row_files import find_rows, read_row, read_rows
+from dmlbench.tables.formats import markdown
+from dmlbench.tables.table import compare
 
 LOSSES = ("untrained", "contrastive", "softtriple", "arcface")
 WORDS = [

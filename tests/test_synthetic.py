@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dmlbench.data.datasets.synthetic import COLOURS, PATTERNS, SHAPES, SIZES, synthetic
 from dmlbench.data.images import read_image
 from dmlbench.data.split import Split
-from dmlbench.data.synthetic import COLOURS, PATTERNS, SHAPES, SIZES, synthetic
 from dmlbench.errors import UserError
 
 ATTRIBUTES = {"shape": SHAPES, "colour": COLOURS, "pattern": PATTERNS, "size": SIZES}

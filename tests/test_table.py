@@ -8,11 +8,11 @@ import pytest
 from rows_factory import make_row, make_study
 from scipy import stats as scipy_stats
 
-import dmlbench.table
+import dmlbench.tables.table
 from dmlbench.errors import UserError
-from dmlbench.render import render
-from dmlbench.row import Row
-from dmlbench.table import ABSENT, ORDER, compare, differences, unsaid_differences
+from dmlbench.results.row import Row
+from dmlbench.tables.formats import render
+from dmlbench.tables.table import ABSENT, ORDER, compare, differences, unsaid_differences
 
 
 def line_of(table, label):
@@ -327,13 +327,13 @@ def test_an_unknown_axis_or_metric_is_refused_with_a_near_name(arguments, senten
 
 
 def test_the_paper_tower_imports_neither_torch_nor_hydra():
-    program = "import sys, dmlbench.table, dmlbench.render; print({'torch', 'hydra'} & set(sys.modules))"
+    program = "import sys, dmlbench.tables.table, dmlbench.tables.formats; print({'torch', 'hydra'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
 
 def test_the_examples_in_the_docstrings_hold():
-    assert doctest.testmod(dmlbench.table).failed == 0
+    assert doctest.testmod(dmlbench.tables.table).failed == 0
 
 
 def recipes() -> list[Row]:

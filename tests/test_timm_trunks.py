@@ -12,11 +12,11 @@ from dmlbench.launch import compose
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
+from dmlbench.config.schema import Trunk
 from dmlbench.errors import UserError
-from dmlbench.schema import Trunk
-from dmlbench.trunks.embedder import Embedder
-from dmlbench.trunks.from_timm import timm_trunk
-from dmlbench.trunks.weights import load_weights
+from dmlbench.models.backbones.timm_backbone import timm_trunk
+from dmlbench.models.embedder import Embedder
+from dmlbench.models.weights import load_weights
 
 timm = pytest.importorskip("timm")
 

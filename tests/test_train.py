@@ -13,15 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
+from dmlbench.config.plan import Plan
+from dmlbench.config.schema import Dataset, Method, Protocol, Trunk
 from dmlbench.data.loader import Batches
 from dmlbench.data.split import Split
 from dmlbench.errors import MethodFailure
-from dmlbench.experiment import initialised_objective
 from dmlbench.losses.objective import Objective
-from dmlbench.plan import Plan
-from dmlbench.schema import Dataset, Method, Protocol, Trunk
-from dmlbench.train import CHECKPOINT, History, lr_factor, parameter_groups, train
-from dmlbench.trunks.embedder import Embedder, embedder_of
+from dmlbench.models.embedder import Embedder, embedder_of
+from dmlbench.runs.experiment import initialised_objective
+from dmlbench.training.trainer import CHECKPOINT, History, lr_factor, parameter_groups, train
 
 CLASSES, PER_CLASS = 6, 5
 SOFTTRIPLE = {
@@ -62,10 +62,10 @@ def plan(folder: Path, **changes: Any) -> Plan:
     )
     given: dict[str, Any] = {
         "dataset": Dataset("colours", "Colours", (1, 2), {}),
-        "trunk": Trunk("convnet", "ConvNet", {"_target_": "dmlbench.trunks.convnet.ConvNet", "channels": [4, 8]}),
+        "trunk": Trunk("convnet", "ConvNet", {"_target_": "dmlbench.models.backbones.convnet.ConvNet", "channels": [4, 8]}),
         "method": Method("softtriple", "SoftTriple", "classification", 2, lr_scale=3, make=SOFTTRIPLE),
         "protocol": dataclasses.replace(protocol, **changes.pop("protocol", {})),
-        "sampler": {"_target_": "dmlbench.samplers.m_per_class", "samples_per_class": 2},
+        "sampler": {"_target_": "dmlbench.data.samplers.m_per_class", "samples_per_class": 2},
         "optimizer": {"_target_": "torch.optim.AdamW", "weight_decay": 0.1},
         "seed": 0,
         "shared": {"dataset": "colours"},

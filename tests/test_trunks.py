@@ -10,12 +10,12 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import get_model
 
+from dmlbench.config.schema import Trunk
 from dmlbench.errors import UserError
-from dmlbench.schema import Trunk
-from dmlbench.trunks.convnet import ConvNet
-from dmlbench.trunks.embedder import Embedder, pool
-from dmlbench.trunks.from_torchvision import TorchvisionTrunk
-from dmlbench.trunks.weights import load_weights, sha256, weights_file
+from dmlbench.models.backbones.convnet import ConvNet
+from dmlbench.models.backbones.torchvision_backbone import TorchvisionTrunk
+from dmlbench.models.embedder import Embedder, pool
+from dmlbench.models.weights import load_weights, sha256, weights_file
 
 KIT = Path(__file__).resolve().parents[2] / "shared" / "data"
 ARCHITECTURES = {

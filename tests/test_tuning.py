@@ -23,22 +23,22 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from PIL import Image
 
-from dmlbench import train as train_module
 from dmlbench.cli import run
-from dmlbench.configs import conf_dir, entries
+from dmlbench.config.files import conf_dir, entries
+from dmlbench.config.schema import Method, Tuning
+from dmlbench.config.typed import typed
 from dmlbench.data import check, resized
 from dmlbench.errors import MethodFailure, UserError
-from dmlbench.randomness import seed_of
-from dmlbench.row import Row
-from dmlbench.row_files import find_rows, read_row
-from dmlbench.schema import Method, Tuning
-from dmlbench.table import compare
+from dmlbench.results.row import Row
+from dmlbench.results.row_files import find_rows, read_row
+from dmlbench.system.seeding import seed_of
+from dmlbench.tables.table import compare
+from dmlbench.training import trainer as train_module
 from dmlbench.tuning import proposals, study
 from dmlbench.tuning.proposals import Pruner, propose
 from dmlbench.tuning.space import overrides, space_of, start_of
 from dmlbench.tuning.study import search
 from dmlbench.tuning.trials import Trial, read_trials, taken
-from dmlbench.typed import typed
 
 SMALL = [
     "protocol.batch_size=24",

@@ -96,7 +96,7 @@ def check_config_dir(config_dir: Path | None) -> Path | None:
         UserError: See above.
     """
     if config_dir is not None:
-        from dmlbench.configs import refuse_hidden
+        from dmlbench.config.files import refuse_hidden
 
         if not config_dir.is_dir():
             raise UserError(f"--config-dir {config_dir} is not a directory")

@@ -36,8 +36,9 @@ def make_parser() -> Parser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the comparison."""
-    from dmlbench import pairwise, pairwise_text
-    from dmlbench.find_runs import pair
+    from dmlbench.results.find_runs import pair
+    from dmlbench.tables import pairwise
+    from dmlbench.tables.formats import pairwise_text
 
     if len(arguments.selectors) != 2:
         given = len(arguments.selectors)

@@ -35,7 +35,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Prepare or check a data set."""
     verb, overrides = _words(arguments.words)
     prepare_composing(arguments)
-    from dmlbench.compose_errors import COMPOSE_ERRORS, translate_error
+    from dmlbench.cli.errors import COMPOSE_ERRORS, translate_error
 
     try:
         for line in _lines(verb, overrides, arguments):
@@ -61,12 +61,12 @@ def _words(words: list[str]) -> tuple[str, list[str]]:
 
 
 def _lines(verb: str, overrides: list[str], arguments: argparse.Namespace) -> Iterator[str]:
-    from dmlbench.compose import compose, dataset_settings
+    from dmlbench.config.compose import compose, dataset_settings
 
     composed = compose(overrides, arguments.config_dir)
     dataset = dataset_settings(composed)  # refused before torch is imported
     from dmlbench.data.check import report
-    from dmlbench.prepare import download_data, load_split
+    from dmlbench.runs.prepare import download_data, load_split
 
     if verb == "prepare":
         yield from download_data(composed)

@@ -14,8 +14,8 @@ from dmlbench.cli.table import print_skipped
 from dmlbench.errors import UserError
 
 if TYPE_CHECKING:
-    from dmlbench.judge import Distance, EvaluationConfig
-    from dmlbench.row import Row
+    from dmlbench.evaluation.evaluator import Distance, EvaluationConfig
+    from dmlbench.results.row import Row
 
 T = TypeVar("T", int, float)
 # Options that may also be written as `key=value`, as in earlier versions.
@@ -84,9 +84,9 @@ def main(arguments: argparse.Namespace) -> int:
         raise UserError("dmlbench evaluate needs runs or a file of embeddings, such as runs/digits or theirs.npz")
     config_dir = check_config_dir(arguments.config_dir)
     allow_own_code(config_dir)
-    from dmlbench import run_files
-    from dmlbench.find_runs import select
-    from dmlbench.row_files import read_rows
+    from dmlbench.results import run_files
+    from dmlbench.results.find_runs import select
+    from dmlbench.results.row_files import read_rows
 
     # Resolved first, so that an unknown name is refused before anything is evaluated.
     targets: list[tuple[Path, bool]] = []
@@ -103,8 +103,8 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate_external(file: Path, arguments: argparse.Namespace) -> list[tuple[Path, Row]]:
-    from dmlbench.external import ExternalRequest, evaluate_file
-    from dmlbench.row import EXTERNAL
+    from dmlbench.results.row import EXTERNAL
+    from dmlbench.runs.external import ExternalRequest, evaluate_file
 
     if arguments.layer != "embedding":
         raise UserError(f"--layer {arguments.layer} is for runs; {file} contains embeddings of one layer")
@@ -121,8 +121,8 @@ def _evaluate_external(file: Path, arguments: argparse.Namespace) -> list[tuple[
 
 
 def _evaluate_runs(path: Path, arguments: argparse.Namespace, config_dir: Path | None) -> list[tuple[Path, Row]]:
-    from dmlbench.compose_errors import COMPOSE_ERRORS, translate_error
-    from dmlbench.reevaluate import RunRequest, reevaluate
+    from dmlbench.cli.errors import COMPOSE_ERRORS, translate_error
+    from dmlbench.runs.reevaluate import RunRequest, reevaluate
 
     for key in ONLY_FILES:
         if getattr(arguments, key) is not None:
@@ -137,8 +137,8 @@ def _evaluate_runs(path: Path, arguments: argparse.Namespace, config_dir: Path |
 
 def _config(arguments: argparse.Namespace, default_distance: Distance) -> EvaluationConfig:
     """The settings of the evaluation."""
-    from dmlbench.evaluate.reranking import KReciprocal
-    from dmlbench.judge import EvaluationConfig
+    from dmlbench.evaluation.evaluator import EvaluationConfig
+    from dmlbench.evaluation.reranking import KReciprocal
 
     distance: Distance = arguments.distance or ("euclidean" if arguments.beta else default_distance)
     rerank = None

@@ -16,7 +16,7 @@ list trunks --config-dir my_conf
 
 def make_parser() -> Parser:
     """Return the parser of the command."""
-    from dmlbench.configs import GROUPS
+    from dmlbench.config.files import GROUPS
 
     description = (
         f"List configuration files, each with the first sentence of its comment. GROUP is one of\n{', '.join(GROUPS)}."
@@ -29,7 +29,7 @@ def make_parser() -> Parser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the files of a group."""
-    from dmlbench.configs import GROUPS, entries
+    from dmlbench.config.files import GROUPS, entries
 
     typed = " ".join(arguments.group)
     group = next((name for name, folder in GROUPS.items() if typed in (name, folder)), typed)

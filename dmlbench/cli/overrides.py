@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dmlbench.cli.arguments import Parser, add_config_dir, allow_own_code, check_config_dir
 
 if TYPE_CHECKING:
-    from dmlbench.jobs import JobList
+    from dmlbench.config.jobs import JobList
 
 OVERRIDES_HELP = """\
 overrides:
@@ -43,10 +43,10 @@ def compose_jobs(overrides: Sequence[str], config_dir: Path | None, several: boo
     Raises:
         UserError: The overrides do not compose, or a value is wrong.
     """
-    from dmlbench.compose_errors import COMPOSE_ERRORS, translate_error
+    from dmlbench.cli.errors import COMPOSE_ERRORS, translate_error
+    from dmlbench.config.jobs import all_jobs, one_job
+    from dmlbench.config.presets import expand_preset
     from dmlbench.errors import UserError
-    from dmlbench.jobs import all_jobs, one_job
-    from dmlbench.presets import expand_preset
 
     folder = None if config_dir is None else str(config_dir)
     expanded = expand_preset(overrides, folder)

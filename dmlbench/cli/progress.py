@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from dmlbench.cli.arguments import print_error
 
 if TYPE_CHECKING:
-    from dmlbench.row import Row
-    from dmlbench.runner import Outcome
+    from dmlbench.results.row import Row
+    from dmlbench.runs.runner import Outcome
 
 
 def printer_without_repeats() -> Callable[[str], None]:

@@ -24,9 +24,9 @@ def make_parser() -> Parser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the run."""
-    from dmlbench.find_runs import one_folder
-    from dmlbench.run_folder import read_folder
-    from dmlbench.run_text import as_text
+    from dmlbench.results.find_runs import one_folder
+    from dmlbench.results.run_folder import read_folder
+    from dmlbench.tables.formats.run_text import as_text
 
     if len(arguments.selectors) != 1:
         raise UserError(

@@ -20,7 +20,7 @@ from dmlbench.cli.progress import exit_status, outcome_printer, print_outcome, p
 from dmlbench.cli.table import print_skipped
 
 if TYPE_CHECKING:
-    from dmlbench.jobs import JobList
+    from dmlbench.config.jobs import JobList
 
 EXAMPLES = """\
 sweep                                     # seven losses and the untrained trunk on the embedded data set
@@ -64,7 +64,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.cfg:
         print_configurations(lists)
         return 0
-    from dmlbench.launcher import run_jobs
+    from dmlbench.runs.launcher import run_jobs
 
     report, on_end = printer_without_repeats(), outcome_printer(sum(len(one.jobs) for one in lists))
     outcomes = [outcome for one in lists for outcome in run_jobs(one, wait=False, report=report, on_end=on_end)]
@@ -104,7 +104,7 @@ def _untrained(overrides: Sequence[str]) -> list[str]:
 
 
 def _one_per_loss(overrides: Sequence[str], losses: Sequence[str], config_dir: Path | None) -> list[list[str]]:
-    from dmlbench.presets import available, chosen
+    from dmlbench.config.presets import available, chosen
 
     if not losses:
         name, dataset = (chosen(overrides, group) for group in ("preset", "dataset"))
@@ -138,11 +138,11 @@ def _without_retry(jobs: JobList) -> JobList:
 
 def print_tables(folders: Sequence[Path], config_dir: Path | None = None) -> None:
     """Print the table of some runs, and write it in every format beside them."""
-    from dmlbench.atomic_write import atomic_write
-    from dmlbench.render import FORMATS, render
-    from dmlbench.row import MISSING
-    from dmlbench.row_files import read_rows
-    from dmlbench.table import compare
+    from dmlbench.results.row import MISSING
+    from dmlbench.results.row_files import read_rows
+    from dmlbench.system.atomic_write import atomic_write
+    from dmlbench.tables.formats import FORMATS, render
+    from dmlbench.tables.table import compare
 
     rows, skipped = read_rows(*folders)
     print_skipped(skipped)

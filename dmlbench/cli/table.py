@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dmlbench.cli.arguments import Parser, add_config_dir, add_runs_dir, check_config_dir, print_error
 
 if TYPE_CHECKING:
-    from dmlbench.row_files import SkippedFile
+    from dmlbench.results.row_files import SkippedFile
 
 MAX_SKIPPED = 5  # skipped files that are named; further ones are counted
 FORMATS = ("markdown", "latex", "csv", "html")
@@ -71,11 +71,11 @@ def make_parser() -> Parser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print the tables."""
-    from dmlbench.explanation import explain
-    from dmlbench.find_runs import select
-    from dmlbench.render import render
-    from dmlbench.row_files import read_rows
-    from dmlbench.table import compare
+    from dmlbench.results.find_runs import select
+    from dmlbench.results.row_files import read_rows
+    from dmlbench.tables.explanation import explain
+    from dmlbench.tables.formats import render
+    from dmlbench.tables.table import compare
 
     config_dir = check_config_dir(arguments.config_dir)
     paths = [path for selector in arguments.selectors for path in select(selector, arguments.runs)]

@@ -58,7 +58,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.cfg:
         print_configurations([jobs])
         return 0
-    from dmlbench.launcher import run_jobs
+    from dmlbench.runs.launcher import run_jobs
 
     on_end = outcome_printer(len(jobs.jobs))
     return exit_status(run_jobs(jobs, wait=True, report=printer_without_repeats(), on_end=on_end))

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from dmlbench.atomic_write import atomic_write
 from dmlbench.data.images import read_image
 from dmlbench.data.split import BOX, ROLES, Split
 from dmlbench.errors import UserError
+from dmlbench.system.atomic_write import atomic_write
 
 # Boxes may reach this far beyond their image, for annotators' pixels are not exact, and this share of them farther.
 BOX_MARGIN_PX = 2

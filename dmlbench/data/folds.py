@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from dmlbench.config.schema import Protocol
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError
-from dmlbench.schema import Protocol
 
 
 def held_out_classes(n_classes: int, fold: int, folds: int) -> np.ndarray:

@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from dmlbench.data.cache import DecodedCache, decoded_cache
-from dmlbench.data.resized import ResizedImages
+from dmlbench.config.plan import Plan
+from dmlbench.config.schema import Protocol
+from dmlbench.data.decoded_cache import DecodedCache, decoded_cache
+from dmlbench.data.resized_images import ResizedImages
 from dmlbench.data.split import Split
-from dmlbench.plan import Plan
-from dmlbench.randomness import crop_stream, seed_of
-from dmlbench.schema import Protocol
+from dmlbench.system.seeding import crop_stream, seed_of
 
 # Decoded images of a small data set are kept in memory; a larger one is decoded anew, by several processes.
 MEMORY_BYTES = 512 * 2**20

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dmlbench.atomic_write import atomic_directory
+from dmlbench.config.schema import Dataset
 from dmlbench.data.archive import unpack
 from dmlbench.data.split import Split
-from dmlbench.download import download
 from dmlbench.errors import UserError
-from dmlbench.schema import Dataset
+from dmlbench.system.atomic_write import atomic_directory
+from dmlbench.system.download import download
 
 
 def prepare(dataset: Dataset, store: Path, verified: Callable[[Path], Split]) -> Iterator[str]:

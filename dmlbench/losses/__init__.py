@@ -1,1 +1,1 @@
-"""The methods' training half: what turns a batch of embeddings into a number to go down."""
+"""Losses and miners as one objective, and diagnostics of their proxies."""

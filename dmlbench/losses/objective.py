@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from dmlbench.build import build
+from dmlbench.config.instantiate import build
+from dmlbench.config.schema import Method
 from dmlbench.errors import UserError
-from dmlbench.schema import Method
 
 
 class Objective(nn.Module):

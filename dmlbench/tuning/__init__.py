@@ -1,1 +1,1 @@
-"""Floor 5.5: a method's own values, searched with the same budget for every method, on training classes alone."""
+"""Hyper-parameter search with the same budget for every method, on training classes only."""

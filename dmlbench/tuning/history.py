@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from dmlbench.atomic_write import atomic_write
+from dmlbench.system.atomic_write import atomic_write
 from dmlbench.tuning.space import Space, overrides
 from dmlbench.tuning.trials import Trial, best_of
 

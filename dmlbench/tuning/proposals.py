@@ -10,9 +10,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from dmlbench.config.schema import Scalar
 from dmlbench.errors import UserError
-from dmlbench.randomness import seed_of
-from dmlbench.schema import Scalar
+from dmlbench.system.seeding import seed_of
 from dmlbench.tuning.space import Choices, Range, Space
 from dmlbench.tuning.trials import Trial
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dmlbench.config.schema import Method, Scalar
+from dmlbench.config.typed import typed
 from dmlbench.errors import UserError, suggest
-from dmlbench.schema import Method, Scalar
-from dmlbench.typed import typed
 
 TUNABLE = ("samples_per_class", "lr_scale", "weight_decay", "make", "miner")  # fields of a method
 DIGITS = 4  # significant ones of a number that is drawn: enough, and it can be read and typed

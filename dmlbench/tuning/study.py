@@ -16,19 +16,19 @@ from pathlib import Path
 
 import numpy as np
 
-from dmlbench.atomic_write import atomic_write
-from dmlbench.columns import identity_digest
+from dmlbench.config.plan import Plan, method_columns
+from dmlbench.config.schema import Scalar, Tuning
 from dmlbench.data.folds import training_parts
 from dmlbench.data.loader import AnyBatches, Batches, batches_of
 from dmlbench.data.split import Split
 from dmlbench.errors import MethodFailure
-from dmlbench.machine import make_deterministic
-from dmlbench.models_of_run import build_model, map_at_r_on
-from dmlbench.plan import Plan, method_columns
-from dmlbench.randomness import seed_of
-from dmlbench.schema import Scalar, Tuning
-from dmlbench.train import History, train
-from dmlbench.trunks.embedder import Embedder
+from dmlbench.models.embedder import Embedder
+from dmlbench.results.columns import identity_digest
+from dmlbench.system.atomic_write import atomic_write
+from dmlbench.system.seeding import seed_of
+from dmlbench.training.environment import make_deterministic
+from dmlbench.training.trained_model import build_model, map_at_r_on
+from dmlbench.training.trainer import History, train
 from dmlbench.tuning.history import write_history
 from dmlbench.tuning.proposals import Pruner, propose, require_optuna
 from dmlbench.tuning.space import Space, canonical, said, space_of, start_of

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from dmlbench.atomic_write import atomic_write
-from dmlbench.locks import locked
-from dmlbench.schema import Scalar
+from dmlbench.config.schema import Scalar
+from dmlbench.system.atomic_write import atomic_write
+from dmlbench.system.locks import locked
 
 State = Literal["complete", "pruned", "failed"]
 

@@ -19,7 +19,7 @@ def dmlbench(
     """This one."""
     import torch
 
-    from dmlbench.evaluate import rank, score
+    from dmlbench.evaluation import rank, score
 
     arrays = (queries, gallery, query_labels, gallery_labels, query_ids, gallery_ids)
     found = score(rank(*map(torch.from_numpy, arrays), depth=max(ks)), ks)

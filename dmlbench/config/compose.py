@@ -1,0 +1,280 @@
+"""From overrides to composed and checked configurations. Needs Hydra, but neither torch nor the data.
+
+    overrides --compose--> Composed --resolve--> Settings
+
+Hydra composes files and overrides; `resolve` turns the result into the classes of `schema`, so that every wrong key, type
+and range is refused within a second of the command.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
+from hydra.core.plugins import Plugins
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from dmlbench.config.files import conf_dir
+from dmlbench.config.presets import GROUP as PRESET
+from dmlbench.config.presets import NONE as NO_PRESET
+from dmlbench.config.schema import GROUPS, Dataset, Method, Protocol, Scalar, Trunk, Tuning, defaults
+from dmlbench.config.typed import typed
+from dmlbench.errors import UserError, suggest
+
+TOP_KEYS = (*GROUPS, "sampler", "optimizer", "seed", "device", "workers", "oracle", "retry", "paths")
+DEVICES = ("auto", "cpu", "cuda")
+RETRY = ("none", "failed")
+# Overrides that say where or how a run is executed, not what it computes.
+_EXECUTION = ("seed", "device", "workers", "retry", "sweep", "paths", "hydra")
+
+
+@dataclass(frozen=True, eq=False)
+class Composed:
+    """What Hydra made of the overrides of one job.
+
+    Args:
+        cfg: The configuration, with unresolved interpolations and without Hydra's own node.
+        choices: Chosen file of each group, such as `{"loss": "triplet"}`.
+        overrides: The job's overrides, presets expanded.
+        config_dir: Directory of the user's own configuration files.
+    """
+
+    cfg: DictConfig
+    choices: Mapping[str, str]
+    overrides: tuple[str, ...] = ()
+    config_dir: Path | None = None
+
+    @property
+    def preset(self) -> str:
+        """Name of the preset, or `none`."""
+        return self.choices.get(PRESET, NO_PRESET).partition("/")[0]
+
+    def with_values(self, values: Mapping[str, Any]) -> Composed:
+        """Return a copy in which some values are replaced.
+
+        Args:
+            values: Dotted key, such as `loss.make.margin`, to value. Keys must exist.
+        """
+        cfg = copy.deepcopy(self.cfg)
+        for key, value in values.items():
+            OmegaConf.update(cfg, key, value)
+        return Composed(cfg, self.choices, self.overrides, self.config_dir)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A composed configuration with all interpolations resolved and every value checked.
+
+    Args:
+        dataset: Data set as declared; facts of the files are filled in once these are read.
+        trunk: Trunk.
+        method: Method.
+        protocol: Protocol, resolved.
+        tuning: Tuning budget.
+        sampler: `_target_` and arguments.
+        optimizer: Likewise.
+        seed: Seed of the run.
+        device: One of `DEVICES`.
+        workers: Processes that load images; -1 for automatic.
+        oracle: Whether to record what choosing the epoch on the test set would have claimed.
+        retry_failed: Whether to run a method again whose row says that it failed.
+        data_dir: Directory of data sets and caches.
+        runs_dir: Directory of runs.
+    """
+
+    dataset: Dataset
+    trunk: Trunk
+    method: Method
+    protocol: Protocol
+    tuning: Tuning
+    sampler: dict[str, Any]
+    optimizer: dict[str, Any]
+    seed: int
+    device: str
+    workers: int
+    oracle: bool
+    retry_failed: bool
+    data_dir: Path
+    runs_dir: Path
+
+
+def compose(overrides: Sequence[str], config_dir: str | Path | None = None) -> Composed:
+    """Compose a configuration.
+
+    Args:
+        overrides: Hydra overrides, such as `loss=triplet` or `protocol.epochs=2`.
+        config_dir: Directory of the user's own configuration files.
+
+    Raises:
+        HydraException, OmegaConfBaseException: The overrides do not compose; see `compose_errors`.
+    """
+    cfg = compose_with_hydra(overrides, config_dir)
+    choices = {str(group): str(name) for group, name in cfg.hydra.runtime.choices.items()}
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return Composed(cfg, choices, tuple(overrides), Path(config_dir) if config_dir else None)
+
+
+def compose_with_hydra(overrides: Sequence[str], config_dir: str | Path | None = None) -> DictConfig:
+    """Compose a configuration and keep Hydra's own node."""
+    GlobalHydra.instance().clear()
+    register_with_hydra()
+    search_path = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = hydra.compose("config", overrides=[*overrides, *search_path], return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)  # so that `${hydra:...}` resolves
+    return cfg
+
+
+def register_with_hydra() -> None:
+    """Give Hydra the defaults of the schema, and take out the launchers that `conf/` describes.
+
+    Plugins describe their launchers themselves; Hydra would merge both descriptions, and warn.
+    """
+    Plugins.instance()  # fills the store
+    store = ConfigStore.instance()
+    store.store(name="schema", node={group: defaults(cls) for group, cls in GROUPS.items()}, provider="dmlbench")
+    described = store.repo.get("hydra", {}).get("launcher", {})
+    for file in (conf_dir() / "hydra" / "launcher").glob("*.yaml"):
+        described.pop(file.name, None)
+
+
+def resolve(composed: Composed, facts: Mapping[str, int] | None = None) -> Settings:
+    """Resolve all interpolations and check every value.
+
+    Args:
+        composed: Composed configuration; it is not changed.
+        facts: Counts of the data set's files, such as `train_classes`, which interpolations may refer to. None while the
+            files have not been read: then the declared facts count, some of which may be null.
+
+    Raises:
+        UserError: A key is unknown, or a value is missing, of the wrong type or out of range.
+        OmegaConfBaseException: An interpolation leads nowhere.
+    """
+    cfg, choices = composed.cfg, composed.choices
+    refuse_unknown_keys(cfg)
+    dataset = _dataset(plain(cfg, "dataset"), choices["dataset"], facts or {})
+    names = {"name": dataset.name, "label": dataset.label}
+    cfg = OmegaConf.merge(cfg, {"dataset": {**names, **(facts or {})}})  # type: ignore[assignment]  # a DictConfig, as both are
+    return Settings(
+        dataset=dataset,
+        trunk=typed(Trunk, "trunk", _named(plain(cfg, "trunk"), choices["trunk"])),
+        method=typed(Method, "loss", _named(plain(cfg, "loss"), choices["loss"])),
+        protocol=typed(Protocol, "protocol", {"name": choices["protocol"], **plain(cfg, "protocol")}).resolved,
+        tuning=typed(Tuning, "tuning", plain(cfg, "tuning")),
+        sampler=plain(cfg, "sampler"),
+        optimizer=plain(cfg, "optimizer"),
+        seed=_whole_number("seed", cfg.seed),
+        device=_one_of("device", cfg.device, DEVICES),
+        workers=-1 if cfg.workers == "auto" else _whole_number("workers", cfg.workers),
+        oracle=_boolean("oracle", cfg.oracle),
+        retry_failed=_one_of("retry", cfg.retry, RETRY) == "failed",
+        data_dir=Path(cfg.paths.data),
+        runs_dir=Path(cfg.paths.runs),
+    )
+
+
+def refuse_unknown_keys(cfg: DictConfig) -> None:
+    """Refuse top-level keys that nothing reads.
+
+    Raises:
+        UserError: Names the key, and a similar one.
+    """
+    for key in cfg:
+        if key not in TOP_KEYS:
+            raise UserError(f"{key!s} is not known{suggest(str(key), TOP_KEYS)}")
+    for key in cfg.paths:
+        if key not in ("data", "runs"):
+            raise UserError(f"paths.{key!s} is not known{suggest(str(key), ('data', 'runs'))}")
+
+
+def dataset_settings(composed: Composed) -> Dataset:
+    """Check the data set's values alone, for commands that need nothing else."""
+    refuse_unknown_keys(composed.cfg)
+    return _dataset(plain(composed.cfg, "dataset"), composed.choices["dataset"], {})
+
+
+def _dataset(values: dict[str, Any], choice: str, facts: Mapping[str, int]) -> Dataset:
+    root = values.get("root")
+    name = values.get("name") or (Path(root).resolve().name if root else choice)
+    return typed(Dataset, "dataset", {**values, "name": name, "label": values.get("label") or name, **facts})
+
+
+def _named(values: dict[str, Any], choice: str) -> dict[str, Any]:
+    return {"label": choice, **values, "name": choice}
+
+
+def plain(cfg: DictConfig, group: str) -> dict[str, Any]:
+    """Return a group of a configuration as plain Python values, interpolations resolved."""
+    values = OmegaConf.to_container(cfg[group], resolve=True, throw_on_missing=True)
+    if not isinstance(values, dict):
+        raise UserError(f"{group} is {values!r}; it needs a mapping, as in conf/{group}/")
+    return {f"{key!s}": value for key, value in values.items()}
+
+
+def _whole_number(key: str, value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise UserError(f"{key} is {value!r}, but a whole number from 0 on is needed")
+    return value
+
+
+def _boolean(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise UserError(f"{key} is {value!r}, but true or false is needed")
+    return value
+
+
+def _one_of(key: str, value: Any, choices: Sequence[str]) -> str:
+    if value not in choices:
+        raise UserError(f"{key} is {value!r}; it must be {' or '.join(choices)}{suggest(str(value), choices)}")
+    return str(value)
+
+
+def provenance(composed: Composed) -> dict[str, Scalar]:
+    """Return the columns that record how a configuration was composed.
+
+    Returns:
+        `overrides`: JSON list of the overrides that determine results, as `key=value`, sorted; and `config_files`: JSON
+        object of each chosen file to its SHA-256.
+    """
+    return {"overrides": json.dumps(recorded_overrides(composed.overrides)), "config_files": json.dumps(_files(composed))}
+
+
+def recorded_overrides(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides that determine results, the last one of each key, sorted.
+
+    >>> recorded_overrides(["protocol.lr=1e-3", "seed=1", "+optimizer.amsgrad=true", "protocol.lr=0.1"])
+    ['optimizer.amsgrad=true', 'protocol.lr=0.1']
+    """
+    found = {}
+    for one in OverridesParser.create().parse_overrides(list(overrides)):
+        if one.key_or_group.partition(".")[0].partition("/")[0] not in _EXECUTION:
+            removed = one.type == OverrideType.DEL
+            found[one.key_or_group] = (
+                f"~{one.key_or_group}" if removed else f"{one.key_or_group}={one.get_value_element_as_str()}"
+            )
+    return [found[key] for key in sorted(found)]
+
+
+def _files(composed: Composed) -> dict[str, str]:
+    """The chosen configuration files, each with its SHA-256."""
+    found = {}
+    names = {group.partition("@")[0]: name for group, name in composed.choices.items() if not group.startswith("hydra")}
+    for group, name in sorted(names.items()):
+        for folder in (conf_dir(), *([composed.config_dir] if composed.config_dir else [])):
+            file = folder / group / f"{name}.yaml"
+            if file.is_file():
+                found[f"{group}/{name}"] = hashlib.sha256(file.read_bytes()).hexdigest()
+                break
+    return found

@@ -1,0 +1,138 @@
+"""From overrides with several values to jobs: one composed configuration each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig
+
+from dmlbench.config.compose import Composed, compose, compose_with_hydra, resolve
+
+BASIC_LAUNCHER = "basic"  # Hydra's own: one job after the other, in this process
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One run to execute.
+
+    Args:
+        name: Name in print, unique within a sweep.
+        composed: Its configuration.
+    """
+
+    name: str
+    composed: Composed
+
+
+@dataclass(frozen=True, eq=False)
+class JobList:
+    """The jobs of some overrides.
+
+    Args:
+        overrides: As given, with their lists of values.
+        jobs: One job per combination of values.
+        swept: Keys with several values, other than loss and seed.
+        sweep_params: What the chosen file of `conf/sweep/` sweeps over: key to values.
+        launcher: Name of Hydra's launcher.
+        runs_dir: Directory of runs.
+        config_dir: Directory of the user's own configuration files.
+    """
+
+    overrides: tuple[str, ...]
+    jobs: tuple[Job, ...]
+    swept: tuple[str, ...] = ()
+    sweep_params: Mapping[str, str] = field(default_factory=dict)
+    launcher: str = BASIC_LAUNCHER
+    runs_dir: Path = Path("runs")
+    config_dir: Path | None = None
+
+    def check(self) -> None:
+        """Check every value of every job that can be checked without the data.
+
+        Raises:
+            UserError: A value is wrong.
+        """
+        for job in self.jobs:
+            resolve(job.composed)
+
+
+def one_job(overrides: Sequence[str], config_dir: str | None = None) -> JobList:
+    """Compose a single job.
+
+    Raises:
+        HydraException, OmegaConfBaseException: The overrides do not compose, or name several values.
+    """
+    composed = compose(overrides, config_dir)
+    job = Job(job_name(composed.cfg, composed.choices, overrides, ()), composed)
+    runs_dir = Path(composed.cfg.paths.runs)
+    return JobList(tuple(overrides), (job,), runs_dir=runs_dir, config_dir=composed.config_dir)
+
+
+def all_jobs(overrides: Sequence[str], config_dir: str | None = None) -> JobList:
+    """Compose one job for each combination of values, of the overrides and of the chosen file of `conf/sweep/`.
+
+    Raises:
+        HydraException, OmegaConfBaseException: The overrides do not compose.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    # Choices of files compose on their own; a value may exist for one of several losses only.
+    choices = [one for one in parsed if "." not in one.key_or_group or one.key_or_group.startswith(("hydra.", "paths."))]
+    cfg = compose_with_hydra([_first_value(one) for one in choices], config_dir)
+    given = {one.key_or_group for one in parsed}
+    params = {str(key): str(value) for key, value in (cfg.hydra.sweeper.params or {}).items() if str(key) not in given}
+    every = [*OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in params.items()]), *parsed]
+    swept = tuple(one.key_or_group for one in every if one.is_sweep_override() or one.key_or_group in params)
+    swept = tuple(key for key in swept if key not in ("loss", "seed"))
+    [combinations] = BasicSweeper.split_arguments(every, None)
+    launcher = cfg.hydra.runtime.choices.get("hydra/launcher") or BASIC_LAUNCHER
+    return JobList(
+        overrides=tuple(overrides),
+        jobs=tuple(_composed_jobs(combinations, swept, config_dir)),
+        swept=swept,
+        sweep_params=params,
+        launcher=launcher,
+        runs_dir=Path(cfg.paths.runs),
+        config_dir=Path(config_dir) if config_dir else None,
+    )
+
+
+def _composed_jobs(combinations: Sequence[Sequence[str]], swept: Sequence[str], config_dir: str | None) -> list[Job]:
+    """Compose each combination; those that differ only in the seed are composed once."""
+    jobs, known = [], {}
+    for combination in combinations:
+        key = tuple(one for one in combination if not one.startswith("seed="))
+        if key not in known or len(key) == len(combination):
+            composed = known[key] = compose(combination, config_dir)
+        else:
+            seed = OverridesParser.create().parse_override(next(one for one in combination if one.startswith("seed=")))
+            copy = known[key].with_values({"seed": seed.value()})
+            composed = Composed(copy.cfg, copy.choices, tuple(combination), copy.config_dir)
+        jobs.append(Job(job_name(composed.cfg, composed.choices, combination, swept), composed))
+    return jobs
+
+
+def job_name(cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str], swept: Sequence[str]) -> str:
+    """Name a job in print, by its loss, its seed and the other values that differ between the jobs.
+
+    Args:
+        cfg: Composed configuration.
+        choices: Chosen file of each group.
+        overrides: The job's overrides, one value each.
+        swept: Keys with several values.
+    """
+    own = [one for one in overrides if one.partition("=")[0].lstrip("+") in swept]
+    return " ".join([f"loss={choices['loss']}", f"seed={cfg.get('seed')}", *own])
+
+
+def _first_value(override: Override) -> str:
+    """An override with the first of its values."""
+    if not override.is_sweep_override():
+        return str(override.input_line)
+    first: Any = next(iter(override.sweep_string_iterator()))
+    return f"{override.get_key_element()}={first}"

@@ -1,0 +1,177 @@
+"""Compute all metrics of a row from embeddings. Used for new runs, saved runs and external embedding files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+import torch
+from torch import Tensor
+
+from dmlbench.config.schema import Scalar
+from dmlbench.errors import UserError
+from dmlbench.evaluation.clustering import MOST_CLUSTERS, cluster_scores
+from dmlbench.evaluation.diagnostics import diagnose
+from dmlbench.evaluation.embedding_files import Embeddings
+from dmlbench.evaluation.gallery import survey
+from dmlbench.evaluation.metrics import PRECISION_DEPTH, Scored, scored, summary, together
+from dmlbench.evaluation.postprocess import beta_normalised, by_cosine, by_euclid, whitened
+from dmlbench.evaluation.ranking import Ranking, rank
+from dmlbench.evaluation.reranking import KReciprocal, reranked
+
+_MAX_RANKS = 2**21  # ranks kept at a time over several queries: 16 MiB for each value that is known of a rank
+
+Distance = Literal["inner_product", "cosine", "euclidean"]
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How embeddings are processed and evaluated.
+
+    Args:
+        ks: Values of k for Recall@k, Precision@k and Retrieved@k.
+        clusters_per_class: Number of k-means clusters per class. 0 disables clustering; None means 1, or 0 above
+            `MAX_CLUSTERS` classes.
+        distance: What orders the gallery. The inner product of unit vectors is the cosine similarity.
+        whiten: Dimensions that PCA whitening keeps. None disables whitening.
+        beta: Weight of beta-normalisation. None disables it.
+        rerank: k-reciprocal re-ranking, or None.
+    """
+
+    ks: tuple[int, ...]
+    clusters_per_class: int | None = None
+    distance: Distance = "inner_product"
+    whiten: int | None = None
+    beta: float | None = None
+    rerank: KReciprocal | None = None
+
+    @property
+    def columns(self) -> dict[str, Scalar]:
+        """The columns of a row that was evaluated in this way; what is disabled has none."""
+        found: dict[str, Scalar] = {"evaluation_recall_at": str(list(self.ks)), "evaluation_distance": self.distance}
+        if self.clusters_per_class is not None:
+            found["evaluation_clusters"] = self.clusters_per_class
+        if self.whiten is not None:
+            found["evaluation_whiten"] = self.whiten
+        if self.beta is not None:
+            found["evaluation_beta"] = self.beta
+        if self.rerank:
+            found["evaluation_rerank"] = "k_reciprocal"
+            k1, k2, share = self.rerank.k1, self.rerank.k2, self.rerank.share
+            found |= {"evaluation_rerank_k1": k1, "evaluation_rerank_k2": k2, "evaluation_rerank_lambda": share}
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationResult:
+    """Metrics of one set of embeddings.
+
+    Args:
+        columns: Columns of a row: metrics, diagnostics and counts.
+        scored: Scores of each evaluated query.
+    """
+
+    columns: Mapping[str, Scalar]
+    scored: Scored
+
+    @property
+    def per_query(self) -> dict[str, Tensor]:
+        """Metric to the scores of the queries, float64 `(Q,)`."""
+        return self.scored.values
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """`ids` and `labels` of the queries, int64 `(Q,)`, and one vector per metric, for the file beside the row."""
+        return {"ids": self.scored.ids, "labels": self.scored.labels, **self.per_query}
+
+
+def evaluate(embeddings: Embeddings, config: EvaluationConfig, progress: bool = False) -> EvaluationResult:
+    """Compute all metrics.
+
+    Args:
+        embeddings: Queries, gallery, and possibly training rows, which only whitening uses.
+        config: How to process and evaluate them.
+        progress: Show a progress bar for steps of more than two seconds.
+
+    Raises:
+        MethodFailure: An embedding is not finite.
+        UserError: Nothing can be retrieved, or the options do not fit the data.
+    """
+    survey("", embeddings.rows)  # before processing, so that errors name rows of the input
+    items = processed(embeddings, config)
+    depth = max((k for k in config.ks if k <= PRECISION_DEPTH), default=1)
+    found = together([scored(ranking, config.ks) for ranking in _rankings(items, config, depth, progress)])
+    if isinstance(items.rows, Tensor):  # ordered by id: sums, and the start of k-means, depend on the order
+        items = items.in_order(items.ids.argsort())
+    columns: dict[str, Scalar] = {**summary(found), **diagnose(items.rows, items.labels)}
+    n_classes = len(items.labels.unique())
+    clusters = config.clusters_per_class
+    if clusters is None:
+        clusters = int(n_classes <= MOST_CLUSTERS and isinstance(items.rows, Tensor))
+    if clusters:
+        whole = items.in_memory()
+        columns |= cluster_scores(cast(Tensor, whole.rows).cpu(), whole.labels, clusters, progress=progress)
+    return EvaluationResult(columns, found)
+
+
+def processed(embeddings: Embeddings, config: EvaluationConfig) -> Embeddings:
+    """Return queries and gallery as they are searched: whitened, beta-normalised, of unit length."""
+    items = embeddings.judged
+    if config.whiten is not None:
+        training = embeddings.training
+        if not len(training):
+            raise UserError(f"whiten={config.whiten} is fitted on training embeddings, and there are none among these")
+        items = replace(items, rows=whitened(_tensor(items), _tensor(training), config.whiten))
+    if config.beta is not None:
+        items = replace(items, rows=beta_normalised(_tensor(items), config.beta))
+    if config.distance == "cosine":
+        items = replace(items, rows=by_cosine(items.rows))
+    return items
+
+
+def _rankings(items: Embeddings, config: EvaluationConfig, depth: int, progress: bool) -> Iterator[Ranking]:
+    """Rank the queries in groups of similar R, so that a few large classes do not make all lists long."""
+    if config.rerank:
+        rows = _tensor(items)
+        yield reranked(rows, items.labels, items.ids, items.is_query, items.is_gallery, config.rerank, depth, progress)
+        return
+    queries = items.only(items.is_query)
+    gallery = queries if items.is_query.equal(items.is_gallery) else items.only(items.is_gallery)
+    if config.distance == "euclidean":
+        q, g = by_euclid(_tensor(queries), _tensor(gallery))
+        queries, gallery = replace(queries, rows=q), replace(gallery, rows=g)
+    groups = _groups_of_similar_size(queries.labels, gallery.labels)
+    for group in groups:
+        some = queries if len(groups) == 1 else queries.in_order(group)
+        yield rank(some.rows, gallery.rows, some.labels, gallery.labels, some.ids, gallery.ids, depth, progress=progress)
+
+
+def _groups_of_similar_size(queries: Tensor, gallery: Tensor) -> list[Tensor]:
+    """Group queries by their number of relevant items, such that no group has more than `_MAX_RANKS` ranks.
+
+    Args:
+        queries: int64 `(Q,)`, labels of the queries.
+        gallery: int64 `(G,)`, labels of the gallery.
+
+    Returns:
+        Indices of queries, int64, ordered by the number of relevant items.
+    """
+    known, counts = gallery.unique(return_counts=True)
+    place = torch.searchsorted(known, queries).clamp(max=len(known) - 1)
+    sizes = torch.where(known[place] == queries, counts[place], 0)
+    ascending, order = sizes.sort(stable=True)
+    groups, begin = [], 0
+    ranks = torch.arange(1, len(order) + 1)
+    while begin < len(order):
+        n = int((ascending[begin:] * ranks[: len(order) - begin] <= _MAX_RANKS).sum())
+        # Queries without positives cannot form a ranking of their own; they join the next group.
+        without_positives = int((ascending[begin:] <= 1).sum())
+        n = max(1, n, without_positives + 1 if without_positives < len(order) - begin else without_positives)
+        groups.append(order[begin : begin + n])
+        begin += n
+    return groups
+
+
+def _tensor(items: Embeddings) -> torch.Tensor:
+    return cast(Tensor, items.in_memory().rows)

@@ -1,0 +1,1 @@
+"""Trunks with pooling, head and normalisation: images to embeddings."""

@@ -1,0 +1,1 @@
+"""Trunks (backbones): images to feature maps."""

@@ -1,0 +1,1 @@
+"""Result rows: their columns, their files, and how runs are found. Imports neither torch nor Hydra."""

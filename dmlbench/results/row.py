@@ -1,0 +1,158 @@
+"""A result row: one finished run as flat columns.
+
+A row is a mapping of snake_case columns to scalars, and `columns` declares each. It stands alone: reading it requires none of
+the code or configuration that made it. Fractions are in [0, 1], times in seconds, memory in GiB.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from dmlbench.config.schema import Scalar
+from dmlbench.errors import UserError
+from dmlbench.results import run_files
+from dmlbench.results.columns import REQUIRED, SCHEMA_VERSION, column, migrated, value_range
+
+MISSING = "missing"  # status of a run that was started and has no row
+UNTRAINED = "untrained"  # the loss of the untrained trunk
+EXTERNAL = "external"  # the protocol of embeddings from elsewhere
+ROUNDING = 1e-6  # by which the mean of a metric may exceed its range
+_SCALAR_TYPES = frozenset((str, int, float, bool, type(None)))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finished run.
+
+    Args:
+        columns: Column name to scalar. Every column of `columns.REQUIRED` must be present with its type. Rows of an older
+            schema are migrated: see `columns.migrated`.
+        folder: Directory that it was read from, with the other files of the run.
+
+    Raises:
+        UserError: A required column is missing or has another type, a column holds no scalar, or the row was written by a
+            newer version.
+    """
+
+    columns: Mapping[str, Scalar]
+    folder: Path | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, kind in REQUIRED.items():
+            if not isinstance(self.columns.get(name), kind):
+                raise UserError(f"a row needs the column '{name}' ({kind.__name__}), not {self.columns.get(name)!r}")
+        if not _SCALAR_TYPES.issuperset(map(type, self.columns.values())):
+            for name, value in self.columns.items():
+                if value is not None and not isinstance(value, str | int | float):
+                    raise UserError(f"a row's column '{name}' holds {value!r}; it needs a text, a number, a boolean or null")
+        version = self.columns["schema_version"]
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise UserError(
+                f"a row of schema {version} was written by a newer dmlbench; this one reads schemas up to {SCHEMA_VERSION}"
+            )
+        if version != SCHEMA_VERSION:
+            object.__setattr__(self, "columns", migrated(self.columns))
+
+    def __getitem__(self, name: str) -> Scalar:
+        return self.columns[name]
+
+    def get(self, name: str, default: Scalar = None) -> Scalar:
+        """Return the column's value, or `default` if the row does not have it."""
+        return self.columns.get(name, default)
+
+    def number(self, name: str) -> float | None:
+        """Return the column as a finite number, or None if it is not one or is outside the range of its metric."""
+        value = self.columns.get(name)
+        low, high = _range(name)
+        if type(value) is float:  # as nearly always
+            return value if low <= value <= high else None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        return float(value) if low <= value <= high else None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the run ended with results: neither a failed method nor an unfinished run."""
+        return self.columns["status"] == "ok"
+
+    @property
+    def seed(self) -> int:
+        """The seed of the run."""
+        return int(self.columns["seed"])  # type: ignore[arg-type]  # required to be an int
+
+    @property
+    def shared(self) -> dict[str, Scalar]:
+        """The columns that must be equal before this row may be compared with another."""
+        return {name: self.columns[name] for name in _by_role(tuple(self.columns)).shared}
+
+    @property
+    def method(self) -> dict[str, Scalar]:
+        """The columns that describe the method: `loss` and its hyper-parameters."""
+        return {name: self.columns[name] for name in _by_role(tuple(self.columns)).method}
+
+    @property
+    def metrics(self) -> dict[str, Scalar]:
+        """The columns that are metrics, in the row's order; fractions."""
+        return {name: self.columns[name] for name in _by_role(tuple(self.columns)).metrics}
+
+    @cached_property
+    def kind(self) -> Hashable:
+        """Equal for two rows that agree in every shared column and in the method. 1, 1.0 and true are different values."""
+        names = _by_role(tuple(self.columns)).kind
+        values = tuple(map(self.columns.__getitem__, names))
+        return names, values, tuple(map(type, values))
+
+    @property
+    def outcome(self) -> dict[str, Scalar]:
+        """Every column that the same plan and seed reproduce."""
+        return {name: value for name, value in self.columns.items() if column(name).reproducible}
+
+    @cached_property
+    def overrides(self) -> tuple[str, ...] | None:
+        """Values that were overridden on the command line, as `key=value`; None if they are not known.
+
+        Rows of schema 1 do not have the column: their overrides are read from the file beside the row.
+        """
+        text = self.columns.get("overrides")
+        if not isinstance(text, str) and self.folder is not None:
+            text = _read_text(self.folder / run_files.OVERRIDES_SCHEMA_1)
+        try:
+            found = json.loads(text) if isinstance(text, str) else None
+        except ValueError:
+            return None
+        return tuple(map(str, found)) if isinstance(found, list) else None
+
+
+class _Roles(NamedTuple):
+    shared: tuple[str, ...]
+    method: tuple[str, ...]
+    metrics: tuple[str, ...]
+    kind: tuple[str, ...]
+
+
+@lru_cache(256)
+def _by_role(names: tuple[str, ...]) -> _Roles:
+    """Sort a row's columns by role; thousands of rows have the same columns."""
+    shared, method, metrics = (
+        tuple(name for name in names if column(name).role == role) for role in ("shared", "method", "metric")
+    )
+    return _Roles(shared, method, metrics, tuple(sorted({*shared, *method})))
+
+
+@lru_cache(1024)
+def _range(name: str) -> tuple[float, float]:
+    low, high = value_range(name)
+    return max(low - ROUNDING, -sys.float_info.max), min(high + ROUNDING, sys.float_info.max)
+
+
+def _read_text(file: Path) -> str | None:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,105 @@
+"""The contents of a run directory, whether the run has finished or not. Nothing in it is executed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dmlbench.errors import UserError
+from dmlbench.results import run_files
+from dmlbench.results.row import Row
+from dmlbench.results.row_files import read_row
+from dmlbench.results.run_status import run_status
+
+Epochs = Sequence[Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The contents of a run directory.
+
+    Args:
+        path: The directory.
+        row: Row, if there is one that can be read.
+        pending_row: What the row will begin with, while there is none.
+        unreadable: Why the row cannot be read, if it exists.
+        histories: Directory of each model (`.`, or one per fold) to its epochs.
+        status: Why there is no row, a clause.
+        checkpoint: When the last checkpoint was written, if there is one.
+        overrides: Overrides that the run was composed of; empty if they were not kept.
+        sizes: Bytes of each file, by name.
+    """
+
+    path: Path
+    row: Row | None
+    pending_row: Row | None
+    unreadable: str | None
+    histories: Mapping[str, Epochs]
+    status: str
+    checkpoint: datetime | None
+    overrides: Sequence[str]
+    sizes: Mapping[str, int]
+
+
+def read_folder(path: Path) -> RunFolder:
+    """Read a run directory; what is missing or corrupt in it is None or empty."""
+    row, unreadable = None, None
+    if (path / run_files.ROW).is_file():
+        try:
+            row = read_row(path / run_files.ROW)
+        except UserError as error:
+            unreadable = str(error)
+    parts = [path, *sorted(path.glob("fold[0-9]*"))]
+    histories = {str(part.relative_to(path)): found for part in parts if (found := _epochs(part / run_files.HISTORY))}
+    checkpoints = [file.stat().st_mtime for part in parts if (file := part / run_files.CHECKPOINT).is_file()]
+    return RunFolder(
+        path=path,
+        row=row,
+        pending_row=_pending_row(path / run_files.PENDING_ROW),
+        unreadable=unreadable,
+        histories=histories,
+        status=run_status(path),
+        checkpoint=datetime.fromtimestamp(max(checkpoints), UTC) if checkpoints else None,
+        overrides=_overrides(path / run_files.OVERRIDES) or _overrides(path / run_files.OVERRIDES_SCHEMA_1),
+        sizes={file.name: file.stat().st_size for file in sorted(path.iterdir()) if file.is_file()},
+    )
+
+
+def _epochs(file: Path) -> list[dict[str, float]]:
+    """The lines of a history that can be read, each with its numbers only."""
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(values, dict):
+            found.append({name: float(value) for name, value in values.items() if _is_number(value)})
+    return found
+
+
+def _overrides(file: Path) -> list[str]:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return list(map(str, values)) if isinstance(values, list) else []
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _pending_row(file: Path) -> Row | None:
+    try:
+        return read_row(file) if file.is_file() else None
+    except UserError:
+        return None

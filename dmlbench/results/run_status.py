@@ -1,0 +1,29 @@
+"""Why a run has no row, as far as its directory tells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dmlbench.results import run_files
+from dmlbench.system.locks import is_held
+
+RUNNING = "running"
+_TRACEBACK = "Traceback (most recent call last):\n"
+
+
+def run_status(folder: Path) -> str:
+    """Return a clause: the run is being executed, crashed, or was interrupted.
+
+    Args:
+        folder: Run directory without a row.
+    """
+    if is_held(folder / run_files.LOCK):
+        return RUNNING
+    try:
+        text = (folder / run_files.ERROR).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "not finished"
+    # The first line of the last traceback that is not indented is the error; its text may continue below.
+    lines = text.rpartition(_TRACEBACK)[2].splitlines()
+    error = next((line for line in lines if line.strip() and not line[0].isspace()), "unknown error")
+    return f"crashed: {error[:200]}"

@@ -1,0 +1,186 @@
+"""One run, from plan to row: train, embed, evaluate."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+
+from dmlbench.config.plan import Plan, method_columns
+from dmlbench.config.schema import Scalar
+from dmlbench.data.folds import training_parts
+from dmlbench.data.loader import batches_of
+from dmlbench.data.split import Split
+from dmlbench.errors import MethodFailure
+from dmlbench.evaluation.embedding_files import Embeddings, save_embeddings, save_tensors
+from dmlbench.evaluation.evaluator import EvaluationConfig
+from dmlbench.evaluation.several_models import evaluate_models
+from dmlbench.results import run_files
+from dmlbench.results.columns import SCHEMA_VERSION
+from dmlbench.results.row import MISSING, Row
+from dmlbench.system.atomic_write import atomic_write
+from dmlbench.system.seeding import seed_of
+from dmlbench.training.embed import refuse_collapse
+from dmlbench.training.environment import device_name, make_deterministic, memory_gib, versions
+from dmlbench.training.trained_model import TrainedModel, build_model, embed_split, fit
+from dmlbench.training.trainer import save
+
+
+def run(plan: Plan, split: Split) -> Row:
+    """Train, embed and evaluate one plan. The same plan and seed give the same row.
+
+    Args:
+        plan: What to run; its directory exists. Training resumes from a checkpoint in it.
+        split: Data set of the plan, before any fold is held out.
+
+    Returns:
+        The row. If the method broke down, its `status` is `failed` and `reason` says why.
+    """
+    make_deterministic(plan.protocol.threads)
+    images = None if plan.protocol.trunk_frozen else batches_of(plan, split)
+    untrained = plan.method.make is None
+    parts = training_parts(split, plan.protocol)[: 1 if untrained else None]
+    models: list[TrainedModel] = []
+    try:
+        for fold, part in enumerate(parts):
+            folder = plan.folder / f"fold{fold}" if len(parts) > 1 else plan.folder
+            folder.mkdir(exist_ok=True)
+            own = replace(plan, seed=seed_of(plan.seed, "fold", fold)) if len(parts) > 1 else plan
+            models.append(build_model(own, folder, split, images))
+            fit(models[-1], part, own)
+        began = time.perf_counter()
+        metrics = evaluated(models, split, plan)
+    except MethodFailure as failure:
+        return finished_row(plan, parts[0], models, status="failed", reason=str(failure))
+    for one in models:
+        save(one.folder / run_files.MODEL, {"model": one.model.state_dict()})
+    names = json.dumps(split.class_names("query"), ensure_ascii=False, indent=1)
+    atomic_write(plan.folder / run_files.CLASSES, names + "\n")
+    seconds = round(time.perf_counter() - began, 3)
+    return finished_row(plan, parts[0], models, status="ok", reason=None, evaluate_seconds=seconds, **metrics)
+
+
+def evaluated(models: Sequence[TrainedModel], split: Split, plan: Plan) -> Mapping[str, Scalar]:
+    """Compute the metrics on the test classes, of one model or of one model per fold.
+
+    The embeddings of each model and the scores of each query are written to the run directory.
+
+    Raises:
+        MethodFailure: An embedding is not finite, or all are one point.
+    """
+    found: list[Embeddings] = []
+    for one in models:
+        with one.reading():
+            embeddings = embed_split(one.model, split, ("query", "gallery"), one.batches, plan)
+        refuse_collapse(cast(torch.Tensor, embeddings.rows))
+        save_embeddings(one.folder / run_files.EMBEDDINGS, embeddings)
+        found.append(embeddings)
+    result = evaluate_models(found, EvaluationConfig(plan.dataset.recall_at), plan.protocol.fold == "all")
+    for one, own in zip(models, result.each, strict=True):
+        if one.folder != plan.folder:
+            save_tensors(one.folder / run_files.PER_QUERY, own.tensors)
+    save_tensors(plan.folder / run_files.PER_QUERY, result.tensors)
+    return result.columns
+
+
+def proxy_counts(models: Sequence[TrainedModel]) -> dict[str, Scalar]:
+    """Return the numbers of proxies and of dead proxies over all models; None if a model broke down."""
+    counts = [one.proxies for one in models if one.proxies is not None]
+    complete = len(counts) == len(models)
+    names = ("n_proxies", "n_dead_proxies")
+    return {name: sum(count[i] for count in counts) if complete else None for i, name in enumerate(names)}
+
+
+def selection_columns(models: Sequence[TrainedModel], plan: Plan) -> dict[str, Scalar]:
+    """Return how the models were selected: on what, which epoch, which score; and what the oracle would have claimed."""
+    if models[0].objective is None:
+        return {"selected_on": "none", "selected_epoch": 0}
+    histories = [one.history for one in models]
+    validated = plan.protocol.selection == "validation"
+    if (validated or plan.oracle) and not all(history.looks for history in histories):  # training broke down
+        return {"selected_on": plan.protocol.selection, "selected_epoch": None}
+    columns: dict[str, Scalar] = {"selected_on": plan.protocol.selection}
+    if validated:
+        best = [history.best("validation_map_at_r") for history in histories]
+        epochs = [int(look["epoch"]) for look in best]
+        columns["selected_score"] = float(np.mean([look["validation_map_at_r"] for look in best]))
+        columns["untrained_trunk_score"] = float(np.mean([one.trunk_score for one in models]))
+        columns["untrained_score"] = float(np.mean([history.looks[0]["validation_map_at_r"] for history in histories]))
+    else:
+        epochs = [len(history.epochs) for history in histories]
+    columns["selected_epoch"] = epochs[0] if len(epochs) == 1 else str(epochs)
+    if plan.oracle:
+        best = [history.best("test_map_at_r") for history in histories]
+        columns["oracle_map_at_r"] = float(np.mean([look["test_map_at_r"] for look in best]))
+        oracles = [int(look["epoch"]) for look in best]
+        columns["oracle_epoch"] = oracles[0] if len(oracles) == 1 else str(oracles)
+    return columns
+
+
+def pending_row(plan: Plan) -> Row:
+    """Return everything that is known of a plan's row before the run has ended."""
+    columns: dict[str, Scalar] = {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": plan.run_id,
+        "fingerprint": plan.fingerprint,
+        "method_digest": plan.method_digest,
+        "status": MISSING,
+        "reason": None,
+        "dataset_label": plan.dataset.label,
+        "trunk_label": plan.trunk.label,
+        "loss": plan.method.name,
+        "loss_label": plan.method.label,
+        "seed": plan.seed,
+        **plan.shared,
+        **method_columns(plan.method),
+        "trunk_weights": Path(plan.trunk.weights).name,
+        **plan.provenance,
+    }
+    return Row(columns)
+
+
+def finished_row(
+    plan: Plan, split: Split, models: Sequence[TrainedModel], status: str, reason: str | None, **metrics: Scalar
+) -> Row:
+    """Return the complete row of a run."""
+    first, epochs = models[0], [one.history.epochs for one in models if one.history.epochs]
+    features = [one.features_seconds for one in models if one.features_seconds is not None]
+    speeds = [one.history.images_per_second for one in models if one.history.images_per_second is not None]
+    columns: dict[str, Scalar] = {
+        **pending_row(plan).columns,
+        "status": status,
+        "reason": reason,
+        **selection_columns(models, plan),
+        **plan.tuned,
+        **{f"n_{fact}": count for fact, count in split.facts.items()},
+        "n_images_skipped": split.n_skipped,
+        **metrics,
+        "final_loss": float(np.mean([one[-1]["loss"] for one in epochs])) if epochs else None,
+        "embedding_dim": first.model.embedding_dim,
+        "n_models": len(models),
+        "n_model_parameters": _n_parameters(first.model),
+        "n_loss_parameters": _n_parameters(first.objective) if first.objective else 0,
+        **proxy_counts(models),
+        "device": device_name(plan.device),
+        **versions(),
+        "features_seconds": round(sum(features), 3) if features else None,
+        "train_seconds": round(sum(one.history.seconds for one in models), 3),
+        "images_per_second": float(np.median(speeds)) if speeds else None,
+        "n_resumed": sum(one.history.n_resumed for one in models),
+        "memory_gib": memory_gib(plan.device),
+        "hostname": socket.gethostname(),
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return Row(columns)
+
+
+def _n_parameters(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,197 @@
+"""From a composed configuration to a plan, in one pass: read the data set, resolve what depends on it, freeze the plan."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from dmlbench.config.compose import Composed, Settings, dataset_settings, provenance, resolve
+from dmlbench.config.identity import flatten
+from dmlbench.config.instantiate import build, check, source_sha256
+from dmlbench.config.plan import Plan, method_columns
+from dmlbench.config.schema import Dataset, Method, Protocol, Scalar, Trunk
+from dmlbench.data.check import readable
+from dmlbench.data.folds import training_parts
+from dmlbench.data.prepare import prepare as prepare_files
+from dmlbench.data.split import Split
+from dmlbench.errors import UserError
+from dmlbench.models.weights import sha256, weights_file
+from dmlbench.results import columns as registry
+
+
+def prepare(composed: Composed, training_only: bool = False) -> tuple[Plan, Split]:
+    """Make a checked plan; reads the data set's list of images and trains nothing.
+
+    Args:
+        composed: Composed configuration.
+        training_only: Leave the test images out before any image is opened.
+
+    Raises:
+        UserError: A value is wrong, or the files contradict the declared facts.
+    """
+    settings = resolve(composed)
+    split = load_split(settings.dataset, settings.data_dir, training_only)
+    return plan_for(composed, split), split
+
+
+def plan_for(composed: Composed, split: Split) -> Plan:
+    """Make the plan of a configuration whose data set has been read.
+
+    Args:
+        composed: Composed configuration.
+        split: The data set.
+    """
+    protocol = resolve(composed).protocol
+    if protocol.crop_to_box:
+        split.boxes()  # raises before any work if there are none
+    part = training_parts(split, protocol)[0]  # all folds have the same number of training classes
+    return freeze(composed, resolve(composed, part.facts), split)
+
+
+def load_split(dataset: Dataset, data_dir: Path, training_only: bool = False) -> Split:
+    """Read a data set's list of images and compare it with the declared facts.
+
+    Args:
+        dataset: Data set.
+        data_dir: Directory in which completed checks of images are remembered.
+        training_only: Leave the test images out once the list is verified, before any image is opened.
+
+    Raises:
+        UserError: The files contradict the declared facts, or an image cannot be read.
+    """
+    split = build(f"dataset/{dataset.name}", dataset.make)
+    split.verify(dataset.name, dataset.declared)
+    if training_only:
+        split = split.training()
+    split = readable(split, dataset.on_unreadable, data_dir / "checked")
+    if not training_only:
+        split.verify(dataset.name, {})  # skipped images may have left a role empty
+    return split
+
+
+def download_data(composed: Composed) -> Iterator[str]:
+    """Download and unpack a data set into its root once the unpacked files are verified; yields progress lines."""
+    dataset, data_dir = dataset_settings(composed), Path(composed.cfg.paths.data)
+
+    def verified(root: Path) -> Split:
+        return load_split(dataset_settings(composed.with_values({"dataset.root": str(root)})), data_dir)
+
+    yield from prepare_files(dataset, data_dir / "archives", verified)
+
+
+def freeze(composed: Composed, settings: Settings, split: Split) -> Plan:
+    """Check constructors, hash weights and sources, and identify the run.
+
+    Args:
+        composed: Composed configuration.
+        settings: Its values, resolved with the facts of the split.
+        split: The data set.
+    """
+    protocol, dataset = settings.protocol, settings.dataset
+    method = checked_method(settings.method, dataset, protocol)
+    trunk = checked_trunk(settings.trunk)
+    device = _device(settings.device)
+    check("sampler", settings.sampler, positional=3)
+    check("optimizer", settings.optimizer, positional=1)
+    precision = "bf16" if device == "cuda" and protocol.mixed_precision else "fp32"
+    shared = shared_columns(composed, settings, split, trunk, precision)
+    fingerprint, method_digest = registry.fingerprint(shared), registry.method_digest(method_columns(method))
+    return Plan(
+        dataset=dataset,
+        trunk=trunk,
+        method=method,
+        protocol=protocol,
+        sampler=settings.sampler,
+        optimizer=settings.optimizer,
+        seed=settings.seed,
+        shared=shared,
+        fingerprint=fingerprint,
+        method_digest=method_digest,
+        run_id=registry.run_id(fingerprint, method_digest, settings.seed),
+        runs=settings.runs_dir,
+        device=device,
+        precision=precision,
+        workers=settings.workers,
+        caches=settings.data_dir / "cache",
+        oracle=settings.oracle,
+        provenance=provenance(composed),
+    )
+
+
+def checked_method(method: Method, dataset: Dataset, protocol: Protocol) -> Method:
+    """Check the arguments of loss and miner, and hash the user's own source files."""
+    if method.make is None:
+        return method
+    check("loss.make", method.make)
+    if method.miner is not None:
+        check("loss.miner", method.miner)
+    facts = {
+        "num_classes": (dataset.train_classes, f"{dataset.name} has {{}} training classes", "dataset.train_classes"),
+        "embedding_size": (protocol.embedding_dim, "the protocol's embedding has {} dimensions", "protocol.embedding_dim"),
+    }
+    for argument, (fact, sentence, key) in facts.items():
+        given = method.make.get(argument, fact)
+        if given != fact:
+            raise UserError(f"loss/{method.name}: {argument} is {given} but {sentence.format(fact)}; use ${{{key}}}")
+    return replace(method, source_sha256=source_sha256("loss.make", method.make, method.miner))
+
+
+def checked_trunk(trunk: Trunk) -> Trunk:
+    """Check the arguments of the trunk's constructor, and hash its weights."""
+    check("trunk.make", trunk.make)
+    file = weights_file(f"trunk/{trunk.name}", trunk)
+    return replace(trunk, weights_sha256=sha256(file) if file else None)
+
+
+def shared_columns(composed: Composed, settings: Settings, split: Split, trunk: Trunk, precision: str) -> dict[str, Scalar]:
+    """Return the columns in which two compared rows must agree; paths, labels, workers and the method are left out."""
+    dataset, protocol = settings.dataset, settings.protocol
+    columns: dict[str, Scalar] = {
+        "dataset": dataset.name,
+        "split_digest": split.digest,
+        "split_seed": dataset.split_seed,
+        "split_rule": dataset.split,
+        "split_recall_at": str(list(dataset.recall_at)),
+        "trunk": trunk.name,
+        "trunk_source_sha256": source_sha256("trunk.make", trunk.make),
+        **dict(flatten("trunk_make", trunk.make)),
+        **_fields("trunk", trunk, without=("name", "label", "make", "weights", "published")),
+        "preset": composed.preset,
+        "protocol": protocol.name,
+        "precision": precision,
+        **_fields("protocol", protocol, without=("name",)),
+        "protocol_resize_px": protocol.resized_px,  # given, or scaled with the crop: the same protocol
+    }
+    for group in ("sampler", "optimizer"):
+        columns[group] = composed.choices[group]
+        columns[f"{group}_source_sha256"] = source_sha256(group, getattr(settings, group))
+        columns |= flatten(group, _with_method_references(composed, group, getattr(settings, group)))
+    return columns | settings.tuning.columns
+
+
+def _fields(group: str, configuration: object, without: tuple[str, ...]) -> dict[str, Scalar]:
+    names = [one.name for one in fields(configuration) if one.name not in without]  # type: ignore[arg-type]  # a dataclass
+    return {column: value for name in names for column, value in flatten(f"{group}_{name}", getattr(configuration, name))}
+
+
+def _with_method_references(composed: Composed, group: str, resolved: Mapping[str, Any]) -> dict[str, Any]:
+    """A group's values, in which references to the method stay text: their values belong to the method."""
+    written = OmegaConf.to_container(composed.cfg[group], resolve=False)
+    assert isinstance(written, dict)
+    references = {str(k): v for k, v in written.items() if isinstance(v, str) and re.search(r"\$\{\.*loss\.", v)}
+    return {**resolved, **references}
+
+
+def _device(device: str) -> str:
+    available = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    if device == "auto":
+        return available[-1]
+    if device not in available:
+        raise UserError(f"device is {device!r}; this machine has {' and '.join(available)}, and auto takes the best")
+    return device

@@ -1,0 +1,1 @@
+"""Small system services: atomic writes, locks between processes, downloads, seeds."""

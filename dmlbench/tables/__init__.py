@@ -1,0 +1,1 @@
+"""Fair comparison tables and pairwise comparisons. Imports neither torch nor Hydra."""

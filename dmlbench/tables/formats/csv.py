@@ -1,0 +1,80 @@
+"""Tables as comma-separated values: the one format that carries every column."""
+
+from __future__ import annotations
+
+import io
+import statistics
+from collections.abc import Sequence
+from csv import DictWriter
+
+from dmlbench.config.schema import Scalar
+from dmlbench.results.columns import column
+from dmlbench.results.row import Row
+from dmlbench.tables.table import Table
+from dmlbench.tables.table_row import Cell, TableRow
+
+_IDENTITY = ("loss", "label", "method_digest", "n", "seeds", "selection")
+_GAP = "oracle_gap"
+
+
+def csv(tables: Sequence[Table]) -> str:
+    """Write everything that is known of every method as comma-separated values.
+
+    Args:
+        tables: What `table.compare` returned.
+
+    Returns:
+        One line per method and table: shared columns, method, seeds and hyper-parameters, mean and half width of each metric
+        as fractions (empty if missing), all other columns of the result rows, and notes. If the rows of a method differ
+        in such a column, it has the mean of their numbers (empty if a row failed or lacks it), or their texts joined by ` | `.
+    """
+    shared = dict.fromkeys(name for table in tables for name in table.shared)
+    rows = [row for table in tables for one in table.rows for row in one.rows]
+    own = dict.fromkeys(name for row in rows for name in row.columns)
+    metrics = dict.fromkeys(metric for table in tables for metric in table.metrics)
+    gap = [_GAP] if any(table.oracle for table in tables) else []
+    numbers = [name for metric in (*metrics, *gap) for name in _names(metric)]
+    method = [name for name in own if column(name).role == "method" or name == "loss_label"]
+    rest = [name for name in own if name != "seed"]
+    names = dict.fromkeys([*shared, *_IDENTITY, *method, *numbers, *rest, "notes"])
+    text = io.StringIO()
+    writer = DictWriter(text, list(names), lineterminator="\n")
+    writer.writeheader()
+    for table in tables:
+        writer.writerows({**_merged(row.rows), **table.shared, **_values(row)} for row in table.rows)
+    return text.getvalue()
+
+
+def _names(metric: str) -> tuple[str, str]:
+    return metric, f"{metric}_half_width"
+
+
+def _values(row: TableRow) -> dict[str, Scalar]:
+    columns: dict[str, Scalar] = {name: getattr(row, name) for name in ("loss", "label", "method_digest", "n", "selection")}
+    columns |= {"seeds": " ".join(map(str, row.seeds)), "notes": "; ".join(row.notes)}
+    for metric, cell in row.cells.items():
+        columns |= _cell(metric, cell)
+    return columns | (_cell(_GAP, row.oracle_gap) if row.oracle_gap else {})
+
+
+def _cell(metric: str, cell: Cell | None) -> dict[str, Scalar]:
+    return dict(zip(_names(metric), (cell.mean, cell.half_width) if cell else (None, None), strict=True))
+
+
+def _merged(rows: Sequence[Row]) -> dict[str, Scalar]:
+    """The columns of a method's rows as one line, without the seed."""
+    names = dict.fromkeys(name for row in rows for name in row.columns if name != "seed")
+    return {name: _one(name, rows) for name in names}
+
+
+def _one(name: str, rows: Sequence[Row]) -> Scalar:
+    values = [row.get(name) for row in rows]
+    if len(set(map(repr, values))) == 1:
+        return values[0]
+    known = [value for value in values if value is not None]
+    numbers = [row.number(name) for row in rows]
+    if None not in numbers and all(row.ok for row in rows):
+        return statistics.fmean(number for number in numbers if number is not None)
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in known):
+        return None  # no mean is taken over missing values
+    return " | ".join(dict.fromkeys(map(str, known)))

@@ -1,0 +1,77 @@
+"""Tables as LaTeX."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from dmlbench.tables.formats import cells
+from dmlbench.tables.formats.cells import Style
+from dmlbench.tables.formats.latex_escape import escape
+from dmlbench.tables.table import Table
+
+STYLE = Style(escape, r"\textbf{{{}}}", r"$\pm$", r"\textsuperscript{{{}}}", "$n$")
+# Shrinks a table to the width of its column if it is wider.
+_FIT_WIDTH = r"\resizebox{\ifdim\width>\linewidth \linewidth\else\width\fi}{!}{%"
+
+
+def latex(tables: Sequence[Table]) -> str:
+    r"""Write tables as complete LaTeX floats, for a preamble with `\usepackage{booktabs,graphicx}`.
+
+    Args:
+        tables: What `table.compare` returned.
+
+    Returns:
+        One `table` environment each, in ASCII; captions contain what distinguishes several.
+    """
+    floats = ["% needs \\usepackage{booktabs,graphicx}"]
+    labels: list[str] = []
+    for table, caption in zip(tables, cells.captions(tables), strict=True):
+        name = "-".join(str(table.shared[column]) for column in ("dataset", "trunk", "protocol") if column in table.shared)
+        label = "tab:" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+        labels.append(label)
+        unique = label if labels.count(label) == 1 else f"{label}-{labels.count(label)}"
+        floats.append(_float(table, caption, unique))
+    return "\n\n".join(floats) + "\n"
+
+
+def _float(table: Table, caption: str, label: str) -> str:
+    """One float: the scores, and below them the costs, because one tabular of both would be too small to read."""
+    heading, measured = cells.heading(table, STYLE), cells.rows(table, STYLE)
+    n_untrained, align = cells.n_untrained(table), cells.alignments(table)
+    parts = [measured[:n_untrained], measured[n_untrained:], cells.published_rows(table, STYLE)]
+    n_scores = len(heading) - len(table.costs)
+    tabulars = [_tabular(heading[:n_scores], [[row[:n_scores] for row in part] for part in parts], align[:n_scores])]
+    if table.costs:
+        costs = [[[row[0], *row[n_scores:]] for row in part] for part in parts[:2]]
+        tabulars += [
+            r"  \par\medskip\footnotesize",
+            _tabular([heading[0], *heading[n_scores:]], costs, (align[0], *align[n_scores:])),
+        ]
+    notes = r" \\ ".join(cells.notes(table, STYLE))
+    return "\n".join(
+        [
+            r"\begin{table}[htbp]",
+            r"  \centering\small\setlength{\tabcolsep}{4pt}",
+            rf"  \caption{{{escape(caption)}}}",
+            rf"  \label{{{label}}}",
+            r"  \par\medskip",
+            *tabulars,
+            *([rf"  \par\smallskip\parbox{{\linewidth}}{{\footnotesize {notes}}}"] if notes else []),
+            r"\end{table}",
+        ]
+    )
+
+
+def _tabular(heading: Sequence[str], parts: Sequence[Sequence[Sequence[str]]], align: Sequence[str]) -> str:
+    """Rows in parts, with a rule before each."""
+    filled = [part for part in parts if part]
+    rows = [row for part in filled for row in part]
+    text = cells.layout(rows, heading, "latex_raw", align)
+    begin, _, head, _, *body, _, end = text.splitlines()  # rules are \hline
+    lines = [begin, r"\toprule", head]
+    for part in filled:
+        lines += [r"\midrule", *body[: len(part)]]
+        body = body[len(part) :]
+    lines += [r"\bottomrule", f"{end}}}"]
+    return "\n".join(f"  {line}" for line in (_FIT_WIDTH, *(re.sub(r"  +", " ", line) for line in lines)))

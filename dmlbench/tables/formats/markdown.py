@@ -1,0 +1,63 @@
+"""Tables as markdown."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Sequence
+
+from dmlbench.results.formatting import format_value
+from dmlbench.tables.formats import cells
+from dmlbench.tables.formats.cells import Style
+from dmlbench.tables.table import Table, differences
+
+LINE_LENGTH = 100
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """Write tables as markdown that also reads well as plain text.
+
+    Args:
+        tables: What `table.compare` returned.
+
+    Returns:
+        Caption, pipe table and footnotes of each; before several, a list of the columns in which they differ.
+    """
+    blocks = []
+    if len(tables) > 1:
+        blocks.append(f"{len(tables)} tables, because their rows differ in (table 1 | table 2 ...):\n")
+        for name, values in differences(tables).items():
+            blocks[-1] += f"\n- {escape(name)}: {' | '.join(escape(format_value(value)) for value in values)}"
+    for number, (table, caption) in enumerate(zip(tables, cells.captions(tables), strict=True), 1):
+        title = f"Table {number}. " if len(tables) > 1 else ""
+        blocks.append(_wrap(escape(title + caption)))
+        blocks.append(_pipe_table(table))
+        if notes := cells.notes(table, STYLE):
+            blocks.append("\n".join(f"- {note}" for note in notes))
+    return "\n\n".join(blocks) + "\n"
+
+
+def escape(text: str) -> str:
+    r"""Escape what markdown would read as markup; an underscore within a word is not markup.
+
+    >>> print(escape("a|b *c* proxy_nca _target_"))
+    a\|b \*c\* proxy_nca \_target\_
+    """
+    text = re.sub(r"([\\|*`<\[\]])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
+
+
+STYLE = Style(escape, "**{}**", "±", " [{}]", "n")
+
+
+def _pipe_table(table: Table) -> str:
+    """The rows, and below a rule the published ones; markdown has no rule within a table, so that is a row of dashes."""
+    heading, published = cells.heading(table, STYLE), cells.published_rows(table, STYLE)
+    ruled = [["---"] * len(heading), *published] if published else []
+    return cells.layout([*cells.rows(table, STYLE), *ruled], heading, "pipe", cells.alignments(table))
+
+
+def _wrap(text: str) -> str:
+    """Break a paragraph into lines, never between a number and its percent sign."""
+    wrapped = textwrap.fill(text.replace(" %", "\u00a0%"), LINE_LENGTH, break_long_words=False, break_on_hyphens=False)
+    return wrapped.replace("\u00a0%", " %")

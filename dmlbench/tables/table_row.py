@@ -1,0 +1,152 @@
+"""A row of a table: the runs of one method, one per seed, as means with intervals, costs and footnotes.
+
+No mean is taken over missing values: such a cell is empty, and a footnote says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from dmlbench.results.column_specs import Column
+from dmlbench.results.formatting import format_seeds, metric_label
+from dmlbench.results.row import MISSING, UNTRAINED, Row
+from dmlbench.tables.caption import selection_of
+from dmlbench.tables.confidence import t_interval
+from dmlbench.tables.costs import cost_of, is_expected, mean_cost
+from dmlbench.tables.warnings import warnings_of
+
+ORACLE = "oracle_map_at_r"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A metric of one method: mean over its seeds and half width of the 95 % interval, both fractions."""
+
+    mean: float
+    half_width: float | None
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One method: a loss and its hyper-parameters.
+
+    Args:
+        label: Name in print, unique in the table.
+        loss: Stem of the loss's file.
+        method_digest: 8 hex digits that identify the hyper-parameters.
+        seeds: Seeds with results, ascending.
+        cells: Metric to `Cell`, or None if a value is missing.
+        notes: Footnotes, a clause each.
+        selection: How the models were selected, briefly; empty if unknown.
+        costs: Name of a cost to its mean over seeds, in the printed unit, or None if a value is missing.
+        oracle_gap: Additional MAP@R that choosing the epoch on the test set would have claimed.
+        rows: Result rows, one per seed, ascending, including failed ones.
+    """
+
+    label: str
+    loss: str
+    method_digest: str
+    seeds: tuple[int, ...]
+    cells: Mapping[str, Cell | None]
+    notes: tuple[str, ...] = ()
+    selection: str = ""
+    costs: Mapping[str, float | None] = field(default_factory=dict)
+    oracle_gap: Cell | None = None
+    rows: tuple[Row, ...] = ()
+
+    @property
+    def n(self) -> int:
+        """Number of seeds with results."""
+        return len(self.seeds)
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is a method, and not the untrained trunk."""
+        return self.loss != UNTRAINED
+
+
+def make_table_row(
+    label: str, rows: Sequence[Row], metrics: Sequence[str], printed: Sequence[str], all_seeds: set[int]
+) -> TableRow:
+    """Make the table row of one method.
+
+    Args:
+        label: Name in print.
+        rows: Result rows, one per seed, ascending.
+        metrics: All metrics of the rows.
+        printed: Metrics to print; missing values of these get a footnote.
+        all_seeds: Seeds of all methods.
+    """
+    ok = [row for row in rows if row.ok]
+    complete = len(ok) == len(rows)
+    cells = {metric: _mean(row.number(metric) for row in rows) if complete else None for metric in metrics}
+    reasons: dict[str, list[int]] = {}
+    for row in rows:
+        if not row.ok:
+            status = MISSING if row["status"] == MISSING else "failed"
+            reasons.setdefault(f"{status}: {row.get('reason') or 'no reason given'}", []).append(row.seed)
+    notes = [f"{_seeds(seeds)} {reason}" for reason, seeds in reasons.items()]
+    for metric in printed:
+        if complete and cells.get(metric) is None:
+            notes.append(_missing(metric_label(metric), [row for row in rows if row.number(metric) is None]))
+    if lacking := all_seeds - {row.seed for row in rows}:
+        notes.append(f"no {_seeds(lacking)}, which other methods have")
+    notes += warnings_of(ok)
+    return TableRow(
+        label=label,
+        loss=str(rows[0]["loss"]),
+        method_digest=str(rows[0]["method_digest"]),
+        seeds=tuple(row.seed for row in ok),
+        cells=cells,
+        notes=tuple(notes),
+        selection=selection_of(rows),
+        rows=tuple(rows),
+    )
+
+
+def selection_differs(rows: Iterable[TableRow]) -> bool:
+    """Return whether trained methods differ in how their models were selected."""
+    return len({row.selection for row in rows if row.trained and row.selection}) > 1
+
+
+def with_costs(row: TableRow, costs: Sequence[Column]) -> TableRow:
+    """Return the table row with its costs; a method of which a run failed has none, because that run was incomplete."""
+    if row.n < len(row.rows):
+        return replace(row, costs=dict.fromkeys(cost.name for cost in costs))
+    means = {cost.name: mean_cost(row.rows, cost) for cost in costs}
+    missing: dict[tuple[int, ...], list[str]] = {}  # costs that the same seeds lack share a footnote
+    for cost in costs:
+        if seeds := tuple(one.seed for one in row.rows if is_expected(one, cost) and cost_of(one, cost) is None):
+            missing.setdefault(seeds, []).append(cost.label.lower())
+    notes = [f"no {', '.join(names)} for {_seeds(seeds)}" for seeds, names in missing.items()]
+    return replace(row, costs=means, notes=(*row.notes, *notes))
+
+
+def with_oracle_gap(row: TableRow, oracle: bool) -> TableRow:
+    """Return the table row with its oracle gap, if it is requested; an untrained trunk has none."""
+    if not oracle or not row.trained or row.n < len(row.rows):
+        return row
+    if without := [one for one in row.rows if _oracle_gap(one) is None]:
+        return replace(row, notes=(*row.notes, _missing("oracle gap", without)))
+    return replace(row, oracle_gap=_mean(_oracle_gap(one) for one in row.rows))
+
+
+def _oracle_gap(row: Row) -> float | None:
+    claimed, reported = row.number(ORACLE), row.number("map_at_r")
+    return None if claimed is None or reported is None else claimed - reported
+
+
+def _missing(what: str, rows: Iterable[Row]) -> str:
+    return f"no {what} for {_seeds(row.seed for row in rows)}"
+
+
+def _mean(values: Iterable[float | None]) -> Cell | None:
+    """A cell of one value per seed; None if one is missing."""
+    each = list(values)
+    numbers = [value for value in each if value is not None]
+    return Cell(*t_interval(numbers)) if len(numbers) == len(each) else None
+
+
+def _seeds(seeds: Iterable[int]) -> str:
+    return format_seeds(sorted(seeds))

@@ -1,0 +1,82 @@
+"""Warnings about runs: proxies that did not move, a nearly collapsed embedding, failed tuning trials, old protocol versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dmlbench.results.row import Row
+
+MIN_RANK = 2.0  # an effective rank below it: almost all variance of the embeddings is on one line
+
+
+def warnings_of(rows: Sequence[Row]) -> list[str]:
+    """Return warnings about the runs of one method.
+
+    Args:
+        rows: Finished runs, one per seed.
+
+    Returns:
+        Clauses, with the seeds that they are about.
+    """
+    return [*_dead_proxies(rows), *_low_rank(rows), *_failed_trials(rows)]
+
+
+def _dead_proxies(rows: Sequence[Row]) -> list[str]:
+    dead = _seeds_by_share(rows, "n_dead_proxies", "n_proxies", "proxies")
+    return [f"{_with_seeds(dead)} did not move during training"] if dead else []
+
+
+def _low_rank(rows: Sequence[Row]) -> list[str]:
+    low: dict[str, list[int]] = {}
+    for row in rows:
+        rank = row.number("effective_rank")
+        if rank is not None and rank < MIN_RANK:
+            low.setdefault(f"effective rank {rank:.1f}", []).append(row.seed)
+    return [f"the embedding is nearly one-dimensional: {_with_seeds(low)}"] if low else []
+
+
+def _failed_trials(rows: Sequence[Row]) -> list[str]:
+    failed = _seeds_by_share(rows, "n_tuning_failed", "n_tuning_trials", "tuning trials")
+    if [len(seeds) for seeds in failed.values()] == [len(rows)]:  # as usual, because seeds share a search
+        return [f"{share} failed" for share in failed]
+    return [f"{_with_seeds(failed)} failed"] if failed else []
+
+
+def _seeds_by_share(rows: Sequence[Row], part: str, whole: str, noun: str) -> dict[str, list[int]]:
+    """Map `2 of 9 proxies` to the seeds of which it is true; empty if no row is concerned."""
+    found: dict[str, list[int]] = {}
+    for row in rows:
+        n_part, n = row.get(part), row.get(whole)
+        if isinstance(n, int) and isinstance(n_part, int) and n_part > 0:
+            found.setdefault(f"{n_part} of {n} {noun}", []).append(row.seed)
+    return found
+
+
+def _with_seeds(found: Mapping[str, Sequence[int]]) -> str:
+    """Format `a (seed 1), b (seeds 0, 2)`."""
+    return ", ".join(f"{what} (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})" for what, seeds in found.items())
+
+
+def newest_versions(rows: Sequence[Row]) -> dict[str, int]:
+    """Return the newest version of each protocol among some rows."""
+    found: dict[str, int] = {}
+    for row in rows:
+        version = row.get("protocol_version")
+        if isinstance(version, int):
+            found[str(row["protocol"])] = max(version, found.get(str(row["protocol"]), version))
+    return found
+
+
+def old_version_warning(rows: Sequence[Row], newest: Mapping[str, int]) -> list[str]:
+    """Return a clause for each protocol of which other rows have a newer version.
+
+    Args:
+        rows: Rows of one table.
+        newest: What `newest_versions` returned for all rows that were read.
+    """
+    versions = {(str(row["protocol"]), row.get("protocol_version")) for row in rows}
+    return [
+        f"{name} version {version}; other results have version {newest[name]}"
+        for name, version in sorted((name, version) for name, version in versions if isinstance(version, int))
+        if version < newest.get(name, version)
+    ]

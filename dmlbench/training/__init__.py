@@ -1,0 +1,1 @@
+"""Training of one model, its embeddings, and the features of frozen trunks."""

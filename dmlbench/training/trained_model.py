@@ -1,0 +1,167 @@
+"""Build, train and validate one model of a run; shared by runs and tuning trials."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+
+from dmlbench.config.plan import Plan
+from dmlbench.data.loader import AnyBatches, Batches, FeatureBatches
+from dmlbench.data.split import Split
+from dmlbench.evaluation.embedding_files import Embeddings
+from dmlbench.evaluation.metrics import score
+from dmlbench.losses.objective import Objective, objective_of
+from dmlbench.losses.proxy_diagnostics import count_proxies, matrices_of
+from dmlbench.models.embedder import Embedder, embedder_of
+from dmlbench.system.seeding import seed_of, torch_stream
+from dmlbench.training.embed import embed, refuse_not_finite
+from dmlbench.training.feature_cache import features_of
+from dmlbench.training.trainer import History, Watch, train
+
+
+@dataclass
+class TrainedModel:
+    """A model and what it was trained with.
+
+    Args:
+        model: As built, then as trained and selected.
+        objective: What it is trained with; None if nothing is trained.
+        folder: Directory of its files.
+        batches: What it reads: images, or the features of its frozen trunk.
+        features_seconds: Time spent on computing features, 0 if they were cached; None if the model reads images.
+        history: Of its training.
+        trunk_score: Validation MAP@R of the untrained trunk without projection; None without validation.
+        proxies: Numbers of proxies and of dead proxies; None until training has ended.
+    """
+
+    model: Embedder
+    objective: Objective | None
+    folder: Path
+    batches: AnyBatches
+    features_seconds: float | None = None
+    history: History = field(default_factory=History)
+    trunk_score: float | None = None
+    proxies: tuple[int, int] | None = None
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Return a context in which the model accepts what `batches` yields."""
+        return self.model.over_features() if isinstance(self.batches, FeatureBatches) else nullcontext()
+
+
+def build_model(plan: Plan, folder: Path, split: Split, images: Batches | None) -> TrainedModel:
+    """Build a plan's model and objective, before the first step.
+
+    Args:
+        plan: Plan of this model.
+        folder: Directory for its files.
+        split: The whole data set, so that the models of all folds share their features.
+        images: Images to read; None for the features of a frozen trunk.
+    """
+    model = embedder_of(plan).to(plan.device).to(memory_format=torch.channels_last)
+    objective = initial_objective(plan)
+    if objective is not None:
+        objective = objective.to(plan.device)
+    if images is not None:
+        return TrainedModel(model, objective, folder, images)
+    features, seconds = features_of(model, plan, split)
+    return TrainedModel(model, objective, folder, features, seconds)
+
+
+def initial_objective(plan: Plan) -> Objective | None:
+    """Build the method's objective; its parameters are drawn from their own random stream."""
+    with torch_stream(seed_of(plan.seed, "initialise loss")):
+        return objective_of(plan.method)
+
+
+def fit(one: TrainedModel, split: Split, plan: Plan) -> None:
+    """Train a model in place, if its method trains anything.
+
+    Args:
+        one: Model to train.
+        split: Training and validation images.
+        plan: Plan of this model.
+    """
+    if one.objective is None:
+        one.proxies = 0, 0
+        return
+    with one.reading():
+        if plan.protocol.selection == "validation":
+            with one.model.without_projection():
+                one.trunk_score = map_at_r_on(one.model, split, ("val", "val"), one.batches, plan)
+        validate = validation_function(split, one.batches, plan)
+        initial = matrices_of(one.objective)  # before a checkpoint is loaded
+        one.history = train(one.model, one.objective, split, one.batches, plan, one.folder, validate)
+        one.proxies = count_proxies(initial, matrices_of(one.objective), plan.protocol.embedding_dim)
+
+
+def validation_function(split: Split, batches: AnyBatches, plan: Plan) -> Watch | None:
+    """Return a function that scores a model during training; None if the plan asks for no scores."""
+    validates = plan.protocol.selection == "validation"
+    if not validates and not plan.oracle:
+        return None
+
+    def validate(model: Embedder) -> dict[str, float]:
+        found = {}
+        if validates:
+            found["validation_map_at_r"] = map_at_r_on(model, split, ("val", "val"), batches, plan)
+        if plan.oracle:
+            found["test_map_at_r"] = map_at_r_on(model, split, ("query", "gallery"), batches, plan)
+        return found
+
+    return validate
+
+
+def map_at_r_on(model: Embedder, split: Split, roles: tuple[str, str], batches: AnyBatches, plan: Plan) -> float:
+    """Return MAP@R of a model.
+
+    Args:
+        model: Model.
+        split: Data set.
+        roles: Roles of the queries and of the gallery.
+        batches: Loads the images, or their features.
+        plan: Device and precision.
+
+    Raises:
+        MethodFailure: An embedding is not finite. A collapsed embedding is accepted: another epoch may be selected.
+    """
+    embeddings = embed_split(model, split, roles, batches, plan)
+    refuse_not_finite(cast(torch.Tensor, embeddings.rows))
+    return score(embeddings.ranking(depth=1), (1,))["map_at_r"]
+
+
+def embed_split(
+    model: Embedder,
+    split: Split,
+    roles: tuple[str, str],
+    batches: AnyBatches,
+    plan: Plan,
+    also: str | None = None,
+    unit: bool = True,
+) -> Embeddings:
+    """Embed the images of a split.
+
+    Args:
+        model: Model.
+        split: Data set.
+        roles: Roles of the queries and of the gallery.
+        batches: Loads the images, or their features.
+        plan: Device and precision.
+        also: Another role whose images are embedded, as neither query nor gallery.
+        unit: Whether to normalise the embeddings to unit length.
+    """
+    queries, gallery = (split.ids(role) for role in roles)
+    ids = np.union1d(queries, gallery)
+    if also is not None:
+        ids = np.union1d(ids, split.ids(also))
+    return Embeddings(
+        rows=embed(model, batches, ids.tolist(), plan.device, plan.precision, unit=unit),
+        labels=torch.from_numpy(split.frame["label"].to_numpy()[ids]),
+        ids=torch.from_numpy(ids),
+        is_query=torch.from_numpy(np.isin(ids, queries)),
+        is_gallery=torch.from_numpy(np.isin(ids, gallery)),
+    )
