@@ -62,7 +62,7 @@ def bench_train(rounds: int = 5) -> None:
 
     from dmlbench import launch
     from dmlbench.data.loader import Batches
-    from dmlbench.models.embedder import embedder_of
+    from dmlbench.models.embedder import build_embedder
     from dmlbench.runs import experiment
     from dmlbench.training.trainer import epoch_sampler, train, training_labels
 
@@ -79,14 +79,14 @@ def bench_train(rounds: int = 5) -> None:
 
         def harness() -> float:
             (plan.folder / "checkpoint.pt").unlink(missing_ok=True)
-            model, objective = embedder_of(plan), experiment.initialised_objective(plan)
+            model, objective = build_embedder(plan), experiment.initialised_objective(plan)
             assert objective is not None
             began = time.perf_counter()
             train(model, objective, split, batches, plan)
             return time.perf_counter() - began
 
         def bare() -> float:
-            model, objective = embedder_of(plan), experiment.initialised_objective(plan)
+            model, objective = build_embedder(plan), experiment.initialised_objective(plan)
             assert objective is not None
             model.to(memory_format=torch.channels_last)
             lr = plan.protocol.lr

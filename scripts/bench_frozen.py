@@ -16,8 +16,8 @@ from dataclasses import replace
 import torch
 from dmlbench.launch import compose, prepare
 
-from dmlbench.data.loader import batches_of
-from dmlbench.models.embedder import embedder_of
+from dmlbench.data.loader import make_batches
+from dmlbench.models.embedder import build_embedder
 from dmlbench.runs.experiment import compute_alike
 
 
@@ -28,9 +28,9 @@ def main(batch_size: int, words: list[str]) -> None:
     if batch_size:
         plan = replace(plan, protocol=replace(plan.protocol, batch_size=batch_size))
     began, worked = time.perf_counter(), time.process_time()
-    model = embedder_of(plan).to(memory_format=torch.channels_last).eval()
+    model = build_embedder(plan).to(memory_format=torch.channels_last).eval()
     with torch.no_grad():
-        for images, _ in batches_of(plan, split).test(range(len(split.frame))):
+        for images, _ in make_batches(plan, split).test(range(len(split.frame))):
             model.pooled(images.to(memory_format=torch.channels_last))
     print(json.dumps({"wall": time.perf_counter() - began, "cpu": time.process_time() - worked}))
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from dmlbench.tables.confidence import t_interval
-from dmlbench.tables.significance import LEVEL, Spread, spread_of, weighted
+from dmlbench.tables.significance import LEVEL, Spread, estimate_spread, weighted
 
 STUDIES = 1_000
 EQUAL = 10_000  # in which all methods are equal
@@ -44,7 +44,7 @@ def study(
 def told_apart(values: np.ndarray, spread: Spread | None = None) -> bool:
     """Whether the best method is called better than the worst."""
     means = values.mean((1, 2))
-    return (spread or spread_of(values)).p_value(float(means.max() - means.min())) <= LEVEL
+    return (spread or estimate_spread(values)).p_value(float(means.max() - means.min())) <= LEVEL
 
 
 def by_classes_alone(values: np.ndarray, rng: np.random.Generator) -> bool:
@@ -92,13 +92,13 @@ def power() -> list[list[str]]:
             error = (2 * true_variance(n_seeds, world)) ** 0.5
             ahead = 3 * error
             studies = [study(rng, 2, n_seeds, world, ahead) for _ in range(STUDIES)]
-            spreads = [spread_of(values) for values in studies]
+            spreads = [estimate_spread(values) for values in studies]
             found = np.mean([
                 told_apart(values, spread) and values[0].mean() > values[1].mean()
                 for values, spread in zip(studies, spreads, strict=True)
             ])  # fmt: skip
             # of a t test with the degrees of freedom that the estimates had on average (harmonic), and the true error
-            freedom = 1 / np.mean([1 / spread.freedom for spread in spreads])
+            freedom = 1 / np.mean([1 / spread.degrees_of_freedom for spread in spreads])
             theory = stats.nct.sf(stats.t.isf(LEVEL / 2, freedom), freedom, ahead / error)
             lines.append([name, str(n_seeds), f"{100 * ahead:.2f} points", f"{found:.1%}", f"{theory:.1%}"])
     return lines
@@ -128,7 +128,7 @@ def difference_coverage() -> list[list[str]]:
             for _ in range(STUDIES):
                 values = study(rng, 2, n_seeds, world, ahead=0.3)
                 for sizes, each in (("equal", values), ("unequal", weighted(values, unequal))):
-                    half_width = spread_of(each).half_width()
+                    half_width = estimate_spread(each).half_width()
                     held[sizes] += abs(each[0].mean() - each[1].mean() - 0.3) <= half_width
                     widths += [half_width] * (sizes == "equal")
             shares = [f"{n / STUDIES:.1%}" for n in held.values()]

@@ -18,7 +18,7 @@ from dmlbench.cli.helps import HELP, HELPS
 
 from dmlbench.config.files import GROUPS, entries
 from dmlbench.results.literature import PublishedTable, read_published
-from dmlbench.results.metric_specs import MEASURES, column_of
+from dmlbench.results.metric_specs import METRIC_SPECS, parse_metric
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -43,7 +43,7 @@ def metrics_page() -> str:
     titles = {"retrieval": "Retrieval", "clustering": "Clustering", "diagnostic": "Diagnostics"}
     for kind, title in titles.items():
         lines = ["| column | in print | range | better | what it is | source |", "| --- | --- | --- | --- | --- | --- |"]
-        for one in MEASURES:
+        for one in METRIC_SPECS:
             if one.kind == kind:
                 high = "D" if one.high == math.inf else f"{one.high:g}"
                 better = "higher" if one.higher_is_better else "lower"
@@ -91,7 +91,7 @@ def published_table(table: PublishedTable, dataset: str) -> str:
 
 
 def _printed_name(name: str) -> str:
-    column = column_of(name)
+    column = parse_metric(name)
     return column.label if column else name.removeprefix("other_").replace("_", " ")
 
 

@@ -53,7 +53,7 @@ def unreadable(split: Split) -> dict[int, str]:
     return reasons
 
 
-def readable(split: Split, on_unreadable: str, stamps: Path) -> Split:
+def without_unreadable(split: Split, on_unreadable: str, stamps: Path) -> Split:
     """The split, once each of its images is known to be readable.
 
     Args:

@@ -61,7 +61,7 @@ def hold_out(split: Split, fold: int, folds: int) -> Split:
     return replace(split, frame=split.frame.assign(train=seen & ~held, val=seen & held))
 
 
-def training_parts(split: Split, protocol: Protocol) -> list[Split]:
+def training_splits(split: Split, protocol: Protocol) -> list[Split]:
     """The splits that a protocol trains a model on: one, or one a fold.
 
     Raises:

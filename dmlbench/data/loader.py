@@ -18,7 +18,7 @@ from dmlbench.config.schema import Protocol
 from dmlbench.data.decoded_cache import DecodedCache, decoded_cache
 from dmlbench.data.resized_images import ResizedImages
 from dmlbench.data.split import Split
-from dmlbench.system.seeding import crop_stream, seed_of
+from dmlbench.system.seeding import crop_stream, derive_seed
 
 # Decoded images of a small data set are kept in memory; a larger one is decoded anew, by several processes.
 MEMORY_BYTES = 512 * 2**20
@@ -118,7 +118,7 @@ class Batches:
             first: the number of the first batch; a crop depends on seed, batch and position in it alone.
         """
         batches = (
-            [(int(image_id), seed_of(seed, "augment", step, position)) for position, image_id in enumerate(ids)]
+            [(int(image_id), derive_seed(seed, "augment", step, position)) for position, image_id in enumerate(ids)]
             for step, ids in enumerate(plan_of_ids, start=first)
         )
         yield from self._load(self._training, batches)
@@ -141,7 +141,7 @@ class Batches:
         )
 
 
-def batches_of(plan: Plan, split: Split) -> Batches:
+def make_batches(plan: Plan, split: Split) -> Batches:
     """The plan's batches of a split's images."""
     boxes = split.boxes() if plan.protocol.crop_to_box else None
     # a frozen trunk sees each image once
@@ -181,7 +181,7 @@ class FeatureBatches:
 AnyBatches = Batches | FeatureBatches
 
 
-def on_device(batch: torch.Tensor, device: str) -> torch.Tensor:
+def to_device(batch: torch.Tensor, device: str) -> torch.Tensor:
     """Images `(B, 3, H, W)` or features `(B, C)` on a device; the channels of a pixel lie together there."""
     layout = torch.channels_last if batch.ndim == 4 else torch.contiguous_format
     return batch.to(device, non_blocking=True, memory_format=layout)

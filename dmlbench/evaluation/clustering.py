@@ -23,7 +23,7 @@ from tqdm import tqdm
 from dmlbench.errors import UserError
 
 N_RUNS = 5
-MOST_CLUSTERS = 1000  # beyond, k-means takes longer than all the rest and is run where asked for alone
+MAX_CLUSTERS = 1000  # beyond, k-means takes longer than all the rest and is run where asked for alone
 # Candidates for each centre, of which the best is taken: twice the usual number makes up for most of ten initialisations.
 TRIALS = 12
 INIT = f"greedy k-means++ of {TRIALS} trials a centre, then Lloyd, at most 300 iterations; NMI over the arithmetic mean"

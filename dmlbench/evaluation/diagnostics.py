@@ -10,7 +10,7 @@ from dmlbench.evaluation.gallery import Rows, parts
 _SUMS_AT_ONCE = 2**24  # components, 128 MiB of float64
 
 
-def diagnose(embeddings: Rows, labels: Tensor) -> dict[str, float | None]:
+def geometry(embeddings: Rows, labels: Tensor) -> dict[str, float | None]:
     """All diagnostics of some embeddings as columns of a row.
 
     Args:

@@ -83,7 +83,7 @@ class Embeddings:
         return Embeddings(rows, self.labels[places], self.ids[places], self.is_query[places], self.is_gallery[places])
 
     @property
-    def judged(self) -> Embeddings:
+    def evaluated(self) -> Embeddings:
         """Queries and gallery, without training rows."""
         return self.only(self.is_query | self.is_gallery)
 

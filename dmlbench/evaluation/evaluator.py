@@ -11,14 +11,14 @@ from torch import Tensor
 
 from dmlbench.config.schema import Scalar
 from dmlbench.errors import UserError
-from dmlbench.evaluation.clustering import MOST_CLUSTERS, cluster_scores
-from dmlbench.evaluation.diagnostics import diagnose
+from dmlbench.evaluation.clustering import MAX_CLUSTERS, cluster_scores
+from dmlbench.evaluation.diagnostics import geometry
 from dmlbench.evaluation.embedding_files import Embeddings
-from dmlbench.evaluation.gallery import survey
-from dmlbench.evaluation.metrics import PRECISION_DEPTH, Scored, scored, summary, together
-from dmlbench.evaluation.postprocess import beta_normalised, by_cosine, by_euclid, whitened
+from dmlbench.evaluation.gallery import validate_and_hash
+from dmlbench.evaluation.metrics import PRECISION_DEPTH, QueryScores, concatenate_scores, score_queries, summarize
+from dmlbench.evaluation.postprocess import beta_normalize, euclidean_vectors, unit_vectors, whiten
 from dmlbench.evaluation.ranking import Ranking, rank
-from dmlbench.evaluation.reranking import KReciprocal, reranked
+from dmlbench.evaluation.reranking import KReciprocal, rerank
 
 _MAX_RANKS = 2**21  # ranks kept at a time over several queries: 16 MiB for each value that is known of a rank
 
@@ -73,17 +73,17 @@ class EvaluationResult:
     """
 
     columns: Mapping[str, Scalar]
-    scored: Scored
+    score_queries: QueryScores
 
     @property
     def per_query(self) -> dict[str, Tensor]:
         """Metric to the scores of the queries, float64 `(Q,)`."""
-        return self.scored.values
+        return self.score_queries.values
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """`ids` and `labels` of the queries, int64 `(Q,)`, and one vector per metric, for the file beside the row."""
-        return {"ids": self.scored.ids, "labels": self.scored.labels, **self.per_query}
+        return {"ids": self.score_queries.ids, "labels": self.score_queries.labels, **self.per_query}
 
 
 def evaluate(embeddings: Embeddings, config: EvaluationConfig, progress: bool = False) -> EvaluationResult:
@@ -98,17 +98,17 @@ def evaluate(embeddings: Embeddings, config: EvaluationConfig, progress: bool = 
         MethodFailure: An embedding is not finite.
         UserError: Nothing can be retrieved, or the options do not fit the data.
     """
-    survey("", embeddings.rows)  # before processing, so that errors name rows of the input
+    validate_and_hash("", embeddings.rows)  # before processing, so that errors name rows of the input
     items = processed(embeddings, config)
     depth = max((k for k in config.ks if k <= PRECISION_DEPTH), default=1)
-    found = together([scored(ranking, config.ks) for ranking in _rankings(items, config, depth, progress)])
+    found = concatenate_scores([score_queries(ranking, config.ks) for ranking in _rankings(items, config, depth, progress)])
     if isinstance(items.rows, Tensor):  # ordered by id: sums, and the start of k-means, depend on the order
         items = items.in_order(items.ids.argsort())
-    columns: dict[str, Scalar] = {**summary(found), **diagnose(items.rows, items.labels)}
+    columns: dict[str, Scalar] = {**summarize(found), **geometry(items.rows, items.labels)}
     n_classes = len(items.labels.unique())
     clusters = config.clusters_per_class
     if clusters is None:
-        clusters = int(n_classes <= MOST_CLUSTERS and isinstance(items.rows, Tensor))
+        clusters = int(n_classes <= MAX_CLUSTERS and isinstance(items.rows, Tensor))
     if clusters:
         whole = items.in_memory()
         columns |= cluster_scores(cast(Tensor, whole.rows).cpu(), whole.labels, clusters, progress=progress)
@@ -117,16 +117,16 @@ def evaluate(embeddings: Embeddings, config: EvaluationConfig, progress: bool = 
 
 def processed(embeddings: Embeddings, config: EvaluationConfig) -> Embeddings:
     """Return queries and gallery as they are searched: whitened, beta-normalised, of unit length."""
-    items = embeddings.judged
+    items = embeddings.evaluated
     if config.whiten is not None:
         training = embeddings.training
         if not len(training):
             raise UserError(f"whiten={config.whiten} is fitted on training embeddings, and there are none among these")
-        items = replace(items, rows=whitened(_tensor(items), _tensor(training), config.whiten))
+        items = replace(items, rows=whiten(_tensor(items), _tensor(training), config.whiten))
     if config.beta is not None:
-        items = replace(items, rows=beta_normalised(_tensor(items), config.beta))
+        items = replace(items, rows=beta_normalize(_tensor(items), config.beta))
     if config.distance == "cosine":
-        items = replace(items, rows=by_cosine(items.rows))
+        items = replace(items, rows=unit_vectors(items.rows))
     return items
 
 
@@ -134,12 +134,12 @@ def _rankings(items: Embeddings, config: EvaluationConfig, depth: int, progress:
     """Rank the queries in groups of similar R, so that a few large classes do not make all lists long."""
     if config.rerank:
         rows = _tensor(items)
-        yield reranked(rows, items.labels, items.ids, items.is_query, items.is_gallery, config.rerank, depth, progress)
+        yield rerank(rows, items.labels, items.ids, items.is_query, items.is_gallery, config.rerank, depth, progress)
         return
     queries = items.only(items.is_query)
     gallery = queries if items.is_query.equal(items.is_gallery) else items.only(items.is_gallery)
     if config.distance == "euclidean":
-        q, g = by_euclid(_tensor(queries), _tensor(gallery))
+        q, g = euclidean_vectors(_tensor(queries), _tensor(gallery))
         queries, gallery = replace(queries, rows=q), replace(gallery, rows=g)
     groups = _groups_of_similar_size(queries.labels, gallery.labels)
     for group in groups:

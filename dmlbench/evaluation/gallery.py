@@ -53,7 +53,7 @@ class Survey:
     bits: int
 
 
-def survey(side: str, rows: Rows) -> Survey:
+def validate_and_hash(side: str, rows: Rows) -> Survey:
     """Look at each row once.
 
     Args:

@@ -202,11 +202,11 @@ def score(ranking: Ranking, ks: Iterable[int]) -> dict[str, float]:
     Raises:
         UserError: no query has a relevant item.
     """
-    return summary(scored(ranking, ks))
+    return summarize(score_queries(ranking, ks))
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
+class QueryScores:
     """What each evaluated query scored, Q of them.
 
     Args:
@@ -228,7 +228,7 @@ class Scored:
     n_gallery: int
 
 
-def scored(ranking: Ranking, ks: Iterable[int]) -> Scored:
+def score_queries(ranking: Ranking, ks: Iterable[int]) -> QueryScores:
     """All that a row needs of a ranking; it takes no room for ranks.
 
     Raises:
@@ -238,17 +238,17 @@ def scored(ranking: Ranking, ks: Iterable[int]) -> Scored:
     mixed = (ranking.group_relevant > 0) & (ranking.group_relevant < ranking.group_size)
     tied = (mixed & _within_r(ranking)).any(1)
     ids, labels = ranking.query_ids, ranking.query_labels
-    return Scored(ids, labels, values, tied, tied_share(ranking), ranking.n_excluded, ranking.n_gallery)
+    return QueryScores(ids, labels, values, tied, tied_share(ranking), ranking.n_excluded, ranking.n_gallery)
 
 
-def together(parts: Sequence[Scored]) -> Scored:
+def concatenate_scores(parts: Sequence[QueryScores]) -> QueryScores:
     """The scores of different queries in one gallery, by id; with the metrics that all of them have."""
     first, *others = parts
     if not others:
         return first
     ids = torch.cat([part.ids for part in parts])
     order = ids.argsort()
-    return Scored(
+    return QueryScores(
         ids=ids[order],
         labels=torch.cat([part.labels for part in parts])[order],
         values={
@@ -263,7 +263,7 @@ def together(parts: Sequence[Scored]) -> Scored:
     )
 
 
-def summary(found: Scored) -> dict[str, float]:
+def summarize(found: QueryScores) -> dict[str, float]:
     """See `score`."""
     columns: dict[str, float] = {name: _mean(each) for name, each in found.values.items()}
     columns |= {f"{MACRO}{name}": _macro_mean(each, found.labels) for name, each in found.values.items()}

@@ -14,7 +14,7 @@ from dmlbench.evaluation.gallery import Rows
 _ROWS_AT_ONCE = 2**13
 
 
-def whitened(embeddings: Tensor, training: Tensor, dim: int) -> Tensor:
+def whiten(embeddings: Tensor, training: Tensor, dim: int) -> Tensor:
     """PCA whitening, fitted on training embeddings alone, then unit length.
 
     Args:
@@ -48,7 +48,7 @@ def whitened(embeddings: Tensor, training: Tensor, dim: int) -> Tensor:
     return torch.nn.functional.normalize(along).float()
 
 
-def beta_normalised(embeddings: Tensor, beta: float) -> Tensor:
+def beta_normalize(embeddings: Tensor, beta: float) -> Tensor:
     """The unit vector plus `beta` times the embedding as it came: `x / |x| + beta x`, float32 `(N, D)`; a zero stays zero.
 
     Source: Elezi et al., "The group loss++", PAMI 2022, as the best-practice slides give it.
@@ -57,7 +57,7 @@ def beta_normalised(embeddings: Tensor, beta: float) -> Tensor:
     return (torch.nn.functional.normalize(wide, eps=torch.finfo(torch.float64).tiny) + beta * wide).float()
 
 
-def by_cosine(embeddings: Rows) -> Rows:
+def unit_vectors(embeddings: Rows) -> Rows:
     """Rows of unit length, float32 `(N, D)`: their inner products are cosines; a zero stays zero; of a file, as it is read."""
     return _unit(embeddings) if isinstance(embeddings, Tensor) else _UnitRows(embeddings)
 
@@ -90,7 +90,7 @@ def _unit(embeddings: Tensor) -> Tensor:
     return found
 
 
-def by_euclid(queries: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
+def euclidean_vectors(queries: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]:
     """Vectors whose inner products order the gallery as Euclidean distances do: `(q, 1)` and `(g, -|g|^2 / 2)`.
 
     Args:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dmlbench.evaluation.gallery import Gallery, Rows, exponents_of, scaled, survey
+from dmlbench.evaluation.gallery import Gallery, Rows, exponents_of, scaled, validate_and_hash
 from dmlbench.evaluation.knn_search import Block, Search
 
 
@@ -105,8 +105,8 @@ def rank(
     device = gallery.device
     query_labels, query_ids = _check_items("query", queries, query_labels, query_ids, device)
     gallery_labels, gallery_ids = _check_items("gallery", gallery, gallery_labels, gallery_ids, device)
-    of_gallery = survey("gallery", gallery)
-    surveyed = of_gallery if queries is gallery else survey("query", queries)
+    of_gallery = validate_and_hash("gallery", gallery)
+    surveyed = of_gallery if queries is gallery else validate_and_hash("query", queries)
 
     own = _own_position(query_ids, gallery_ids)
     known = Gallery.of(gallery, gallery_labels, of_gallery)

@@ -47,7 +47,7 @@ class KReciprocal:
             raise UserError(f"rerank.lambda is {self.share}; it must be from 0 to 1")
 
 
-def reranked(
+def rerank(
     rows: Tensor,
     labels: Tensor,
     ids: Tensor,

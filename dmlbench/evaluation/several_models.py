@@ -13,7 +13,7 @@ from torch import Tensor
 from dmlbench.config.schema import Scalar
 from dmlbench.evaluation.embedding_files import Embeddings
 from dmlbench.evaluation.evaluator import EvaluationConfig, EvaluationResult, evaluate
-from dmlbench.results.metric_specs import JOINED
+from dmlbench.results.metric_specs import CONCATENATED
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ def _averaged(each: Sequence[Mapping[str, Scalar]], together: Mapping[str, Scala
         **each[0],  # counts, which are the same for all
         **separated,
         **{f"separated_{name}": value for name, value in separated.items()},
-        **{f"{JOINED}{name}": together[name] for name in numbers},
+        **{f"{CONCATENATED}{name}": together[name] for name in numbers},
     }
 
 
@@ -80,5 +80,5 @@ def _averaged_tensors(each: Sequence[EvaluationResult], together: EvaluationResu
     return {
         **together.tensors,
         **{name: torch.stack([one.per_query[name] for one in each]).mean(0) for name in names},
-        **{f"{JOINED}{name}": together.per_query[name] for name in names},
+        **{f"{CONCATENATED}{name}": together.per_query[name] for name in names},
     }

@@ -38,7 +38,7 @@ class Objective(nn.Module):
         return self.loss(embeddings, labels, self.miner(embeddings, labels))
 
 
-def objective_of(method: Method) -> Objective | None:
+def build_objective(method: Method) -> Objective | None:
     """Build a method's objective from its configuration; None for a method that trains nothing."""
     if method.make is None:
         return None

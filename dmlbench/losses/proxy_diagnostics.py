@@ -11,7 +11,7 @@ from dmlbench.losses.objective import Objective
 UNMOVED = 1e-3  # radians: a proxy that turned by less since it was drawn
 
 
-def matrices_of(objective: Objective) -> list[torch.Tensor]:
+def proxy_matrices(objective: Objective) -> list[torch.Tensor]:
     """Copies of an objective's own parameters of two dimensions: proxies, centres, weights of classes."""
     return [parameter.detach().clone() for parameter in objective.parameters() if parameter.ndim == 2]
 

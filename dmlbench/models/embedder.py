@@ -16,7 +16,7 @@ from dmlbench.config.plan import Plan
 from dmlbench.config.schema import Trunk
 from dmlbench.errors import UserError
 from dmlbench.models.weights import load_weights, weights_file
-from dmlbench.system.seeding import seed_of, torch_stream
+from dmlbench.system.seeding import derive_seed, torch_stream
 
 Pooling = Literal["avg", "max", "avg+max", "mixed"]
 Layer = Literal["embedding", "fully_connected", "pooled"]
@@ -194,13 +194,13 @@ def pool(features: torch.Tensor, pooling: Pooling, mix: torch.Tensor | None = No
     return greatest + (average if pooling == "avg+max" else 0)
 
 
-def embedder_of(plan: Plan) -> Embedder:
+def build_embedder(plan: Plan) -> Embedder:
     """Build a plan's embedder: trunk with its weights, and a projection unless the method trains nothing.
 
     Trunk and projection are initialised from streams of their own, so that every method starts from the same weights.
     """
     place = f"trunk/{plan.trunk.name}"
-    with torch_stream(seed_of(plan.seed, "initialise trunk")):
+    with torch_stream(derive_seed(plan.seed, "initialise trunk")):
         trunk = build(place, plan.trunk.make)
     if not isinstance(trunk, nn.Module):
         raise UserError(f"{place}: {plan.trunk.make['_target_']} made {type(trunk).__name__}; a trunk is a torch.nn.Module")
@@ -208,7 +208,7 @@ def embedder_of(plan: Plan) -> Embedder:
     if file is not None:
         load_weights(place, trunk, file)
     protocol = plan.protocol
-    with torch_stream(seed_of(plan.seed, "initialise projection")):
+    with torch_stream(derive_seed(plan.seed, "initialise projection")):
         return Embedder(
             trunk,
             plan.trunk,

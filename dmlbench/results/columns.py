@@ -12,7 +12,7 @@ from typing import Any
 from dmlbench.config.identity import MOVED_TARGETS, digest, flatten
 from dmlbench.config.schema import UNSET, Scalar
 from dmlbench.results.column_specs import COLUMNS, Column, Role
-from dmlbench.results.metric_specs import column_of
+from dmlbench.results.metric_specs import parse_metric
 
 SCHEMA_VERSION = max(one.since for one in COLUMNS)
 REQUIRED = {one.name: one.kind for one in COLUMNS if one.kind is not None}
@@ -38,9 +38,9 @@ def column(name: str) -> Column:
     """
     if name in _EXACT:
         return _EXACT[name]
-    if (metric := column_of(name)) is not None:
-        role: Role = "result" if metric.measure.kind == "diagnostic" else "metric"
-        return Column(name, role, metric.measure.definition, metric.label, evaluated=True)
+    if (metric := parse_metric(name)) is not None:
+        role: Role = "result" if metric.spec.kind == "diagnostic" else "metric"
+        return Column(name, role, metric.spec.definition, metric.label, evaluated=True)
     for family in _FAMILIES:
         if _pattern(family.name).fullmatch(name):
             return dataclasses.replace(family, name=name)
@@ -54,8 +54,8 @@ def _pattern(family: str) -> re.Pattern[str]:
 
 def value_range(name: str) -> tuple[float, float]:
     """The smallest and the largest value that a column may hold: a metric's own range, else any number."""
-    metric = column_of(name)
-    return (metric.measure.low, metric.measure.high) if metric else (-math.inf, math.inf)
+    metric = parse_metric(name)
+    return (metric.spec.low, metric.spec.high) if metric else (-math.inf, math.inf)
 
 
 def fingerprint(shared: Mapping[str, Scalar]) -> str:

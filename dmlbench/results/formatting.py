@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from dmlbench.config.schema import Scalar
-from dmlbench.results.metric_specs import Column, column_of
+from dmlbench.results.metric_specs import MetricColumn, parse_metric
 
 _HEX_DIGEST = re.compile(r"[0-9a-f]{16,}")
 _MAX_SEEDS = 10
@@ -57,13 +57,13 @@ def metric_label(metric: str) -> str:
     return metric_column(metric).label
 
 
-def metric_column(metric: str) -> Column:
+def metric_column(metric: str) -> MetricColumn:
     """Return what a metric's column contains.
 
     Raises:
         KeyError: The column is not a metric.
     """
-    found = column_of(metric)
+    found = parse_metric(metric)
     if found is None:
         raise KeyError(metric)
     return found

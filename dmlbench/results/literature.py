@@ -31,7 +31,7 @@ import yaml
 
 from dmlbench.config.files import conf_dir
 from dmlbench.errors import UserError, suggest
-from dmlbench.results.metric_specs import JOINED, column_of
+from dmlbench.results.metric_specs import CONCATENATED, parse_metric
 
 KINDS = ("comparison", "ablation", "validation")
 UNITS = {"percent": 100.0, "fraction": 1.0}
@@ -80,7 +80,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedResult:
     """One method's numbers on one data set.
 
     Args:
@@ -133,7 +133,7 @@ class PublishedTable:
     unit: str
     columns: Mapping[str, tuple[str, ...]]
     other: Mapping[str, str]
-    lines: tuple[Published, ...]
+    lines: tuple[PublishedResult, ...]
 
 
 def read_published(config_dir: Path | None = None) -> tuple[PublishedTable, ...]:
@@ -151,14 +151,14 @@ def read_published(config_dir: Path | None = None) -> tuple[PublishedTable, ...]
     return _shipped() + (_of_folder(config_dir) if config_dir else ())
 
 
-def published_for(
+def find_published(
     dataset: str,
     metrics: Collection[str],
     trunks: Collection[str] = (),
     split: str = SPLIT,
     ablations: bool = False,
     config_dir: Path | None = None,
-) -> list[Published]:
+) -> list[PublishedResult]:
     """Find the published results that belong below a table.
 
     Args:
@@ -236,12 +236,12 @@ def _table(name: str, file: Mapping[str, Any], given: Any, place: str) -> Publis
     for dataset, names in _mapping(table["columns"], f"{place}, columns").items():
         columns[dataset] = tuple(_list(names, f"{place}, columns of {dataset}"))
         for column in columns[dataset]:
-            if column_of(column) is None and column not in other:
+            if parse_metric(column) is None and column not in other:
                 raise UserError(
                     f"{place}, columns of {dataset}: '{column}' is no column of dmlbench (docs/metrics.md has them); "
                     "say under `other:` what it is"
                 )
-    lines: list[Published] = []
+    lines: list[PublishedResult] = []
     for row in _list(table["rows"], f"{place}, rows"):
         lines += _lines(
             {key: table[key] for key in _OF_A_LINE if key in table}, row, columns, source, UNITS[table["unit"]], place
@@ -251,7 +251,7 @@ def _table(name: str, file: Mapping[str, Any], given: Any, place: str) -> Publis
 
 def _lines(
     shared: Mapping[str, str], given: Any, columns: Mapping[str, tuple[str, ...]], source: Source, unit: float, place: str
-) -> Iterator[Published]:
+) -> Iterator[PublishedResult]:
     """A row of a source, once for each of its data sets."""
     row = {**shared, **_mapping(given, f"{place}, a row", _ROW_KEYS | set(columns), {"label"})}
     place = f"{place}, row '{row['label']}'"
@@ -267,8 +267,8 @@ def _lines(
             raise UserError(f"{place}, {dataset}: {len(cells)} numbers for {len(names)} columns; write ~ for a hole")
         printed = {name: text for name, text in zip(names, cells, strict=True) if text != HOLE}
         values = {name: _fraction(name, text, unit, f"{place}, {dataset}") for name, text in printed.items()}
-        known = {name: value for name, value in values.items() if column_of(name) is not None}
-        yield Published(dataset=dataset, source=source, printed=printed, values=_with_twins(known), **told)
+        known = {name: value for name, value in values.items() if parse_metric(name) is not None}
+        yield PublishedResult(dataset=dataset, source=source, printed=printed, values=_with_twins(known), **told)
 
 
 def _fraction(name: str, text: str, unit: float, place: str) -> float:
@@ -285,7 +285,7 @@ def _fraction(name: str, text: str, unit: float, place: str) -> float:
 def _with_twins(values: Mapping[str, float]) -> dict[str, float]:
     """The same, with precision at 1 also as recall at 1 and the other way round: the first item is relevant or not."""
     found = dict(values)
-    for prefix in ("", JOINED):
+    for prefix in ("", CONCATENATED):
         pair = [f"{prefix}{name}" for name in ("precision_at_1", "recall_at_1")]
         for name, twin in (pair, pair[::-1]):
             if name in values:

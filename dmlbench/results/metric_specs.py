@@ -1,7 +1,7 @@
-"""What is measured: every number of a row that judges embeddings, declared once.
+"""Every metric and diagnostic of a row, declared once.
 
-`evaluate/` computes them, `rows` knows their columns by these names, `table` their names in print; docs/metrics.md is made of
-them. Retrieval metrics are means over the queries; with `macro_` before the name, means over the classes of their means.
+`evaluation` computes them, `columns` and tables know them by these names; docs/metrics.md is generated from this module.
+Retrieval metrics are means over queries; with `macro_` before the name, means over classes of the classes' means.
 """
 
 from __future__ import annotations
@@ -11,25 +11,27 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-JOINED = "concatenated_"  # of several models' embeddings, joined
-MACRO = "macro_"  # a mean over classes
+CONCATENATED = "concatenated_"  # prefix: computed on the concatenated embeddings of several models
+MACRO = "macro_"  # prefix: mean over classes
 
 _MUSGRAVE = "Musgrave, Belongie & Lim, A metric learning reality check, ECCV 2020"
 _MANNING = "Manning, Raghavan & Schütze, Introduction to information retrieval, 2008"
 
 
 @dataclass(frozen=True)
-class Measure:
-    """One kind of number.
+class MetricSpec:
+    """Declaration of one metric or diagnostic.
 
     Args:
-        name: of its column; `<k>` stands for a number of ranks.
-        label: in print.
-        kind: `retrieval` and `clustering` are metrics, which tables compare; a `diagnostic` tells how an embedding lies.
-        higher_is_better: whether a greater value is a better embedding.
-        low, high: the range.
-        definition: one sentence.
-        source: where it is defined.
+        name: Name of its column; `<k>` stands for a number of ranks.
+        label: Name in print.
+        kind: `retrieval` and `clustering` are metrics, which tables compare; a `diagnostic` describes the geometry of the
+            embedding and is not a performance metric.
+        higher_is_better: Whether a larger value is better.
+        low: Smallest possible value.
+        high: Largest possible value.
+        definition: One sentence.
+        source: Where it is defined.
     """
 
     name: str
@@ -42,185 +44,193 @@ class Measure:
     source: str
 
 
-MEASURES = (
-    Measure(
+METRIC_SPECS = (
+    MetricSpec(
         "recall_at_<k>",
         "R@<k>",
         "retrieval",
         True,
         0,
         1,
-        "Whether at least one of the first k items is relevant, as deep metric learning uses the word.",
+        "Whether at least one of the first k items is relevant (the definition used in deep metric learning).",
         "Oh Song et al., Deep metric learning via lifted structured feature embedding, CVPR 2016",
     ),
-    Measure("r_precision", "RP", "retrieval", True, 0, 1, "Relevant items among the first R, over R.", _MUSGRAVE),
-    Measure(
+    MetricSpec(
+        "r_precision", "RP", "retrieval", True, 0, 1, "Number of relevant items among the first R, divided by R.", _MUSGRAVE
+    ),
+    MetricSpec(
         "map_at_r",
         "MAP@R",
         "retrieval",
         True,
         0,
         1,
-        "Precision at each rank up to R that holds a relevant item, summed, over R.",
+        "Sum of the precision at each rank up to R whose item is relevant, divided by R.",
         _MUSGRAVE,
     ),
-    Measure(
+    MetricSpec(
         "precision_at_<k>",
         "P@<k>",
         "retrieval",
         True,
         0,
         1,
-        "Relevant items among the first k, over k, also where R is below k.",
+        "Number of relevant items among the first k, divided by k, even if R is below k.",
         _MANNING,
     ),
-    Measure(
+    MetricSpec(
         "retrieved_at_<k>",
         "Retrieved@<k>",
         "retrieval",
         True,
         0,
         1,
-        "Relevant items among the first k, over R: what information retrieval calls recall.",
+        "Number of relevant items among the first k, divided by R (recall in information retrieval).",
         _MANNING,
     ),
-    Measure(
+    MetricSpec(
         "mean_reciprocal_rank",
         "MRR",
         "retrieval",
         True,
         0,
         1,
-        "One over the rank of the first relevant item.",
+        "1 divided by the rank of the first relevant item.",
         "Voorhees, The TREC-8 question answering track report, 1999",
     ),
-    Measure(
+    MetricSpec(
         "nmi",
         "NMI",
         "clustering",
         True,
         0,
         1,
-        "Mutual information of clusters and classes over the arithmetic mean of their entropies.",
+        "Mutual information of clusters and classes, divided by the arithmetic mean of their entropies.",
         "Strehl & Ghosh, Cluster ensembles, JMLR 2002; the average: Vinh, Epps & Bailey, JMLR 2010",
     ),
-    Measure(
+    MetricSpec(
         "ami",
         "AMI",
         "clustering",
         True,
         -1,
         1,
-        "The same with its value by chance taken off above and below: 0 by chance, 1 for equal partitions.",
+        "NMI adjusted for chance: 0 for random partitions, 1 for identical ones.",
         "Vinh, Epps & Bailey, Information theoretic measures for clusterings comparison, JMLR 2010",
     ),
-    Measure(
+    MetricSpec(
         "pairwise_f1",
         "F1",
         "clustering",
         True,
         0,
         1,
-        "Harmonic mean of precision and recall of 'two items share a cluster' for 'they share a class'.",
+        "Harmonic mean of precision and recall over pairs of items: same cluster as a prediction of same class.",
         _MANNING,
     ),
-    Measure(
+    MetricSpec(
         "purity",
         "Purity",
         "clustering",
         True,
         0,
         1,
-        "Items that belong to their cluster's commonest class, over all.",
+        "Share of items that belong to the most frequent class of their cluster.",
         _MANNING,
     ),
-    Measure(
+    MetricSpec(
         "tied_share",
         "Tied",
         "diagnostic",
         False,
         0,
         1,
-        "Share of each query's first R ranks whose item has the same score as another; a mean over queries.",
+        "Share of the first R ranks whose item has the same score as another one, averaged over queries.",
         "McSherry & Najork, Computing information retrieval performance measures efficiently in the presence of tied scores, "
         "ECIR 2008",
     ),
-    Measure(
+    MetricSpec(
         "effective_rank",
         "Effective rank",
         "diagnostic",
         True,
         0,
         math.inf,
-        "Exponential of the entropy of the centred embeddings' singular values, at most D; 0 where all are one point.",
+        "Exponential of the entropy of the centred embeddings' singular values, at most D; 0 if all are equal.",
         "Roy & Vetterli, The effective rank, EUSIPCO 2007",
     ),
-    Measure(
+    MetricSpec(
         "intra_class_distance",
         "Intra-class",
         "diagnostic",
         False,
         0,
         2,
-        "Mean of 1 - cosine over all pairs of one class.",
+        "Mean of 1 - cosine similarity over all pairs of the same class.",
         "Roth et al., Revisiting training strategies and generalization performance in deep metric learning, ICML 2020",
     ),
-    Measure(
+    MetricSpec(
         "inter_class_distance",
         "Inter-class",
         "diagnostic",
         True,
         0,
         2,
-        "Mean of 1 - cosine over all pairs of two classes.",
+        "Mean of 1 - cosine similarity over all pairs of different classes.",
         "Roth et al., Revisiting training strategies and generalization performance in deep metric learning, ICML 2020",
     ),
 )
 
 
 @dataclass(frozen=True)
-class Column:
-    """What a metric's column holds.
+class MetricColumn:
+    """What the column of a metric contains.
 
     Args:
-        measure: of `MEASURES`.
-        k: None where its name has none.
-        macro: whether classes count alike.
-        joined: whether of several models' embeddings, joined.
+        spec: Declaration of the metric.
+        k: Number of ranks; None for metrics without one.
+        macro: Whether it is a mean over classes.
+        concatenated: Whether it was computed on the concatenated embeddings of several models.
     """
 
-    measure: Measure
+    spec: MetricSpec
     k: int | None = None
     macro: bool = False
-    joined: bool = False
+    concatenated: bool = False
 
     @property
     def label(self) -> str:
-        """In print.
+        """Name in print.
 
-        >>> [column_of(name).label for name in ("recall_at_10", "map_at_r", "macro_map_at_r", "concatenated_nmi")]
-        ['R@10', 'MAP@R', 'MAP@R macro', 'NMI joined']
+        >>> [parse_metric(name).label for name in ("recall_at_10", "macro_map_at_r", "concatenated_nmi")]
+        ['R@10', 'MAP@R macro', 'NMI concat.']
         """
-        label = self.measure.label.replace("<k>", str(self.k))
-        return label + " macro" * self.macro + " joined" * self.joined
+        label = self.spec.label.replace("<k>", str(self.k))
+        return label + " macro" * self.macro + " concat." * self.concatenated
 
     @property
-    def place(self) -> tuple[bool, bool, int, int]:
-        """In the order of print: by kind of mean, measure and k."""
-        return self.joined, self.macro, MEASURES.index(self.measure), self.k or 0
+    def sort_key(self) -> tuple[bool, bool, int, int]:
+        """Order in print: by kind of mean, metric and k."""
+        return self.concatenated, self.macro, METRIC_SPECS.index(self.spec), self.k or 0
 
 
-def column_of(name: str) -> Column | None:
-    """What a row's column holds, if it is one of these.
+def parse_metric(name: str) -> MetricColumn | None:
+    """Parse the name of a column.
 
-    >>> column_of("macro_recall_at_10").k, column_of("recall_speed")
+    Args:
+        name: Name of a column, such as `macro_recall_at_10`.
+
+    Returns:
+        What it contains; None if it is neither a metric nor a diagnostic.
+
+    >>> parse_metric("macro_recall_at_10").k, parse_metric("recall_speed")
     (10, None)
     """
-    joined, macro = name.startswith(JOINED), name.removeprefix(JOINED).startswith(MACRO)
-    plain = name.removeprefix(JOINED).removeprefix(MACRO)
+    concatenated, macro = name.startswith(CONCATENATED), name.removeprefix(CONCATENATED).startswith(MACRO)
+    plain = name.removeprefix(CONCATENATED).removeprefix(MACRO)
     parts = re.fullmatch(r"(.+_at_)([1-9]\d*)", plain)
     wanted, k = (f"{parts[1]}<k>", int(parts[2])) if parts else (plain, None)
-    found = next((measure for measure in MEASURES if measure.name == wanted), None)
+    found = next((spec for spec in METRIC_SPECS if spec.name == wanted), None)
     if found is None or (macro and found.kind != "retrieval"):
         return None
-    return Column(found, k, macro, joined)
+    return MetricColumn(found, k, macro, concatenated)

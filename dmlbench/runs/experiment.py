@@ -16,8 +16,8 @@ import torch
 
 from dmlbench.config.plan import Plan, method_columns
 from dmlbench.config.schema import Scalar
-from dmlbench.data.folds import training_parts
-from dmlbench.data.loader import batches_of
+from dmlbench.data.folds import training_splits
+from dmlbench.data.loader import make_batches
 from dmlbench.data.split import Split
 from dmlbench.errors import MethodFailure
 from dmlbench.evaluation.embedding_files import Embeddings, save_embeddings, save_tensors
@@ -27,7 +27,7 @@ from dmlbench.results import run_files
 from dmlbench.results.columns import SCHEMA_VERSION
 from dmlbench.results.row import MISSING, Row
 from dmlbench.system.atomic_write import atomic_write
-from dmlbench.system.seeding import seed_of
+from dmlbench.system.seeding import derive_seed
 from dmlbench.training.embed import refuse_collapse
 from dmlbench.training.environment import device_name, make_deterministic, memory_gib, versions
 from dmlbench.training.trained_model import TrainedModel, build_model, embed_split, fit
@@ -45,15 +45,15 @@ def run(plan: Plan, split: Split) -> Row:
         The row. If the method broke down, its `status` is `failed` and `reason` says why.
     """
     make_deterministic(plan.protocol.threads)
-    images = None if plan.protocol.trunk_frozen else batches_of(plan, split)
+    images = None if plan.protocol.trunk_frozen else make_batches(plan, split)
     untrained = plan.method.make is None
-    parts = training_parts(split, plan.protocol)[: 1 if untrained else None]
+    parts = training_splits(split, plan.protocol)[: 1 if untrained else None]
     models: list[TrainedModel] = []
     try:
         for fold, part in enumerate(parts):
             folder = plan.folder / f"fold{fold}" if len(parts) > 1 else plan.folder
             folder.mkdir(exist_ok=True)
-            own = replace(plan, seed=seed_of(plan.seed, "fold", fold)) if len(parts) > 1 else plan
+            own = replace(plan, seed=derive_seed(plan.seed, "fold", fold)) if len(parts) > 1 else plan
             models.append(build_model(own, folder, split, images))
             fit(models[-1], part, own)
         began = time.perf_counter()
@@ -105,7 +105,7 @@ def selection_columns(models: Sequence[TrainedModel], plan: Plan) -> dict[str, S
         return {"selected_on": "none", "selected_epoch": 0}
     histories = [one.history for one in models]
     validated = plan.protocol.selection == "validation"
-    if (validated or plan.oracle) and not all(history.looks for history in histories):  # training broke down
+    if (validated or plan.oracle) and not all(history.evaluations for history in histories):  # training broke down
         return {"selected_on": plan.protocol.selection, "selected_epoch": None}
     columns: dict[str, Scalar] = {"selected_on": plan.protocol.selection}
     if validated:
@@ -113,7 +113,7 @@ def selection_columns(models: Sequence[TrainedModel], plan: Plan) -> dict[str, S
         epochs = [int(look["epoch"]) for look in best]
         columns["selected_score"] = float(np.mean([look["validation_map_at_r"] for look in best]))
         columns["untrained_trunk_score"] = float(np.mean([one.trunk_score for one in models]))
-        columns["untrained_score"] = float(np.mean([history.looks[0]["validation_map_at_r"] for history in histories]))
+        columns["untrained_score"] = float(np.mean([history.evaluations[0]["validation_map_at_r"] for history in histories]))
     else:
         epochs = [len(history.epochs) for history in histories]
     columns["selected_epoch"] = epochs[0] if len(epochs) == 1 else str(epochs)

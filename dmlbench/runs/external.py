@@ -97,7 +97,7 @@ def evaluate_file(file: Path, request: ExternalRequest) -> tuple[Path, Row]:
         "embedding_dim": embeddings.rows.shape[1],
         "embeddings_sha256": sha256(file),
         "seed": request.seed,
-        "n_test_classes": len(embeddings.judged.labels.unique()),
+        "n_test_classes": len(embeddings.evaluated.labels.unique()),
         **result.columns,
         **evaluation_provenance(began),
     }

@@ -16,8 +16,8 @@ from dmlbench.config.identity import flatten
 from dmlbench.config.instantiate import build, check, source_sha256
 from dmlbench.config.plan import Plan, method_columns
 from dmlbench.config.schema import Dataset, Method, Protocol, Scalar, Trunk
-from dmlbench.data.check import readable
-from dmlbench.data.folds import training_parts
+from dmlbench.data.check import without_unreadable
+from dmlbench.data.folds import training_splits
 from dmlbench.data.prepare import prepare as prepare_files
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError
@@ -50,7 +50,7 @@ def plan_for(composed: Composed, split: Split) -> Plan:
     protocol = resolve(composed).protocol
     if protocol.crop_to_box:
         split.boxes()  # raises before any work if there are none
-    part = training_parts(split, protocol)[0]  # all folds have the same number of training classes
+    part = training_splits(split, protocol)[0]  # all folds have the same number of training classes
     return freeze(composed, resolve(composed, part.facts), split)
 
 
@@ -69,7 +69,7 @@ def load_split(dataset: Dataset, data_dir: Path, training_only: bool = False) ->
     split.verify(dataset.name, dataset.declared)
     if training_only:
         split = split.training()
-    split = readable(split, dataset.on_unreadable, data_dir / "checked")
+    split = without_unreadable(split, dataset.on_unreadable, data_dir / "checked")
     if not training_only:
         split.verify(dataset.name, {})  # skipped images may have left a role empty
     return split

@@ -24,16 +24,16 @@ from dmlbench.config.compose import compose
 from dmlbench.config.files import conf_dir
 from dmlbench.config.identity import digest
 from dmlbench.config.schema import Scalar
-from dmlbench.data.loader import batches_of
+from dmlbench.data.loader import make_batches
 from dmlbench.errors import MethodFailure, UserError
 from dmlbench.evaluation.embedding_files import Embeddings, load_embeddings, save_tensors
 from dmlbench.evaluation.evaluator import EvaluationConfig
 from dmlbench.evaluation.several_models import evaluate_models
-from dmlbench.models.embedder import Layer, embedder_of
+from dmlbench.models.embedder import Layer, build_embedder
 from dmlbench.results import columns as registry
 from dmlbench.results import run_files
 from dmlbench.results.columns import column
-from dmlbench.results.metric_specs import column_of
+from dmlbench.results.metric_specs import parse_metric
 from dmlbench.results.row import EXTERNAL, Row
 from dmlbench.results.row_files import read_row, read_rows, write_row
 from dmlbench.runs.prepare import prepare
@@ -108,9 +108,9 @@ def _reevaluate_run(folder: Path, parent: Row, request: RunRequest) -> tuple[Pat
 
 def _ks_of(row: Row) -> tuple[int, ...]:
     """The values of k of a run's Recall@k."""
-    found = [column_of(name) for name in row.metrics]
+    found = [parse_metric(name) for name in row.metrics]
     return tuple(
-        one.k for one in found if one and one.k and one.measure.name == "recall_at_<k>" and not (one.macro or one.joined)
+        one.k for one in found if one and one.k and one.spec.name == "recall_at_<k>" and not (one.macro or one.concatenated)
     )
 
 
@@ -136,11 +136,11 @@ def _embed_again(
             f"{file} gives the run {plan.run_id} here, not {parent['run_id']}: configuration, data or own code have changed"
         )
     make_deterministic(plan.protocol.threads)
-    batches = batches_of(plan, split)
+    batches = make_batches(plan, split)
     also = "train" if config.whiten is not None else None
     found = []
     for model_folder in models:
-        model = embedder_of(plan)
+        model = build_embedder(plan)
         try:
             state = torch.load(model_folder / run_files.MODEL, map_location="cpu", weights_only=True)
             model.load_state_dict(state["model"])
@@ -203,7 +203,7 @@ def refuse_impossible(embeddings: Embeddings, config: EvaluationConfig, path: st
     Raises:
         UserError: There is one class, or k is larger than the gallery.
     """
-    evaluated = embeddings.judged
+    evaluated = embeddings.evaluated
     classes = evaluated.labels.unique()
     if len(classes) < 2:
         raise UserError(

@@ -17,7 +17,7 @@ from dmlbench.config.jobs import Job
 from dmlbench.config.plan import Plan
 from dmlbench.config.presets import NONE as NO_PRESET
 from dmlbench.config.schema import Protocol, Scalar, Tuning
-from dmlbench.data.folds import training_parts
+from dmlbench.data.folds import training_splits
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError
 from dmlbench.results import run_files
@@ -27,10 +27,10 @@ from dmlbench.runs import experiment
 from dmlbench.runs.prepare import plan_for, prepare
 from dmlbench.system.atomic_write import atomic_write
 from dmlbench.system.locks import locked
-from dmlbench.system.seeding import seed_of
+from dmlbench.system.seeding import derive_seed
 from dmlbench.tuning.space import overrides as overrides_of
-from dmlbench.tuning.study import Study, columns_of, search
-from dmlbench.tuning.trials import best_of
+from dmlbench.tuning.study import Study, search, tuning_columns
+from dmlbench.tuning.trials import best_trial
 
 Status = Literal["done", "skipped", "tuned", "locked", "user_error", "crash"]
 Report = Callable[[str], None]
@@ -82,8 +82,8 @@ def run_job(job: Job, wait: bool, report: Report, on_start: Callable[[Path], Non
             if trials is None:
                 return Outcome("locked", job.name, folder)
             (folder / run_files.ERROR).unlink(missing_ok=True)
-            tuned = columns_of(study, trials)
-            values = best_of(trials).values
+            tuned = tuning_columns(study, trials)
+            values = best_trial(trials).values
             composed = composed.with_values({f"loss.{key}": value for key, value in values.items()})
             overrides += overrides_of(values)
         if settings.tuning.only:
@@ -131,7 +131,7 @@ def make_study(composed: Composed, tuning: Tuning) -> Study:
         tuning: Its budget.
     """
     base: dict[str, object] = {
-        "seed": seed_of(tuning.seed, "tuning"),
+        "seed": derive_seed(tuning.seed, "tuning"),
         "oracle": False,
         "protocol.fold": tuning.fold,
         "protocol.folds": tuning.folds,
@@ -186,7 +186,7 @@ def _is_done(row: Row, plan: Plan, retry_failed: bool) -> bool:
 def announcement(plan: Plan, split: Split) -> list[str]:
     """Return a few lines that say what will run."""
     protocol, method = plan.protocol, plan.method
-    facts = training_parts(split, protocol)[0].facts
+    facts = training_splits(split, protocol)[0].facts
     batch = f", {method.samples_per_class} images per class" if "m_per_class" in plan.sampler["_target_"] else ""
     lr = f", loss learning rate {method.lr_scale * protocol.lr:g}" if method.kind == "classification" else ""
     preset = "" if plan.shared["preset"] == NO_PRESET else f", preset {plan.shared['preset']}"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 
-def seed_of(seed: int, stream: str, *path: int) -> int:
+def derive_seed(seed: int, stream: str, *path: int) -> int:
     """The seed of one draw: 63 bits that depend on every argument.
 
     Args:
@@ -28,7 +28,7 @@ def seed_of(seed: int, stream: str, *path: int) -> int:
 
 def numpy_generator(seed: int, stream: str, *path: int) -> np.random.Generator:
     """A NumPy generator of its own for one draw."""
-    return np.random.default_rng(seed_of(seed, stream, *path))
+    return np.random.default_rng(derive_seed(seed, stream, *path))
 
 
 def seed_globals(seed: int) -> None:

@@ -22,10 +22,18 @@ from dmlbench.results import run_files
 from dmlbench.results.column_specs import Column
 from dmlbench.results.columns import column
 from dmlbench.results.formatting import format_seeds
-from dmlbench.results.metric_specs import JOINED, MACRO
+from dmlbench.results.metric_specs import CONCATENATED, MACRO
 from dmlbench.results.row import EXTERNAL, Row
 from dmlbench.tables.axis import ABSENT
-from dmlbench.tables.significance import LEVEL, Study, paired_half_width, spread_of, studies_of, study_of, weighted
+from dmlbench.tables.significance import (
+    LEVEL,
+    Study,
+    class_scores,
+    class_scores_per_method,
+    estimate_spread,
+    paired_half_width,
+    weighted,
+)
 from dmlbench.tables.warnings import newest_versions, old_version_warning, warnings_of
 
 METRICS = ("map_at_r", "recall_at_1", "r_precision")
@@ -198,7 +206,7 @@ def _refuse_unknown(metric: str, a: Sequence[Row], b: Sequence[Row]) -> None:
     for name, rows in (("A", a), ("B", b)):
         if not all(row.number(metric) is not None and metric in row.metrics for row in rows):
             shared = [each for each in rows[0].metrics if all(row.number(each) is not None for row in (*a, *b))]
-            plain = [each for each in shared if not each.startswith((MACRO, JOINED, "separated_"))]
+            plain = [each for each in shared if not each.startswith((MACRO, CONCATENATED, "separated_"))]
             similar = suggest(metric, shared)
             similar = similar if similar.startswith("; did") else suggest(metric, plain)
             raise UserError(f"--metric {metric}: not every row of {name} has this metric{similar}")
@@ -237,7 +245,7 @@ def _difference(
     if study is None:
         return Difference(metric, *means, half_width=None, p=None, basis="none", untested=missing), None
     if few is None:
-        spread = spread_of(study.values)
+        spread = estimate_spread(study.values)
         return Difference(metric, *means, spread.half_width(), spread.p_value(means[1] - means[0]), "seeds and classes"), study
     gains = study.means[1, 0] - study.means[0, 0]
     half_width, p = paired_half_width(gains if study.macro else weighted(gains, study.counts))
@@ -247,9 +255,9 @@ def _difference(
 def _class_means(a: Sequence[Row], b: Sequence[Row], metric: str, all_seeds: bool) -> tuple[Study | None, str]:
     """Class means of two methods, per seed if there are enough seeds, else averaged over each method's own; or why not."""
     if all_seeds:
-        study, missing = study_of([a, b], metric)
+        study, missing = class_scores([a, b], metric)
         return study, missing or ""
-    studies, missing = studies_of([a, b], metric)
+    studies, missing = class_scores_per_method([a, b], metric)
     if studies is None:
         return None, missing or ""
     return replace(studies[0], means=np.stack([study.means.mean(1) for study in studies])), ""

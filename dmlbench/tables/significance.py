@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dmlbench.results import run_files
-from dmlbench.results.metric_specs import MACRO, column_of
+from dmlbench.results.metric_specs import MACRO, parse_metric
 from dmlbench.results.row import Row
 
 LEVEL = 0.05
@@ -67,7 +67,7 @@ class Spread:
     """
 
     variance: float
-    freedom: float
+    degrees_of_freedom: float
     n_methods: int
 
     def p_value(self, difference: float) -> float:
@@ -77,19 +77,19 @@ class Spread:
         if self.n_methods == 2:  # what the studentised range comes to, and near 0 more exact
             from scipy.special import stdtr
 
-            return float(2 * stdtr(self.freedom, -abs(difference) / (2 * self.variance) ** 0.5))
+            return float(2 * stdtr(self.degrees_of_freedom, -abs(difference) / (2 * self.variance) ** 0.5))
         from scipy.stats import studentized_range  # half a second to load
 
-        return float(studentized_range.sf(abs(difference) / self.variance**0.5, self.n_methods, self.freedom))
+        return float(studentized_range.sf(abs(difference) / self.variance**0.5, self.n_methods, self.degrees_of_freedom))
 
     def half_width(self) -> float:
         """Of the 95 % interval of the difference of two methods that were named beforehand."""
         from scipy.special import stdtrit
 
-        return float(stdtrit(self.freedom, 1 - LEVEL / 2)) * (2 * self.variance) ** 0.5
+        return float(stdtrit(self.degrees_of_freedom, 1 - LEVEL / 2)) * (2 * self.variance) ** 0.5
 
 
-def spread_of(values: np.ndarray) -> Spread:
+def estimate_spread(values: np.ndarray) -> Spread:
     """The spread of methods' means from the means of each class.
 
     Args:
@@ -160,17 +160,17 @@ def not_significantly_worse(methods: Mapping[str, Sequence[Row]], metric: str) -
         return frozenset(), "there is one method"
     if min(map(len, methods.values())) < 2:
         return frozenset(), "a method has one seed"
-    study, why = study_of(list(methods.values()), metric)
+    study, why = class_scores(list(methods.values()), metric)
     if study is None:
         return frozenset(), why
     values = study.values
-    spread, means = spread_of(values), values.mean((1, 2))
+    spread, means = estimate_spread(values), values.mean((1, 2))
     best = float(means.max())
     names = (name for name, mean in zip(methods, means, strict=True) if spread.p_value(best - float(mean)) > LEVEL)
     return frozenset(names), None
 
 
-def study_of(methods: Sequence[Sequence[Row]], metric: str) -> tuple[Study | None, str | None]:
+def class_scores(methods: Sequence[Sequence[Row]], metric: str) -> tuple[Study | None, str | None]:
     """What methods scored in each class, where they were scored alike.
 
     Args:
@@ -182,13 +182,13 @@ def study_of(methods: Sequence[Sequence[Row]], metric: str) -> tuple[Study | Non
     """
     if len({tuple(sorted(str(row["seed"]) for row in rows)) for rows in methods}) > 1:
         return None, "the methods have different seeds"
-    studies, why = studies_of(methods, metric)
+    studies, why = class_scores_per_method(methods, metric)
     if studies is None:
         return None, why
     return replace(studies[0], means=np.concatenate([study.means for study in studies])), None
 
 
-def studies_of(methods: Sequence[Sequence[Row]], metric: str) -> tuple[list[Study] | None, str | None]:
+def class_scores_per_method(methods: Sequence[Sequence[Row]], metric: str) -> tuple[list[Study] | None, str | None]:
     """What each of some methods scored in each class, whatever its seeds; only where all scores are known to be theirs.
 
     Args:
@@ -198,8 +198,8 @@ def studies_of(methods: Sequence[Sequence[Row]], metric: str) -> tuple[list[Stud
     Returns:
         A study a method, of equal labels and counts, and None; or None, and a clause that says why there is none.
     """
-    known = column_of(metric)
-    if known is not None and known.measure.kind == "clustering":
+    known = parse_metric(metric)
+    if known is not None and known.spec.kind == "clustering":
         return None, "a clustering has no score of each query"
     plain = metric.replace(MACRO, "", 1)
     found = [[class_means(row, plain) for row in rows] for rows in methods]

@@ -17,8 +17,8 @@ from dmlbench.errors import UserError, suggest
 from dmlbench.results.column_specs import COLUMNS, Column
 from dmlbench.results.columns import CHOICES, column
 from dmlbench.results.formatting import format_value, metric_column, metric_label
-from dmlbench.results.literature import SPLIT, Published, published_for
-from dmlbench.results.metric_specs import JOINED
+from dmlbench.results.literature import SPLIT, PublishedResult, find_published
+from dmlbench.results.metric_specs import CONCATENATED
 from dmlbench.results.row import EXTERNAL, UNTRAINED, Row
 from dmlbench.tables.axis import ABSENT, Axis, find_axis, recipe_notes, row_labels
 from dmlbench.tables.bold import Bold, find_bold
@@ -64,7 +64,7 @@ class Table:
     bold: Mapping[str, frozenset[str]] = field(default_factory=dict)
     costs: tuple[Column, ...] = ()
     oracle: bool = False
-    published: tuple[Published, ...] = ()
+    published: tuple[PublishedResult, ...] = ()
 
     @property
     def selection_differs(self) -> bool:
@@ -215,7 +215,7 @@ def _table(rows: Sequence[Row], axis: Axis, options: _Options) -> Table:
     methods, contradictory = _by_method(rows)
     unique = [row for seeds in methods.values() for row in seeds.values()]
     metrics = tuple(
-        sorted({metric for row in unique for metric in row.metrics}, key=lambda metric: metric_column(metric).place)
+        sorted({metric for row in unique for metric in row.metrics}, key=lambda metric: metric_column(metric).sort_key)
     )
     printed = options.metrics or _default_metrics(unique, metrics)
     costs = costs_of(unique) if options.cost else ()
@@ -270,12 +270,12 @@ def _sorted_rows(
     return _with_baseline_notes(rows) if axis.is_loss else rows
 
 
-def _published(rows: Sequence[Row], metrics: Sequence[str], options: _Options) -> list[Published]:
+def _published(rows: Sequence[Row], metrics: Sequence[str], options: _Options) -> list[PublishedResult]:
     """Published results on the same data set and split, with any trunk or with that of the rows."""
     if options.published == "none":
         return []
     everything = options.published == "all"
-    return published_for(
+    return find_published(
         str(rows[0]["dataset"]),
         metrics,
         trunks=() if everything else {str(row["trunk"]) for row in rows},
@@ -318,7 +318,7 @@ def _method_sort_key(row: TableRow) -> tuple[int, str, str, str]:
 def _default_metrics(rows: Sequence[Row], metrics: tuple[str, ...]) -> tuple[str, ...]:
     ok = [row for row in rows if row.ok]
     usual = [metric for metric in metrics if metric.startswith(("recall_at_", "r_precision", "map_at_r"))]
-    usual += [metric for metric in metrics if metric in (f"{JOINED}recall_at_1", f"{JOINED}map_at_r")]
+    usual += [metric for metric in metrics if metric in (f"{CONCATENATED}recall_at_1", f"{CONCATENATED}map_at_r")]
     return tuple(metric for metric in usual if all(metric in row.columns for row in ok))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from tqdm import tqdm
 
-from dmlbench.data.loader import AnyBatches, on_device
+from dmlbench.data.loader import AnyBatches, to_device
 from dmlbench.errors import MethodFailure
 from dmlbench.models.embedder import Embedder
 
@@ -36,7 +36,7 @@ def embed(
     parts = []
     with tqdm(total=len(ids), disable=None, unit="image", desc="embed", leave=False) as bar:
         for images, _ in batches.test(ids):
-            moved = on_device(images, device)
+            moved = to_device(images, device)
             with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"):
                 parts.append((model(moved) if unit else model.features(moved)).float().cpu())
             bar.update(len(images))

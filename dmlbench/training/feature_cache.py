@@ -15,7 +15,7 @@ from safetensors.torch import save
 from dmlbench.config.identity import digest
 from dmlbench.config.plan import Plan
 from dmlbench.data.decoded_cache import locked, name_of, stamp_of
-from dmlbench.data.loader import FeatureBatches, batches_of
+from dmlbench.data.loader import FeatureBatches, make_batches
 from dmlbench.data.resized_images import ResizedImages
 from dmlbench.data.split import ROLES, Split
 from dmlbench.errors import UserError
@@ -30,7 +30,7 @@ VERSION = 1  # of how features come about; raised with every change that moves o
 PIXELS = {"cpu": 200_000, "cuda": 8_000_000}
 
 
-def features_of(model: Embedder, plan: Plan, split: Split) -> tuple[FeatureBatches, float]:
+def cached_features(model: Embedder, plan: Plan, split: Split) -> tuple[FeatureBatches, float]:
     """The pooled features of every image that has a role, from their file; computed at the first call, and where it is stale.
 
     Of several processes one computes and the others wait. A killed one leaves only a temporary file, which the next removes.
@@ -98,7 +98,7 @@ def _timm_version() -> str | None:
 
 def _computed(model: Embedder, plan: Plan, split: Split, ids: np.ndarray) -> torch.Tensor:
     at_a_time = max(2, PIXELS[plan.device] // plan.protocol.image_px**2)
-    batches = batches_of(replace(plan, protocol=replace(plan.protocol, batch_size=at_a_time)), split)
+    batches = make_batches(replace(plan, protocol=replace(plan.protocol, batch_size=at_a_time)), split)
     with model.at_layer("pooled"):
         return embed(model, batches, ids.tolist(), plan.device, plan.precision, unit=False)
 

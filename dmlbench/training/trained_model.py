@@ -15,13 +15,13 @@ from dmlbench.data.loader import AnyBatches, Batches, FeatureBatches
 from dmlbench.data.split import Split
 from dmlbench.evaluation.embedding_files import Embeddings
 from dmlbench.evaluation.metrics import score
-from dmlbench.losses.objective import Objective, objective_of
-from dmlbench.losses.proxy_diagnostics import count_proxies, matrices_of
-from dmlbench.models.embedder import Embedder, embedder_of
-from dmlbench.system.seeding import seed_of, torch_stream
+from dmlbench.losses.objective import Objective, build_objective
+from dmlbench.losses.proxy_diagnostics import count_proxies, proxy_matrices
+from dmlbench.models.embedder import Embedder, build_embedder
+from dmlbench.system.seeding import derive_seed, torch_stream
 from dmlbench.training.embed import embed, refuse_not_finite
-from dmlbench.training.feature_cache import features_of
-from dmlbench.training.trainer import History, Watch, train
+from dmlbench.training.feature_cache import cached_features
+from dmlbench.training.trainer import History, ValidateFunction, train
 
 
 @dataclass
@@ -62,20 +62,20 @@ def build_model(plan: Plan, folder: Path, split: Split, images: Batches | None) 
         split: The whole data set, so that the models of all folds share their features.
         images: Images to read; None for the features of a frozen trunk.
     """
-    model = embedder_of(plan).to(plan.device).to(memory_format=torch.channels_last)
+    model = build_embedder(plan).to(plan.device).to(memory_format=torch.channels_last)
     objective = initial_objective(plan)
     if objective is not None:
         objective = objective.to(plan.device)
     if images is not None:
         return TrainedModel(model, objective, folder, images)
-    features, seconds = features_of(model, plan, split)
+    features, seconds = cached_features(model, plan, split)
     return TrainedModel(model, objective, folder, features, seconds)
 
 
 def initial_objective(plan: Plan) -> Objective | None:
     """Build the method's objective; its parameters are drawn from their own random stream."""
-    with torch_stream(seed_of(plan.seed, "initialise loss")):
-        return objective_of(plan.method)
+    with torch_stream(derive_seed(plan.seed, "initialise loss")):
+        return build_objective(plan.method)
 
 
 def fit(one: TrainedModel, split: Split, plan: Plan) -> None:
@@ -94,12 +94,12 @@ def fit(one: TrainedModel, split: Split, plan: Plan) -> None:
             with one.model.without_projection():
                 one.trunk_score = map_at_r_on(one.model, split, ("val", "val"), one.batches, plan)
         validate = validation_function(split, one.batches, plan)
-        initial = matrices_of(one.objective)  # before a checkpoint is loaded
+        initial = proxy_matrices(one.objective)  # before a checkpoint is loaded
         one.history = train(one.model, one.objective, split, one.batches, plan, one.folder, validate)
-        one.proxies = count_proxies(initial, matrices_of(one.objective), plan.protocol.embedding_dim)
+        one.proxies = count_proxies(initial, proxy_matrices(one.objective), plan.protocol.embedding_dim)
 
 
-def validation_function(split: Split, batches: AnyBatches, plan: Plan) -> Watch | None:
+def validation_function(split: Split, batches: AnyBatches, plan: Plan) -> ValidateFunction | None:
     """Return a function that scores a model during training; None if the plan asks for no scores."""
     validates = plan.protocol.selection == "validation"
     if not validates and not plan.oracle:

@@ -20,17 +20,17 @@ from tqdm import tqdm
 from dmlbench.config.instantiate import build
 from dmlbench.config.plan import Plan
 from dmlbench.config.schema import Protocol
-from dmlbench.data.loader import AnyBatches, on_device
+from dmlbench.data.loader import AnyBatches, to_device
 from dmlbench.data.split import Split
 from dmlbench.errors import MethodFailure
 from dmlbench.losses.objective import Objective
 from dmlbench.models.embedder import Embedder
 from dmlbench.results import run_files
 from dmlbench.system.atomic_write import atomic_write
-from dmlbench.system.seeding import numpy_generator, seed_globals, seed_of
+from dmlbench.system.seeding import derive_seed, numpy_generator, seed_globals
 
 # Scores of a model in the midst of training: `validation_map_at_r`, and `test_map_at_r` where the oracle is asked for.
-Watch = Callable[[Embedder], dict[str, float]]
+ValidateFunction = Callable[[Embedder], dict[str, float]]
 
 
 @dataclass
@@ -41,16 +41,16 @@ class History:
         epochs: each with `epoch` (from 1), `loss` (mean), `lr` (at its end, the trunk's, or the head's where the trunk is
             frozen), `seconds` and `images_per_second`.
         n_resumed: how often the run went on from its checkpoint.
-        looks: the scores in the midst of training, each with its `epoch`; 0 is before the first step.
+        evaluations: the scores in the midst of training, each with its `epoch`; 0 is before the first step.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     n_resumed: int = 0
-    looks: list[dict[str, float]] = field(default_factory=list)
+    evaluations: list[dict[str, float]] = field(default_factory=list)
 
     def best(self, score: str) -> dict[str, float]:
         """The look with the highest score; of equals, the first."""
-        return max(self.looks, key=lambda look: look[score])
+        return max(self.evaluations, key=lambda look: look[score])
 
     @property
     def seconds(self) -> float:
@@ -64,10 +64,10 @@ class History:
 
     def write(self, file: Path) -> None:
         """Write a line of JSON an epoch, with its scores where it was looked at."""
-        looks = {look["epoch"]: look for look in self.looks}
-        lines = [{**epoch, **looks.get(epoch["epoch"], {})} for epoch in self.epochs]
-        if 0 in looks:
-            lines.insert(0, looks[0])
+        evaluations = {look["epoch"]: look for look in self.evaluations}
+        lines = [{**epoch, **evaluations.get(epoch["epoch"], {})} for epoch in self.epochs]
+        if 0 in evaluations:
+            lines.insert(0, evaluations[0])
         atomic_write(file, "".join(json.dumps(line) + "\n" for line in lines))
 
 
@@ -78,8 +78,8 @@ def train(
     batches: AnyBatches,
     plan: Plan,
     folder: Path | None = None,
-    watch: Watch | None = None,
-    heed: Callable[[History], None] = lambda history: None,
+    watch: ValidateFunction | None = None,
+    on_epoch_end: Callable[[History], None] = lambda history: None,
 ) -> History:
     """Train model and objective in place for the protocol's epochs, or until its patience ends.
 
@@ -92,7 +92,7 @@ def train(
         plan: everything else.
         folder: a checkpoint there is taken up, and one is written after each epoch; None for the plan's own.
         watch: scores the model before the first step and every `validate_every` epochs; needed for selection on validation.
-        heed: told of the history before the first step, which may be a checkpoint's, and after each epoch; may end the
+        on_epoch_end: told of the history before the first step, which may be a checkpoint's, and after each epoch; may end the
             training by raising.
 
     Raises:
@@ -122,7 +122,7 @@ def train(
             for group, lr in zip(optimizer.param_groups, base_lrs, strict=True):
                 group["lr"] = lr * factor
             images, image_ids = next(loaded)
-            seed_globals(seed_of(plan.seed, "step", step))
+            seed_globals(derive_seed(plan.seed, "step", step))
             loss = loss_of(model, objective, images, label_of[image_ids], plan)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -141,9 +141,9 @@ def train(
             "images_per_second": round(steps * protocol.batch_size / seconds, 1),
         }
 
-    if watch is not None and not history.looks:
+    if watch is not None and not history.evaluations:
         look(model, 0, history, watch, folder)
-    heed(history)
+    on_epoch_end(history)
     objective.train()
     with tqdm(total=protocol.epochs * steps, initial=start * steps, disable=None, unit="step", leave=False) as bar:
         for epoch in range(start, protocol.epochs):
@@ -155,16 +155,16 @@ def train(
                 look(model, epoch + 1, history, watch, folder)
             history.write(folder / run_files.HISTORY)
             save_checkpoint(folder / run_files.CHECKPOINT, model, objective, optimizer, history)
-            heed(history)
+            on_epoch_end(history)
     if protocol.selection == "validation":
         model.load_state_dict(torch.load(folder / run_files.BEST, map_location=plan.device, weights_only=True)["model"])
     return history
 
 
-def look(model: Embedder, epoch: int, history: History, watch: Watch, folder: Path) -> None:
+def look(model: Embedder, epoch: int, history: History, watch: ValidateFunction, folder: Path) -> None:
     """Score the model after an epoch, and keep it where it is the best on validation so far."""
-    history.looks.append({"epoch": epoch, **watch(model)})
-    if "validation_map_at_r" in history.looks[-1] and history.best("validation_map_at_r") is history.looks[-1]:
+    history.evaluations.append({"epoch": epoch, **watch(model)})
+    if "validation_map_at_r" in history.evaluations[-1] and history.best("validation_map_at_r") is history.evaluations[-1]:
         save(folder / run_files.BEST, {"model": model.state_dict()})
 
 
@@ -174,9 +174,9 @@ def out_of_patience(history: History, protocol: Protocol) -> bool:
     Source:
         pytorch-metric-learning's logging presets, as the reality check uses them: epoch - best epoch > patience.
     """
-    if protocol.patience is None or not history.looks:
+    if protocol.patience is None or not history.evaluations:
         return False
-    return history.looks[-1]["epoch"] - history.best("validation_map_at_r")["epoch"] > protocol.patience
+    return history.evaluations[-1]["epoch"] - history.best("validation_map_at_r")["epoch"] > protocol.patience
 
 
 def training_labels(split: Split) -> np.ndarray:
@@ -248,7 +248,7 @@ def loss_of(model: Embedder, objective: Objective, images: torch.Tensor, labels:
     Returns:
         A scalar with its graph.
     """
-    moved = on_device(images, plan.device)
+    moved = to_device(images, plan.device)
     with torch.autocast(plan.device, dtype=torch.bfloat16, enabled=plan.precision == "bf16"):
         embeddings = model(moved)
     return objective(embeddings.float(), labels.to(plan.device, non_blocking=True))
@@ -292,18 +292,20 @@ def resume(file: Path, model: nn.Module, objective: nn.Module, optimizer: torch.
     """Take up a checkpoint.
 
     Returns:
-        Its history; an empty one where there is no checkpoint that can be read, or one without the looks at the test set that
+        Its history; an empty one where there is no checkpoint that can be read, or one without the evaluations at the test set that
         the oracle needs: the training starts anew.
     """
     if not file.is_file():
         return History()
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
+        if "looks" in state["history"]:  # its name in earlier versions
+            state["history"]["evaluations"] = state["history"].pop("looks")
         history = History(**state["history"])
     except (RuntimeError, EOFError, KeyError, ValueError, TypeError, pickle.UnpicklingError):
         tqdm.write(f"{file} cannot be read; the run starts anew")
         return History()
-    if oracle and "test_map_at_r" not in (history.looks or [{}])[0]:
+    if oracle and "test_map_at_r" not in (history.evaluations or [{}])[0]:
         return History()
     model.load_state_dict(state["model"])
     objective.load_state_dict(state["objective"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dmlbench.system.atomic_write import atomic_write
 from dmlbench.tuning.space import Space, overrides
-from dmlbench.tuning.trials import Trial, best_of
+from dmlbench.tuning.trials import Trial, best_trial
 
 CSV, PICTURE, BEST_VALUES = "history.csv", "history.svg", "best.json"
 
@@ -28,7 +28,7 @@ def write_history(folder: Path, space: Space, trials: Sequence[Trial], picture: 
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
         atomic_write(file, text)
         (folder / PICTURE).unlink(missing_ok=True)  # of other trials
-    best = best_of(trials)
+    best = best_trial(trials)
     found = {"trial": best.number, "of": len(trials), "validation_map_at_r": best.score, "words": overrides(best.values)}
     atomic_write(folder / BEST_VALUES, json.dumps(found, indent=1) + "\n")
     if picture and not (folder / PICTURE).is_file():
@@ -43,7 +43,7 @@ def table_of(space: Space, trials: Sequence[Trial]) -> str:
         ["trial", "state", "validation_map_at_r", "best_so_far", *space, "epochs", "seconds", "n_resumed", "reason"]
     )
     for place, trial in enumerate(trials):
-        best = best_of(trials[: place + 1]).score
+        best = best_trial(trials[: place + 1]).score
         values = [trial.values.get(key) for key in space]
         cost = [trial.epochs, trial.seconds, trial.n_resumed, trial.reason]
         writer.writerow([trial.number, trial.state, trial.score, best, *values, *cost])
@@ -60,7 +60,7 @@ def drawn(title: str, trials: Sequence[Trial]) -> str:
     with rc_context({"svg.hashsalt": "dmlbench", "svg.fonttype": "none"}):
         figure = Figure(figsize=(6, 3.5), layout="constrained")
         axes = figure.subplots()
-        best = [best_of(trials[: place + 1]).score for place in range(len(trials))]
+        best = [best_trial(trials[: place + 1]).score for place in range(len(trials))]
         axes.step([trial.number for trial in trials], best, where="post", color="black", linewidth=1, label="best so far")
         for state, (marker, colour) in marks.items():
             points = [(trial.number, trial.score) for trial in trials if trial.state == state]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dmlbench.config.schema import Scalar
 from dmlbench.errors import UserError
-from dmlbench.system.seeding import seed_of
+from dmlbench.system.seeding import derive_seed
 from dmlbench.tuning.space import Choices, Range, Space
 from dmlbench.tuning.trials import Trial
 
@@ -81,7 +81,7 @@ def _study(space: Space, trials: Sequence[Trial], seed: int, warmup: int = 0) ->
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of constant_liar, before optuna 5
         sampler = optuna.samplers.TPESampler(
-            n_startup_trials=RANDOM_TRIALS, constant_liar=True, seed=seed_of(seed, "propose") % 2**32
+            n_startup_trials=RANDOM_TRIALS, constant_liar=True, seed=derive_seed(seed, "propose") % 2**32
         )
     pruner = optuna.pruners.MedianPruner(n_startup_trials=PRUNED_AFTER_TRIALS, n_warmup_steps=warmup)
     study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
@@ -93,7 +93,7 @@ def _study(space: Space, trials: Sequence[Trial], seed: int, warmup: int = 0) ->
                 value=trial.score,
                 params=dict(trial.values),
                 distributions=distributions,
-                intermediate_values=dict(trial.course),
+                intermediate_values=dict(trial.intermediate_values),
             )
         )
     return study

@@ -82,7 +82,7 @@ class Choices:
 Space = Mapping[str, Range | Choices]  # by the value's key below `loss`, such as `make.margin`
 
 
-def space_of(search: Mapping[str, Any]) -> Space:
+def parse_space(search: Mapping[str, Any]) -> Space:
     """A method's search space.
 
     Args:
@@ -129,7 +129,7 @@ def _parsed(place: str, spec: Mapping[str, Any]) -> Range | Choices:
     return found
 
 
-def start_of(space: Space, method: Method) -> dict[str, Scalar]:
+def initial_values(space: Space, method: Method) -> dict[str, Scalar]:
     """The method's own values, which every search tries first.
 
     Raises:

@@ -18,29 +18,29 @@ import numpy as np
 
 from dmlbench.config.plan import Plan, method_columns
 from dmlbench.config.schema import Scalar, Tuning
-from dmlbench.data.folds import training_parts
-from dmlbench.data.loader import AnyBatches, Batches, batches_of
+from dmlbench.data.folds import training_splits
+from dmlbench.data.loader import AnyBatches, Batches, make_batches
 from dmlbench.data.split import Split
 from dmlbench.errors import MethodFailure
 from dmlbench.models.embedder import Embedder
 from dmlbench.results.columns import identity_digest
 from dmlbench.system.atomic_write import atomic_write
-from dmlbench.system.seeding import seed_of
+from dmlbench.system.seeding import derive_seed
 from dmlbench.training.environment import make_deterministic
 from dmlbench.training.trained_model import build_model, map_at_r_on
 from dmlbench.training.trainer import History, train
 from dmlbench.tuning.history import write_history
 from dmlbench.tuning.proposals import Pruner, propose, require_optuna
-from dmlbench.tuning.space import Space, canonical, said, space_of, start_of
+from dmlbench.tuning.space import Space, canonical, initial_values, parse_space, said
 from dmlbench.tuning.trials import (
     State,
     Trial,
-    best_of,
-    place_of,
+    best_trial,
     read_trial,
     read_trials,
     read_values,
-    taken,
+    trial_folder,
+    trial_lock,
     write_trial,
     write_values,
 )
@@ -67,12 +67,12 @@ class Study:
     @cached_property
     def space(self) -> Space:
         """The method's own, checked; empty where its file names none."""
-        return space_of(self.plan.method.search)
+        return parse_space(self.plan.method.search)
 
     @cached_property
     def start(self) -> dict[str, Scalar]:
         """The method's own values."""
-        return start_of(self.space, self.plan.method)
+        return initial_values(self.space, self.plan.method)
 
     @property
     def identity(self) -> dict[str, object]:
@@ -115,12 +115,12 @@ def search(study: Study, wait: bool, tell: Callable[[str], None]) -> list[Trial]
     while missing := [number for number in study.numbers if read_trial(study.folder, number) is None]:
         began_one = False
         for number in missing:
-            with taken(study.folder, number) as ours:
+            with trial_lock(study.folder, number) as ours:
                 if ours and read_trial(study.folder, number) is None:  # else another process has just ended it
                     began_one = True
                     make_deterministic(study.plan.protocol.threads)
                     if images is None and not study.plan.protocol.trunk_frozen:
-                        images = batches_of(study.plan, study.split)
+                        images = make_batches(study.plan, study.split)
                     trial = run_trial(study, number, images)
                     write_trial(study.folder, trial)
                     tell(_line(study, trial))
@@ -128,7 +128,7 @@ def search(study: Study, wait: bool, tell: Callable[[str], None]) -> list[Trial]
         if not began_one:
             if not wait:
                 return None
-            with taken(study.folder, missing[0], wait=True):
+            with trial_lock(study.folder, missing[0], wait=True):
                 pass  # whoever was at it has ended it, or was killed
     write_history(study.folder, study.space, all_trials(study), picture=True)
     return read_trials(study.folder, study.numbers)
@@ -151,22 +151,22 @@ class _Course:
     epochs: int  # of a fold
     folds: int
     pruner: Pruner | None
-    looks: list[tuple[int, float]] = field(default_factory=list)
+    evaluations: list[tuple[int, float]] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)  # of folds that are done
 
-    def heed(self, fold: int, history: History) -> None:
-        """Take note of the looks that are new; those of a checkpoint that was taken up are new, too.
+    def on_epoch_end(self, fold: int, history: History) -> None:
+        """Take note of the evaluations that are new; those of a checkpoint that was taken up are new, too.
 
         Raises:
             _PrunedError: the trial may end.
         """
-        for look in history.looks:
+        for look in history.evaluations:
             step = fold * self.epochs + int(look["epoch"])
-            if look["epoch"] == 0 or (self.looks and step <= self.looks[-1][0]):
+            if look["epoch"] == 0 or (self.evaluations and step <= self.evaluations[-1][0]):
                 continue  # before the first step all trials score alike
-            self.looks.append((step, float(np.mean([*self.scores, look["validation_map_at_r"]]))))
+            self.evaluations.append((step, float(np.mean([*self.scores, look["validation_map_at_r"]]))))
             last = step == self.folds * self.epochs
-            if self.pruner is not None and self.pruner.ends(*self.looks[-1]) and not last:
+            if self.pruner is not None and self.pruner.ends(*self.evaluations[-1]) and not last:
                 raise _PrunedError
 
 
@@ -183,7 +183,7 @@ def run_trial(study: Study, number: int, images: Batches | None) -> Trial:
     values = read_values(study.folder, number) or _values(study, number, before)
     write_values(study.folder, number, values)
     plan = study.plan_with(values)
-    protocol, parts = plan.protocol, training_parts(study.split, plan.protocol)
+    protocol, parts = plan.protocol, training_splits(study.split, plan.protocol)
     pruner = Pruner(study.space, before, protocol.epochs // UNPRUNED + 1) if study.tuning.prune else None
     course = _Course(protocol.epochs, len(parts), pruner)
     histories: list[History] = []
@@ -192,25 +192,25 @@ def run_trial(study: Study, number: int, images: Batches | None) -> Trial:
     score = 0.0  # of a method that fails
     try:
         for fold, part in enumerate(parts):
-            own = replace(plan, seed=seed_of(plan.seed, "fold", fold))
-            folder = place_of(study.folder, number) / f"fold{fold}"
+            own = replace(plan, seed=derive_seed(plan.seed, "fold", fold))
+            folder = trial_folder(study.folder, number) / f"fold{fold}"
             folder.mkdir(parents=True, exist_ok=True)
             histories.append(History())
 
-            def heed(history: History, fold: int = fold) -> None:
+            def on_epoch_end(history: History, fold: int = fold) -> None:
                 nonlocal earlier
                 if history is not histories[fold]:
                     histories[fold], earlier = history, earlier + history.seconds  # of a checkpoint that was taken up
-                course.heed(fold, history)
+                course.on_epoch_end(fold, history)
 
             one = build_model(own, folder, study.split, images)
             assert one.objective is not None  # a method that is not trained has nothing to search
             with one.reading():
-                train(one.model, one.objective, part, one.batches, own, folder, _watch(part, one.batches, own), heed)
+                train(one.model, one.objective, part, one.batches, own, folder, _watch(part, one.batches, own), on_epoch_end)
             course.scores.append(_score(histories[fold], protocol.selection))
         score = float(np.mean(course.scores))
     except _PrunedError:
-        state, score = "pruned", course.looks[-1][1]
+        state, score = "pruned", course.evaluations[-1][1]
     except MethodFailure as failure:
         state, reason = "failed", str(failure)
     return Trial(
@@ -218,7 +218,7 @@ def run_trial(study: Study, number: int, images: Batches | None) -> Trial:
         state=state,
         score=score,
         values=values,
-        course=course.looks,
+        intermediate_values=course.evaluations,
         epochs=sum(len(history.epochs) for history in histories),
         seconds=round(earlier + time.perf_counter() - began, 3),
         n_resumed=sum(history.n_resumed for history in histories),
@@ -231,7 +231,7 @@ def _values(study: Study, number: int, before: Sequence[Trial]) -> dict[str, Sca
         return dict(study.start)
     ended = {trial.number for trial in before}
     at_work = [read_values(study.folder, other) for other in range(1, number) if other not in ended]
-    seed = seed_of(study.tuning.seed, "trial", number)
+    seed = derive_seed(study.tuning.seed, "trial", number)
     return propose(study.space, before, [values for values in at_work if values is not None], seed)
 
 
@@ -241,13 +241,13 @@ def _watch(part: Split, batches: AnyBatches, plan: Plan) -> Callable[[Embedder],
 
 def _score(history: History, selection: str) -> float:
     """What the protocol's own selection would report of a training, on the classes held out."""
-    look = history.best("validation_map_at_r") if selection == "validation" else history.looks[-1]
+    look = history.best("validation_map_at_r") if selection == "validation" else history.evaluations[-1]
     return look["validation_map_at_r"]
 
 
-def columns_of(study: Study, trials: Sequence[Trial]) -> dict[str, Scalar]:
+def tuning_columns(study: Study, trials: Sequence[Trial]) -> dict[str, Scalar]:
     """What a row tells of the search for its values."""
-    best = best_of(trials)
+    best = best_trial(trials)
     return {
         "tuned_values": json.dumps(dict(best.values)),
         "tuned_score": best.score,
@@ -267,7 +267,7 @@ def announcement(study: Study) -> list[str]:
     """A few lines that say what will be searched."""
     tuning, plan = study.tuning, study.plan
     done = len(read_trials(study.folder, study.numbers))
-    part = training_parts(study.split, plan.protocol)[0]
+    part = training_splits(study.split, plan.protocol)[0]
     held = (
         f"each of {tuning.folds} folds in turn validates"
         if tuning.fold == "all"
@@ -287,7 +287,7 @@ def announcement(study: Study) -> list[str]:
 def _line(study: Study, trial: Trial) -> str:
     """How a trial ended, and how long the others may take."""
     trials = read_trials(study.folder, study.numbers)
-    best = best_of(trials)
+    best = best_trial(trials)
     ended = {"complete": f"{trial.score:.1%}", "pruned": f"pruned at {trial.score:.1%}", "failed": f"failed: {trial.reason}"}
     left = (study.tuning.trials - len(trials)) * sum(one.seconds for one in trials) / len(trials)
     about = f"; about {left / 60:.0f} min left" if left >= 90 else f"; about {left:.0f} s left" if left else ""

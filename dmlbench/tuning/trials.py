@@ -34,7 +34,7 @@ class Trial:
         state: `complete`; `pruned`: it fell behind the others and was ended early; `failed`: the method broke down.
         score: validation MAP@R, in [0, 1]; of a pruned trial the last; 0 of a failed one.
         values: what was tried.
-        course: step and validation MAP@R, at every look; a step is an epoch, counted on through the folds.
+        intermediate_values: step and validation MAP@R, at every look; a step is an epoch, counted on through the folds.
         epochs: trained, in all folds.
         seconds: it took, before and after every break.
         n_resumed: how often it went on from a checkpoint.
@@ -45,14 +45,14 @@ class Trial:
     state: State
     score: float
     values: Mapping[str, Scalar]
-    course: Sequence[tuple[int, float]] = ()
+    intermediate_values: Sequence[tuple[int, float]] = ()
     epochs: int = 0
     seconds: float = 0.0
     n_resumed: int = 0
     reason: str | None = None
 
 
-def place_of(folder: Path, number: int) -> Path:
+def trial_folder(folder: Path, number: int) -> Path:
     """The folder of a trial at work; its file and its lock lie beside it."""
     return folder / "trials" / f"{number:04d}"
 
@@ -60,7 +60,10 @@ def place_of(folder: Path, number: int) -> Path:
 def read_trial(folder: Path, number: int) -> Trial | None:
     """A trial that ended; None where it did not, or its file holds no trial."""
     try:
-        found = Trial(**json.loads(place_of(folder, number).with_suffix(".json").read_text(encoding="utf-8")))
+        values = json.loads(trial_folder(folder, number).with_suffix(".json").read_text(encoding="utf-8"))
+        if "course" in values:  # its name in earlier versions
+            values["intermediate_values"] = values.pop("course")
+        found = Trial(**values)
     except (OSError, ValueError, TypeError):
         return None
     return found if found.number == number else None
@@ -73,7 +76,7 @@ def read_trials(folder: Path, numbers: Sequence[int]) -> list[Trial]:
 
 def write_trial(folder: Path, trial: Trial) -> None:
     """Write down how a trial ended, then remove what it left."""
-    place = place_of(folder, trial.number)
+    place = trial_folder(folder, trial.number)
     atomic_write(place.with_suffix(".json"), json.dumps(dataclasses.asdict(trial), indent=1) + "\n")
     shutil.rmtree(place, ignore_errors=True)
 
@@ -81,7 +84,7 @@ def write_trial(folder: Path, trial: Trial) -> None:
 def read_values(folder: Path, number: int) -> dict[str, Any] | None:
     """The values of a trial at work, or of one that was killed; None where it has none yet."""
     try:
-        found = json.loads((place_of(folder, number) / "values.json").read_text(encoding="utf-8"))
+        found = json.loads((trial_folder(folder, number) / "values.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
@@ -89,16 +92,16 @@ def read_values(folder: Path, number: int) -> dict[str, Any] | None:
 
 def write_values(folder: Path, number: int, values: Mapping[str, Scalar]) -> None:
     """Write down what a trial tries, before its first step."""
-    atomic_write(place_of(folder, number) / "values.json", json.dumps(dict(values)) + "\n")
+    atomic_write(trial_folder(folder, number) / "values.json", json.dumps(dict(values)) + "\n")
 
 
-def best_of(trials: Sequence[Trial]) -> Trial:
+def best_trial(trials: Sequence[Trial]) -> Trial:
     """The complete trial with the highest score, of equals the first; the first of all where none is complete."""
     complete = [trial for trial in trials if trial.state == "complete"]
     return max(complete or trials[:1], key=lambda trial: (trial.score, -trial.number))
 
 
-def taken(folder: Path, number: int, wait: bool = False) -> AbstractContextManager[bool]:
+def trial_lock(folder: Path, number: int, wait: bool = False) -> AbstractContextManager[bool]:
     """Hold the lock of a trial.
 
     Args:
@@ -109,4 +112,4 @@ def taken(folder: Path, number: int, wait: bool = False) -> AbstractContextManag
     Returns:
         A context that tells whether the lock is ours.
     """
-    return locked(place_of(folder, number).with_suffix(".lock"), waiting=(lambda: None) if wait else None)
+    return locked(trial_folder(folder, number).with_suffix(".lock"), waiting=(lambda: None) if wait else None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import tabulate
 
 from dmlbench.results.formatting import format_value, metric_label
-from dmlbench.results.literature import Published
+from dmlbench.results.literature import PublishedResult
 from dmlbench.tables.table import Table, differences, differences_to_print
 from dmlbench.tables.table_row import Cell, TableRow
 
@@ -145,12 +145,16 @@ def n_untrained(table: Table) -> int:
 
 
 def _number(table: Table, row: TableRow, metric: str, style: Style) -> str:
+    text = percent(row.cells.get(metric), style.plus_minus)
+    return style.bold.format(text) if is_bold(table, row, metric) else text
+
+
+def is_bold(table: Table, row: TableRow, metric: str) -> bool:
+    """Return whether a method has the best printed number of a metric, or is not significantly worse than the best one."""
     cell, best = row.cells.get(metric), table.best(metric)
-    text = percent(cell, style.plus_minus)
     if cell is None or best is None or not row.trained:
-        return text
-    is_best = percent(Cell(cell.mean, None)) == percent(Cell(best, None))
-    return style.bold.format(text) if is_best or row.label in table.bold.get(metric, ()) else text
+        return False
+    return percent(Cell(cell.mean, None)) == percent(Cell(best, None)) or row.label in table.bold.get(metric, ())
 
 
 def _costs(table: Table) -> list[list[str]]:
@@ -176,5 +180,5 @@ def _footnotes(table: Table) -> dict[str, int]:
     return {note: i for i, note in enumerate(dict.fromkeys(measured + sources), 1)}
 
 
-def _notes_of(one: Published) -> list[str]:
+def _notes_of(one: PublishedResult) -> list[str]:
     return [one.source.text, *([one.note] if one.note else [])]

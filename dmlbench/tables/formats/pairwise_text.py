@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from dmlbench.config.schema import Scalar
 from dmlbench.results.formatting import format_difference, format_percent, format_seeds, format_value
-from dmlbench.results.metric_specs import column_of
+from dmlbench.results.metric_specs import parse_metric
 from dmlbench.results.row import Row
 from dmlbench.tables.axis import ABSENT
 from dmlbench.tables.bold import FEW_SEEDS
@@ -110,7 +110,7 @@ def _p(p: float, before: str = "") -> str:
 
 
 def _metric_label(metric: str) -> str:
-    column = column_of(metric)
+    column = parse_metric(metric)
     return column.label if column else metric
 
 

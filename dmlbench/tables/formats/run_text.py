@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable
 
 from dmlbench.results.columns import column
 from dmlbench.results.formatting import format_percent, format_value
-from dmlbench.results.metric_specs import Column as MetricColumn
-from dmlbench.results.metric_specs import column_of
+from dmlbench.results.metric_specs import MetricColumn, parse_metric
 from dmlbench.results.row import UNTRAINED, Row
 from dmlbench.results.run_folder import Epochs, RunFolder
 from dmlbench.results.run_status import RUNNING
@@ -127,11 +126,11 @@ def _selection(row: Row) -> str:
 
 def _metrics(row: Row) -> list[str]:
     """Every metric, one line per kind."""
-    found = {name: one for name in row.columns if not name.startswith(_SEPARATED) and (one := column_of(name)) is not None}
+    found = {name: one for name in row.columns if not name.startswith(_SEPARATED) and (one := parse_metric(name)) is not None}
     lines = []
     for title, is_kind in _KINDS.items():
-        names = sorted((name for name, one in found.items() if is_kind(one)), key=lambda name: found[name].place)
-        texts = [f"{found[name].measure.label.replace('<k>', str(found[name].k))} {_number(row, name)}" for name in names]
+        names = sorted((name for name, one in found.items() if is_kind(one)), key=lambda name: found[name].sort_key)
+        texts = [f"{found[name].spec.label.replace('<k>', str(found[name].k))} {_number(row, name)}" for name in names]
         if texts and any(row[name] is not None for name in names):
             lines += labelled(title, "  ".join(text.replace(" ", NO_BREAK) for text in texts), width=18)
     folds = [f"{format_percent(value)}" for name, value in row.columns.items() if _is_fold(name) and isinstance(value, float)]
@@ -141,19 +140,19 @@ def _metrics(row: Row) -> list[str]:
 
 
 _KINDS: dict[str, Callable[[MetricColumn], bool]] = {
-    "retrieval, %": lambda one: one.measure.kind == "retrieval" and not one.macro and not one.joined,
-    "mean of classes, %": lambda one: one.measure.kind == "retrieval" and one.macro and not one.joined,
-    "clustering, %": lambda one: one.measure.kind == "clustering" and not one.joined,
-    "diagnostics": lambda one: one.measure.kind == "diagnostic" and not one.joined,
-    "concatenated, %": lambda one: one.joined and one.measure.kind != "diagnostic" and not one.macro,
+    "retrieval, %": lambda one: one.spec.kind == "retrieval" and not one.macro and not one.concatenated,
+    "mean of classes, %": lambda one: one.spec.kind == "retrieval" and one.macro and not one.concatenated,
+    "clustering, %": lambda one: one.spec.kind == "clustering" and not one.concatenated,
+    "diagnostics": lambda one: one.spec.kind == "diagnostic" and not one.concatenated,
+    "concatenated, %": lambda one: one.concatenated and one.spec.kind != "diagnostic" and not one.macro,
 }
 
 
 def _number(row: Row, name: str) -> str:
-    value, one = row[name], column_of(name)
+    value, one = row[name], parse_metric(name)
     if not isinstance(value, int | float) or one is None:
         return "--"
-    if one.measure.kind == "diagnostic":
+    if one.spec.kind == "diagnostic":
         return f"{value:.3g}"
     spread = row.get(f"{name}_std")
     return format_percent(value) + (f" ± {format_percent(spread)}" if isinstance(spread, float) else "")

@@ -13,8 +13,8 @@ from dmlbench.launch import compose, prepare
 from safetensors.torch import load_file
 
 from dmlbench.cli import run
-from dmlbench.data.folds import training_parts
-from dmlbench.models.embedder import embedder_of
+from dmlbench.data.folds import training_splits
+from dmlbench.models.embedder import build_embedder
 from dmlbench.results.row import Row
 from dmlbench.results.row_files import find_rows, read_row
 from dmlbench.runs import experiment
@@ -157,8 +157,8 @@ def test_the_trunk_as_it_came_is_scored_first_on_the_same_held_out_classes(data:
     words = [*WORDS, "protocol.selection=validation", "protocol.fold=2", "protocol.epochs=1", f"paths.data={data}"]
     row = row_of(data, tmp_path, *words[len(WORDS) :])
     plan, split = prepare(*compose([*words, "loss=untrained", f"paths.runs={tmp_path}"]))
-    [part] = training_parts(split, plan.protocol)
-    model, batches = embedder_of(plan), experiment.batches_of(plan, split)
+    [part] = training_splits(split, plan.protocol)
+    model, batches = build_embedder(plan), experiment.batches_of(plan, split)
     assert row["untrained_trunk_score"] == experiment.map_at_r_on(model, part, ("val", "val"), batches, plan)
     assert row["untrained_trunk_score"] != row["untrained_score"]
 
@@ -168,9 +168,9 @@ def test_the_trunk_as_it_came_is_scored_first_on_the_same_held_out_classes(data:
 )
 def test_training_ends_when_the_best_lies_more_than_the_patience_behind(scores: list[int], ends: bool) -> None:
     """Every second epoch is looked at; the patience is 5 epochs, so six behind is too many."""
-    looks = [{"epoch": 2 * place, "validation_map_at_r": score} for place, score in enumerate(scores)]
+    evaluations = [{"epoch": 2 * place, "validation_map_at_r": score} for place, score in enumerate(scores)]
     plan, _ = prepare(*compose(["dataset=synthetic", "protocol.patience=5", *FOLDS]))
-    assert out_of_patience(History(looks=looks), plan.protocol) is ends
+    assert out_of_patience(History(evaluations=evaluations), plan.protocol) is ends
 
 
 def test_a_training_that_ran_out_of_patience_is_shorter(data: Path, tmp_path: Path) -> None:

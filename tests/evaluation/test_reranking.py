@@ -9,7 +9,7 @@ import torch
 from dmlbench.errors import UserError
 from dmlbench.evaluation import rank, score
 from dmlbench.evaluation.ranking import ranking_from_scores
-from dmlbench.evaluation.reranking import KReciprocal, reranked
+from dmlbench.evaluation.reranking import KReciprocal, rerank
 
 
 def paper(x: np.ndarray, k1: int, k2: int, share: float) -> np.ndarray:
@@ -55,7 +55,7 @@ def test_it_is_the_papers(monkeypatch: pytest.MonkeyPatch, k1: int, k2: int, sha
     ids = torch.randperm(60, generator=torch.Generator().manual_seed(1))
     is_query = torch.arange(60) % 3 == 0 if apart else torch.ones(60, dtype=torch.bool)
     is_gallery = ~is_query if apart else is_query
-    found = reranked(rows, labels, ids, is_query, is_gallery, KReciprocal(k1, k2, share), depth=10)
+    found = rerank(rows, labels, ids, is_query, is_gallery, KReciprocal(k1, k2, share), depth=10)
     q, g = is_query.nonzero().squeeze(1), is_gallery.nonzero().squeeze(1)
     distance = torch.from_numpy(paper(rows.double().numpy(), k1, k2, share))[q][:, g]
     # what is equal up to rounding counts as a tie here and there alike
@@ -67,7 +67,7 @@ def test_it_is_the_papers(monkeypatch: pytest.MonkeyPatch, k1: int, k2: int, sha
 def test_a_share_of_one_is_the_plain_distance():
     rows, labels = some()
     everyone, ids = torch.ones(60, dtype=torch.bool), torch.arange(60)
-    found = reranked(rows, labels, ids, everyone, everyone, KReciprocal(share=1.0), depth=10)
+    found = rerank(rows, labels, ids, everyone, everyone, KReciprocal(share=1.0), depth=10)
     assert score(found, (1, 5)) == score(rank(rows, rows, labels, labels, ids, ids, depth=10), (1, 5))
 
 
@@ -92,7 +92,7 @@ def test_the_order_of_the_rows_never_shows(kind: str):
     everyone, ids = torch.ones(60, dtype=torch.bool), torch.arange(60)
     found = []
     for order in (ids, torch.randperm(60, generator=torch.Generator().manual_seed(2)), labels.argsort()):
-        ranking = reranked(rows[order], labels[order], ids[order], everyone, everyone, KReciprocal(k1=5, k2=2), depth=10)
+        ranking = rerank(rows[order], labels[order], ids[order], everyone, everyone, KReciprocal(k1=5, k2=2), depth=10)
         assert ranking.query_ids.equal(ids[order])
         found.append(score(ranking, (1, 5)))
     assert found[0] == found[1] == found[2]
@@ -101,7 +101,7 @@ def test_the_order_of_the_rows_never_shows(kind: str):
 def test_a_collapsed_embedding_scores_about_chance_though_sorted_by_class():
     n, rows = 400, torch.ones(400, 4)
     everyone, ids, labels = torch.ones(n, dtype=torch.bool), torch.arange(n), torch.arange(n) // 40
-    found = score(reranked(rows, labels, ids, everyone, everyone, KReciprocal(), depth=10), (1,))
+    found = score(rerank(rows, labels, ids, everyone, everyone, KReciprocal(), depth=10), (1,))
     assert found["recall_at_1"] == pytest.approx(39 / 399, abs=0.06)
 
 

@@ -19,7 +19,7 @@ from dmlbench.data.datasets.sop import sop
 from dmlbench.data.split import BOX
 from dmlbench.errors import UserError
 
-KIT = Path(__file__).resolve().parents[2] / "shared" / "data" / "benchmark_annotations.zip"
+KIT = Path(__file__).resolve().parents[3] / "shared" / "data" / "benchmark_annotations.zip"
 
 
 def test_cub_trains_on_classes_1_to_100_and_keeps_101_to_200_unseen(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from dmlbench.config.schema import Protocol
 from dmlbench.data.loader import Batches
-from dmlbench.system.seeding import crop_stream, seed_of, torch_stream
+from dmlbench.system.seeding import crop_stream, derive_seed, torch_stream
 
 SIZES = [(50, 37), (41, 64), (40, 40), (300, 41)]  # width, height; the last is wider than any crop's ratio
 
@@ -50,7 +50,7 @@ def test_a_training_crop_is_torchvisions_own_under_the_items_seed(paths: list[Pa
     plain = v2.Compose([CROPS[crop], v2.RandomHorizontalFlip(0.5)])
     for step, (images, ids) in enumerate(Batches(paths, protocol(crop)).training(iter(rows), seed=5)):
         for position, image_id in enumerate(ids.tolist()):
-            with torch_stream(seed_of(5, "augment", step, position)):
+            with torch_stream(derive_seed(5, "augment", step, position)):
                 assert torch.equal(images[position], plain(resized(paths[image_id])))
 
 

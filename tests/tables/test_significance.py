@@ -12,7 +12,7 @@ from scipy import stats
 
 from dmlbench.results.row import MISSING, Row
 from dmlbench.tables.formats import render
-from dmlbench.tables.significance import alike_best, class_means, spread_of, weighted
+from dmlbench.tables.significance import alike_best, class_means, estimate_spread, weighted
 from dmlbench.tables.table import compare
 
 
@@ -25,7 +25,7 @@ def study(n_methods: int, n_seeds: int, seed: float, by_class: float, rest: floa
 @pytest.mark.parametrize(("seed", "by_class", "rest"), [(0.02, 0.01, 0.02), (0.002, 0.1, 0.02), (0.0, 0.0, 0.1)])
 def test_the_variance_is_that_of_the_world_on_average(seed: float, by_class: float, rest: float):
     rng = np.random.default_rng(0)
-    found = np.mean([spread_of(study(5, 4, seed, by_class, rest, rng)).variance for _ in range(400)])
+    found = np.mean([estimate_spread(study(5, 4, seed, by_class, rest, rng)).variance for _ in range(400)])
     truth = seed**2 / 4 + by_class**2 / 40 + rest**2 / (4 * 40)
     assert truth * 0.9 < found < truth * 1.2  # components estimated below zero count as none, which errs upwards
 
@@ -37,21 +37,21 @@ def test_equal_methods_are_seldom_told_apart_whatever_dominates(seed: float, by_
     for _ in range(300):
         values = study(3, 3, seed, by_class, rest, rng)
         means = values.mean((1, 2))
-        alarms += spread_of(values).p_value(float(np.ptp(means))) <= 0.05
+        alarms += estimate_spread(values).p_value(float(np.ptp(means))) <= 0.05
     assert alarms / 300 <= 0.08  # 5 % and two standard errors
 
 
 def test_two_methods_are_compared_as_a_t_test_would():
     values = study(2, 5, 0.01, 0.02, 0.02, np.random.default_rng(2))
-    spread = spread_of(values)
+    spread = estimate_spread(values)
     difference = float(np.ptp(values.mean((1, 2))))
-    expected = 2 * stats.t.sf(difference / (2 * spread.variance) ** 0.5, spread.freedom)
+    expected = 2 * stats.t.sf(difference / (2 * spread.variance) ** 0.5, spread.degrees_of_freedom)
     assert spread.p_value(difference) == pytest.approx(expected, abs=1e-6)
 
 
 def test_methods_without_any_spread_differ_where_their_means_do():
     values = np.broadcast_to(np.array([0.2, 0.3])[:, None, None], (2, 3, 5))
-    spread = spread_of(values)
+    spread = estimate_spread(values)
     assert spread.p_value(0.1) == pytest.approx(0, abs=1e-9)
     assert spread.p_value(0) == 1
 

@@ -147,8 +147,8 @@ def test_the_layer_that_was_saved_is_embedded_again_bit_for_bit(runs: Path) -> N
     request = request_of({"whiten": "3"}, None, None, False, None)
     [found] = _again(path.parent, [path.parent], read_row(path), request, request.how)
     saved = load_file(path.parent / "embeddings.safetensors")
-    assert found.judged.ids.equal(saved["ids"])
-    assert found.judged.rows[:].equal(saved["embeddings"])
+    assert found.evaluated.ids.equal(saved["ids"])
+    assert found.evaluated.rows[:].equal(saved["embeddings"])
     split = prepare(*compose(json.loads((path.parent / "words.json").read_text())))[1]
     assert found.training.ids.tolist() == split.ids("train").tolist()
 

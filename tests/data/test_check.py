@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dmlbench.data import check
-from dmlbench.data.check import duplicates, readable, report, unreadable
+from dmlbench.data.check import duplicates, report, unreadable, without_unreadable
 from dmlbench.data.datasets.image_folder import folder
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError
@@ -47,18 +47,18 @@ def test_unreadable_images_are_found_by_id_with_the_reason(tmp_path: Path) -> No
 def test_an_unreadable_image_is_refused_by_its_name_with_what_would_work(tmp_path: Path) -> None:
     split = tree(tmp_path / "root", broken=("b/1.jpg",))
     with pytest.raises(UserError, match=r"b/1\.jpg cannot be read.*dataset\.on_unreadable=skip$"):
-        readable(split, "refuse", tmp_path / "stamps")
+        without_unreadable(split, "refuse", tmp_path / "stamps")
 
 
 def test_of_several_unreadable_images_the_first_is_named_and_the_others_counted(tmp_path: Path) -> None:
     split = tree(tmp_path / "root", broken=("b/1.jpg", "c/0.jpg", "d/0.jpg"))
     with pytest.raises(UserError, match=r"b/1\.jpg cannot be read.*\(2 more like it\)"):
-        readable(split, "refuse", tmp_path / "stamps")
+        without_unreadable(split, "refuse", tmp_path / "stamps")
 
 
 def test_unreadable_images_are_left_out_and_counted_on_request(tmp_path: Path) -> None:
     split = tree(tmp_path / "root", broken=("b/1.jpg", "d/0.jpg"))
-    kept = readable(split, "skip", tmp_path / "stamps")
+    kept = without_unreadable(split, "skip", tmp_path / "stamps")
     assert set(split.frame["path"]) - set(kept.frame["path"]) == {"b/1.jpg", "d/0.jpg"}
     assert kept.n_skipped == 2
     assert any("2 images" in note for note in kept.notes)
@@ -69,16 +69,16 @@ def test_unreadable_images_are_left_out_and_counted_on_request(tmp_path: Path) -
 def test_images_are_decoded_once_for_one_digest(tmp_path: Path, decoded: list[Path]) -> None:
     split = tree(tmp_path / "root")
     for _ in range(2):
-        assert readable(split, "refuse", tmp_path / "stamps") is split
+        assert without_unreadable(split, "refuse", tmp_path / "stamps") is split
     assert len(decoded) == 12
 
 
 def test_another_digest_is_checked_anew(tmp_path: Path, decoded: list[Path]) -> None:
     split = tree(tmp_path / "root")
-    readable(split, "refuse", tmp_path / "stamps")
+    without_unreadable(split, "refuse", tmp_path / "stamps")
     broken = tree(tmp_path / "root", broken=("a/0.jpg",))
     with pytest.raises(UserError, match=r"a/0\.jpg"):
-        readable(broken, "refuse", tmp_path / "stamps")
+        without_unreadable(broken, "refuse", tmp_path / "stamps")
     assert len(decoded) == 24
 
 
@@ -86,8 +86,8 @@ def test_a_refusal_is_never_remembered_as_a_pass(tmp_path: Path) -> None:
     split = tree(tmp_path / "root", broken=("a/0.jpg",))
     for _ in range(2):
         with pytest.raises(UserError, match=r"a/0\.jpg"):
-            readable(split, "refuse", tmp_path / "stamps")
-    assert readable(split, "skip", tmp_path / "stamps").n_skipped == 1
+            without_unreadable(split, "refuse", tmp_path / "stamps")
+    assert without_unreadable(split, "skip", tmp_path / "stamps").n_skipped == 1
 
 
 def test_copies_are_grouped_and_images_of_equal_size_alone_are_no_copies(tmp_path: Path) -> None:
@@ -128,5 +128,5 @@ def test_the_report_counts_queries_without_a_match(tmp_path: Path) -> None:
 
 
 def test_the_report_says_how_many_images_were_skipped(tmp_path: Path) -> None:
-    split = readable(tree(tmp_path / "root", broken=("d/0.jpg",)), "skip", tmp_path / "stamps")
+    split = without_unreadable(tree(tmp_path / "root", broken=("d/0.jpg",)), "skip", tmp_path / "stamps")
     assert "skipped   1 images that cannot be read" in list(report("Photos", split))

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 from dmlbench.config.files import conf_dir, entries
 from dmlbench.config.schema import Dataset, Method, Protocol
 from dmlbench.config.typed import typed
-from dmlbench.losses.objective import Objective, objective_of
+from dmlbench.losses.objective import Objective, build_objective
 
 CLASSES, DIM = 6, 8
 METHODS = [name for name, _ in entries("loss")]
@@ -32,7 +32,7 @@ def method(name: str, *words: str) -> Method:
 
 def objective(name: str, *words: str) -> Objective:
     torch.manual_seed(1)
-    made = objective_of(method(name, *words))
+    made = build_objective(method(name, *words))
     assert made is not None
     return made
 
@@ -245,7 +245,7 @@ def test_the_sweep_of_all_names_every_shipped_loss() -> None:
 
 
 def test_untrained_has_no_objective() -> None:
-    assert objective_of(method("untrained")) is None
+    assert build_objective(method("untrained")) is None
 
 
 def test_the_triplet_miner_follows_its_loss() -> None:

@@ -99,7 +99,7 @@ def test_rows_of_no_role_are_training_rows(tmp_path: Path, arrays):
     arrays["is_gallery"] = (np.arange(N) >= 8) & (np.arange(N) < 20)
     found = load_embeddings(written(tmp_path, arrays, "npz"))
     assert found.training.ids.tolist() == arrays["ids"][20:].tolist()
-    assert found.judged.ids.tolist() == arrays["ids"][:20].tolist()
+    assert found.evaluated.ids.tolist() == arrays["ids"][:20].tolist()
 
 
 def test_names_of_classes_will_do_as_labels(tmp_path: Path, arrays):

@@ -12,10 +12,10 @@ import yaml
 import dmlbench.results.literature
 from dmlbench.config.files import conf_dir, entries
 from dmlbench.errors import UserError
-from dmlbench.results.literature import published_for, read_published
-from dmlbench.results.metric_specs import column_of
+from dmlbench.results.literature import find_published, read_published
+from dmlbench.results.metric_specs import parse_metric
 
-KIT = Path(__file__).resolve().parents[2] / "shared"
+KIT = Path(__file__).resolve().parents[3] / "shared"
 SLIDES = "seeds/2-best-practice-dml-slides.md"
 # File to the document it was transcribed from, and how many rows each of its tables has, counted there by hand.
 TRANSCRIBED = {
@@ -141,14 +141,14 @@ def test_every_data_set_is_a_shipped_one() -> None:
 
 
 def test_numbers_become_fractions_once() -> None:
-    (percent,) = [line for line in published_for("cub", ["nmi"], ["bn_inception"]) if line.label == "SoftTriple Loss"]
+    (percent,) = [line for line in find_published("cub", ["nmi"], ["bn_inception"]) if line.label == "SoftTriple Loss"]
     assert percent.values["recall_at_1"] == pytest.approx(0.654)
-    (fraction,) = [line for line in published_for("cub", ["nmi"], ["inception_v3"]) if line.label == "Hinge Loss, 1 Cluster"]
+    (fraction,) = [line for line in find_published("cub", ["nmi"], ["inception_v3"]) if line.label == "Hinge Loss, 1 Cluster"]
     assert fraction.values["nmi"] == pytest.approx(0.35)
 
 
 def test_what_the_visual_retrieval_report_calls_recall_is_not_taken_for_recall_at_k() -> None:
-    (line,) = [line for line in published_for("cub", ["retrieved_at_5"], split="half_per_class") if line.label == "Softtriple"]
+    (line,) = [line for line in find_published("cub", ["retrieved_at_5"], split="half_per_class") if line.label == "Softtriple"]
     assert line.values["retrieved_at_5"] == pytest.approx(0.0711)
     assert "recall_at_5" not in line.values
     # Its own arithmetic: five times the precision over the images of a class, half of CUB's 11,788 / 200.
@@ -162,7 +162,7 @@ def test_a_clustering_into_three_clusters_a_class_is_not_taken_for_ours() -> Non
 
 
 def test_the_first_item_is_relevant_under_two_names() -> None:
-    (arcface,) = [line for line in published_for("cub", ["map_at_r"]) if line.label == "ArcFace"]
+    (arcface,) = [line for line in find_published("cub", ["map_at_r"]) if line.label == "ArcFace"]
     assert arcface.values["recall_at_1"] == arcface.values["precision_at_1"] == pytest.approx(0.6017)
     assert arcface.values["concatenated_recall_at_1"] == pytest.approx(0.6750)
 
@@ -173,34 +173,34 @@ def test_the_first_item_is_relevant_under_two_names() -> None:
 def test_validation_numbers_stand_below_no_table() -> None:
     assert any(table.source.kind == "validation" for table in read_published())
     for dataset in ("cub", "cars", "sop"):
-        found = published_for(dataset, ["map_at_r"], ablations=True)
+        found = find_published(dataset, ["map_at_r"], ablations=True)
         assert all(line.source.kind != "validation" for line in found)
 
 
 def test_only_results_of_the_same_data_set_split_and_trunk_are_found() -> None:
-    found = published_for("cars", ["recall_at_1"], ["resnet50"])
+    found = find_published("cars", ["recall_at_1"], ["resnet50"])
     assert {(line.dataset, line.source.split, line.trunk) for line in found} == {("cars", "zero_shot", "resnet50")}
-    assert {line.trunk for line in published_for("cars", ["recall_at_1"])} > {"resnet50", "bn_inception"}
-    assert {line.source.split for line in published_for("cub", ["precision_at_5"], split="half_per_class")} == {
+    assert {line.trunk for line in find_published("cars", ["recall_at_1"])} > {"resnet50", "bn_inception"}
+    assert {line.source.split for line in find_published("cub", ["precision_at_5"], split="half_per_class")} == {
         "half_per_class"
     }
-    assert published_for("digits", ["recall_at_1"]) == []
+    assert find_published("digits", ["recall_at_1"]) == []
 
 
 def test_a_result_without_any_of_the_printed_metrics_is_left_out() -> None:
-    assert {line.source.cite for line in published_for("cub", ["map_at_r"])} == {written("reality_check")["cite"]}
-    assert published_for("cub", ["mean_reciprocal_rank"]) == []
+    assert {line.source.cite for line in find_published("cub", ["map_at_r"])} == {written("reality_check")["cite"]}
+    assert find_published("cub", ["mean_reciprocal_rank"]) == []
 
 
 def test_ablations_are_found_on_request_and_stand_last() -> None:
-    kinds = [line.source.kind for line in published_for("cub", ["recall_at_1"], ablations=True)]
+    kinds = [line.source.kind for line in find_published("cub", ["recall_at_1"], ablations=True)]
     assert kinds == sorted(kinds, reverse=True)  # by letter, "comparison" comes after "ablation"
     assert "ablation" in kinds
-    assert "ablation" not in {line.source.kind for line in published_for("cub", ["recall_at_1"])}
+    assert "ablation" not in {line.source.kind for line in find_published("cub", ["recall_at_1"])}
 
 
 def test_a_line_tells_trunk_embedding_and_crop_as_far_as_its_source_does() -> None:
-    sizes = {line.label: line.size for line in published_for("cub", ["recall_at_1"])}
+    sizes = {line.label: line.size for line in find_published("cub", ["recall_at_1"])}
     assert sizes["SoftTriple Loss"] == "BN-Inception, 512-d"
     assert sizes["Proposed SGML"] == "ResNet-101, 2048-d, 224 px"
     assert sizes["HDC"] == "trunk not told"
@@ -227,7 +227,7 @@ def own(tmp_path: Path, text: str) -> Path:
 
 
 def test_a_users_own_file_is_read_beside_ours(tmp_path: Path) -> None:
-    (line,) = published_for("digits", ["recall_at_1"], config_dir=own(tmp_path, GOOD))
+    (line,) = find_published("digits", ["recall_at_1"], config_dir=own(tmp_path, GOOD))
     assert (line.label, line.trunk, line.size) == ("Mine", "convnet", "ConvNet, 64-d")
     assert line.printed == {"recall_at_1": "65.4 ± 0.3"}
     assert line.values == {"recall_at_1": pytest.approx(0.654), "precision_at_1": pytest.approx(0.654)}
@@ -278,7 +278,7 @@ def test_an_empty_file_is_told_by_its_name(tmp_path: Path) -> None:
 def test_every_column_is_known_or_explained() -> None:
     for table in read_published():
         for name in {name for names in table.columns.values() for name in names}:
-            assert (column_of(name) is None) == (name in table.other), name
+            assert (parse_metric(name) is None) == (name in table.other), name
 
 
 def test_the_examples_in_the_docstrings_hold() -> None:

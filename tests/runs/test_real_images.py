@@ -15,7 +15,7 @@ from dmlbench.launch import compose
 from dmlbench.results.row import Row
 from dmlbench.results.row_files import find_rows, read_row
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 KIT = ROOT.parent / "shared" / "data"
 LOSSES = ("contrastive", "triplet", "proxy_nca", "softtriple", "multi_similarity", "cosface", "arcface")
 # MAP@R on the unseen characters after six epochs of a plain hand-written loop, one random shift a batch; the kit's README.

@@ -9,7 +9,7 @@ from dmlbench.rows import is_metric
 
 from dmlbench.evaluation.embedding_files import Embeddings
 from dmlbench.evaluation.evaluator import Judging, judge
-from dmlbench.results.metric_specs import MEASURES, column_of
+from dmlbench.results.metric_specs import METRIC_SPECS, parse_metric
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def columns() -> dict:
 
 
 def test_every_declared_measure_is_a_column_of_a_judgement_within_its_range(columns: dict) -> None:
-    for measure in MEASURES:
+    for measure in METRIC_SPECS:
         for k in (1, 5):
             value = columns[measure.name.replace("<k>", str(k))]
             assert measure.low <= value <= measure.high, measure.name
@@ -30,20 +30,20 @@ def test_every_declared_measure_is_a_column_of_a_judgement_within_its_range(colu
 
 def test_every_number_that_judges_is_declared(columns: dict) -> None:
     about = {name for name in columns if name.startswith(("n_", "cluster_")) or name.endswith("_std")}
-    assert {name for name in columns if column_of(name) is None} == about
+    assert {name for name in columns if parse_metric(name) is None} == about
 
 
 def test_diagnostics_are_no_metrics_and_clusters_have_no_macro_mean() -> None:
     assert not is_metric("effective_rank")
     assert is_metric("concatenated_nmi")
-    assert column_of("macro_nmi") is None
+    assert parse_metric("macro_nmi") is None
 
 
 def test_names_are_unique_and_say_their_source() -> None:
-    assert len({measure.name for measure in MEASURES}) == len(MEASURES)
-    assert all(np.char.isdigit(measure.source[-4:]) for measure in MEASURES)
+    assert len({measure.name for measure in METRIC_SPECS}) == len(METRIC_SPECS)
+    assert all(np.char.isdigit(measure.source[-4:]) for measure in METRIC_SPECS)
 
 
 def test_k_of_zero_is_no_column() -> None:
-    assert column_of("recall_at_0") is None
-    assert column_of("recall_at_") is None
+    assert parse_metric("recall_at_0") is None
+    assert parse_metric("recall_at_") is None

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import rows_factory
 from dmlbench.cli.training import TRIALS, sweep_words
-from dmlbench.launch import compose, prepare, study_of
+from dmlbench.launch import class_scores, compose, prepare
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from PIL import Image
@@ -31,14 +31,14 @@ from dmlbench.data import check, resized
 from dmlbench.errors import MethodFailure, UserError
 from dmlbench.results.row import Row
 from dmlbench.results.row_files import find_rows, read_row
-from dmlbench.system.seeding import seed_of
+from dmlbench.system.seeding import derive_seed
 from dmlbench.tables.table import compare
 from dmlbench.training import trainer as train_module
 from dmlbench.tuning import proposals, study
 from dmlbench.tuning.proposals import Pruner, propose
-from dmlbench.tuning.space import overrides, space_of, start_of
+from dmlbench.tuning.space import initial_values, overrides, parse_space
 from dmlbench.tuning.study import search
-from dmlbench.tuning.trials import Trial, read_trials, taken
+from dmlbench.tuning.trials import Trial, read_trials, trial_lock
 
 SMALL = [
     "protocol.batch_size=24",
@@ -113,7 +113,7 @@ def test_the_score_of_a_trial_is_what_a_run_with_that_fold_held_out_would_report
 ) -> None:
     more = [f"protocol.selection={selection}"]
     folder = tuned(data, tmp_path / "tune", "trials=1", "tuning.fold=2", "protocol.lr=0.03", *more)
-    seed = seed_of(seed_of(0, "tuning"), "fold", 0)
+    seed = derive_seed(derive_seed(0, "tuning"), "fold", 0)
     held = words(data, tmp_path / "run", "protocol.fold=2", "protocol.lr=0.03", "protocol.selection=validation", f"seed={seed}")
     assert run(["train", *held]) == 0
     [history] = (tmp_path / "run").rglob("history.jsonl")
@@ -124,15 +124,15 @@ def test_the_score_of_a_trial_is_what_a_run_with_that_fold_held_out_would_report
 def test_with_all_folds_the_mean_over_them_counts(data: Path, tmp_path: Path) -> None:
     all_folds = trials(tuned(data, tmp_path / "all", "trials=1", "tuning.fold=all", "tuning.folds=3"))[0]
     first = trials(tuned(data, tmp_path / "first", "trials=1", "tuning.folds=3"))[0]
-    assert [step for step, _ in all_folds["course"]] == [1, 2, 3, 4, 5, 6]
-    assert all_folds["course"][:2] == first["course"]
-    assert all_folds["score"] == all_folds["course"][-1][1] != first["score"]
+    assert [step for step, _ in all_folds["intermediate_values"]] == [1, 2, 3, 4, 5, 6]
+    assert all_folds["intermediate_values"][:2] == first["intermediate_values"]
+    assert all_folds["score"] == all_folds["intermediate_values"][-1][1] != first["score"]
     assert all_folds["epochs"] == 3 * first["epochs"]
 
 
 def test_an_interpolation_follows_the_value_that_is_tried(data: Path, tmp_path: Path) -> None:
     cfg, choices = compose(words(data, tmp_path, "tuning.trials=1"))
-    made = study_of(cfg, choices, Tuning(trials=1)).plan_with({"make.margin": 0.55})
+    made = class_scores(cfg, choices, Tuning(trials=1)).plan_with({"make.margin": 0.55})
     assert made.method.make["margin"] == made.method.miner["margin"] == 0.55  # type: ignore[index]
     assert cfg.loss.make.margin == 0.2
 
@@ -154,10 +154,10 @@ def test_a_method_that_breaks_down_is_a_trial_with_no_score(
 def test_a_trial_that_falls_behind_is_ended_early_and_still_counts(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def scored(model: Any, part: Any, roles: Any, batches: Any, plan: Any) -> float:
+    def score_queries(model: Any, part: Any, roles: Any, batches: Any, plan: Any) -> float:
         return 1 - abs(plan.method.make["margin"] - 0.2)
 
-    monkeypatch.setattr(study, "map_at_r_on", scored)
+    monkeypatch.setattr(study, "map_at_r_on", score_queries)
     found = trials(tuned(data, tmp_path / "pruned", "trials=9", "protocol.epochs=3"))
     states = [one["state"] for one in found]
     assert states[:5] == ["complete"] * 5
@@ -251,8 +251,8 @@ def test_two_processes_share_the_trials_and_make_none_too_many(data: Path, tmp_p
 
 
 def test_a_trial_that_another_process_is_at_is_waited_for_or_left(data: Path, tmp_path: Path) -> None:
-    made = study_of(*compose(words(data, tmp_path, "tuning.trials=2")), Tuning(trials=2))
-    with taken(made.folder, 1) as ours:
+    made = class_scores(*compose(words(data, tmp_path, "tuning.trials=2")), Tuning(trials=2))
+    with trial_lock(made.folder, 1) as ours:
         assert ours
         assert search(made, wait=False, tell=lambda line: None) is None
         assert [one["number"] for one in trials(made.folder)] == [2]
@@ -464,14 +464,14 @@ def test_a_tuned_run_is_evaluated_again_without_a_search(
 def test_a_space_that_cannot_be_searched_is_one_sentence(search: Mapping[str, Any], sentence: str) -> None:
     method = Method("x", "X", "pair", make={"_target_": "a.B", "margin": 0.2}, search=dict(search))
     with pytest.raises(UserError) as caught:
-        start_of(space_of(method.search), method)
+        initial_values(parse_space(method.search), method)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_the_command_line_changes_a_space() -> None:
     cfg, _ = compose(["loss=triplet", "+loss.search.make.margin={high: 0.4}"])
-    [margin] = space_of(OmegaConf.to_container(cfg.loss.search)).values()  # type: ignore[arg-type]
+    [margin] = parse_space(OmegaConf.to_container(cfg.loss.search)).values()  # type: ignore[arg-type]
     assert str(margin) == "0 to 0.4"
 
 
@@ -483,16 +483,16 @@ def test_the_space_of_every_shipped_method_holds_its_own_values(loss: str) -> No
     if loss == "untrained":
         assert not method.search
     else:
-        assert start_of(space_of(method.search), method)
+        assert initial_values(parse_space(method.search), method)
 
 
-SPACE = space_of(
+SPACE = parse_space(
     {"a": {"low": 0.01, "high": 1, "log": True}, "b": {"low": 2, "high": 9, "step": 1}, "c": {"choices": ["x", None, True]}}
 )
 
 
 def told(number: int, values: Mapping[str, Any], score: float = 0.5) -> Trial:
-    return Trial(number, "complete", score, values, course=[(1, score), (2, score)])
+    return Trial(number, "complete", score, values, intermediate_values=[(1, score), (2, score)])
 
 
 def test_proposals_lie_in_the_space_and_depend_on_trials_and_seed_alone() -> None:
@@ -507,7 +507,7 @@ def test_proposals_lie_in_the_space_and_depend_on_trials_and_seed_alone() -> Non
 
 
 def test_proposals_learn_from_the_trials_before_them() -> None:
-    space = space_of({"a": {"low": 0, "high": 1}})
+    space = parse_space({"a": {"low": 0, "high": 1}})
     before: list[Trial] = []
     for number in range(1, 41):
         drawn = propose(space, before, [], seed=number)

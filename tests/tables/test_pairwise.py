@@ -21,7 +21,7 @@ from dmlbench.results.row import Row
 from dmlbench.results.row_files import write_row
 from dmlbench.tables.formats.pairwise_text import as_json, as_text, verdict
 from dmlbench.tables.pairwise import Comparison, compare
-from dmlbench.tables.significance import spread_of, weighted
+from dmlbench.tables.significance import estimate_spread, weighted
 
 N_CLASSES = 30
 
@@ -94,19 +94,19 @@ def test_interval_and_p_are_those_of_mean_squares_summed_by_hand(tmp_path: Path)
 
 def test_where_seeds_alone_matter_it_is_the_t_test_over_seeds() -> None:
     values = study(0.02, 0, 0, 0.01, np.random.default_rng(1))
-    p = spread_of(values).p_value(float(values[1].mean() - values[0].mean()))
+    p = estimate_spread(values).p_value(float(values[1].mean() - values[0].mean()))
     assert p == pytest.approx(stats.ttest_ind(values[1].mean(1), values[0].mean(1)).pvalue, rel=1e-6)
 
 
 def test_where_classes_alone_matter_it_is_the_paired_t_test_over_classes() -> None:
     values = study(0, 0.05, 0, 0.01, np.random.default_rng(1))
-    p = spread_of(values).p_value(float(values[1].mean() - values[0].mean()))
+    p = estimate_spread(values).p_value(float(values[1].mean() - values[0].mean()))
     assert p == pytest.approx(stats.ttest_rel(values[1].mean(0), values[0].mean(0)).pvalue, rel=1e-6)
 
 
 def test_of_two_methods_it_is_tukeys_test_of_the_tables() -> None:
     values = noisy(0.02)
-    spread = spread_of(values)
+    spread = estimate_spread(values)
     difference = float(values[1].mean() - values[0].mean())
     expected = stats.studentized_range.sf(abs(difference) / spread.variance**0.5, 2, spread.freedom)
     assert spread.p_value(difference) == pytest.approx(expected, abs=1e-6)
@@ -122,7 +122,7 @@ def test_the_interval_holds_a_true_difference_as_often_as_it_says(
     held = 0
     for _ in range(600):
         values = weighted(study(seed, by_class, rest, 0.3, rng), counts)
-        held += abs(values[1].mean() - values[0].mean() - 0.3) <= spread_of(values).half_width()
+        held += abs(values[1].mean() - values[0].mean() - 0.3) <= estimate_spread(values).half_width()
     assert 0.93 <= held / 600 <= 0.97
 
 
@@ -148,7 +148,7 @@ def test_of_macro_metrics_each_class_counts_alike(tmp_path: Path) -> None:
     )
     [difference, *_] = compare(a, b, "macro_map_at_r").differences
     assert difference.value == pytest.approx(values[1].mean() - values[0].mean())
-    assert difference.half_width == pytest.approx(spread_of(values).half_width())
+    assert difference.half_width == pytest.approx(estimate_spread(values).half_width())
 
 
 # The verdict

@@ -15,7 +15,7 @@ from dmlbench.errors import UserError
 from dmlbench.tables.formats import FORMATS, csv, html, latex, markdown, render
 from dmlbench.tables.table import compare
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 HOSTILE = r"A&B_{50%}$x$ #1 ~^\ <tag> |pipe| *star* [box]"
 
 

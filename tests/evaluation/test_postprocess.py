@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 from dmlbench.errors import UserError
 from dmlbench.evaluation.embedding_files import Embeddings
 from dmlbench.evaluation.evaluator import Judging, judge, processed
-from dmlbench.evaluation.postprocess import beta_normalised, by_cosine, by_euclid, whitened
+from dmlbench.evaluation.postprocess import beta_normalize, euclidean_vectors, unit_vectors, whiten
 
 
 def some(n: int, seed: int = 0, dim: int = 6) -> torch.Tensor:
@@ -21,7 +21,7 @@ def test_whitening_is_scikit_learns_up_to_signs():
     training, rows = some(50), some(20, seed=1)
     peer = PCA(4, whiten=True).fit(training.double().numpy()).transform(rows.double().numpy())
     peer /= np.linalg.norm(peer, axis=1, keepdims=True)
-    ours = whitened(rows, training, 4).numpy()
+    ours = whiten(rows, training, 4).numpy()
     assert np.abs(ours) == pytest.approx(np.abs(peer), abs=1e-5)
     assert ours @ ours.T == pytest.approx(peer @ peer.T, abs=1e-5)
 
@@ -44,23 +44,23 @@ def test_without_training_rows_whitening_is_refused():
 
 def test_more_directions_than_the_training_rows_have_are_refused():
     with pytest.raises(UserError, match="allow from 1 to 4"):
-        whitened(some(20), some(5), 6)
+        whiten(some(20), some(5), 6)
     with pytest.raises(UserError, match="spread in 1 directions only"):
-        whitened(some(20), torch.arange(30.0)[:, None] * torch.ones(1, 6), 3)
+        whiten(some(20), torch.arange(30.0)[:, None] * torch.ones(1, 6), 3)
 
 
 def test_beta_normalisation_adds_the_embedding_to_its_direction():
     rows = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
-    assert torch.allclose(beta_normalised(rows, 0.5), torch.tensor([[0.6 + 1.5, 0.8 + 2.0], [0.0, 0.0]]))
+    assert torch.allclose(beta_normalize(rows, 0.5), torch.tensor([[0.6 + 1.5, 0.8 + 2.0], [0.0, 0.0]]))
 
 
 def test_cosine_gives_unit_length_and_leaves_a_zero():
-    assert torch.allclose(by_cosine(torch.tensor([[3.0, 4.0], [0.0, 0.0]])), torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
+    assert torch.allclose(unit_vectors(torch.tensor([[3.0, 4.0], [0.0, 0.0]])), torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-25, 1e19, 1e36])
 def test_the_inner_product_of_lifted_vectors_orders_as_euclidean_distance_does(scale: float):
     queries, gallery = some(10) * scale, some(40, seed=1) * scale
-    q, g = by_euclid(queries, gallery)
+    q, g = euclidean_vectors(queries, gallery)
     nearest = torch.cdist(queries.double() / scale, gallery.double() / scale).argsort(1)
     assert torch.equal((q.double() @ g.double().T).argsort(1, descending=True), nearest)

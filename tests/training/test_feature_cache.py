@@ -19,22 +19,22 @@ from dmlbench.cli import run
 from dmlbench.config.instantiate import build
 from dmlbench.config.plan import Plan
 from dmlbench.config.schema import Protocol
-from dmlbench.data.loader import batches_of
+from dmlbench.data.loader import make_batches
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError
 from dmlbench.evaluation.metrics import score
 from dmlbench.models.backbones.convnet import ConvNet
-from dmlbench.models.embedder import embedder_of, pool
+from dmlbench.models.embedder import build_embedder, pool
 from dmlbench.results.row import Row
 from dmlbench.results.row_files import find_rows, read_row
 from dmlbench.runs import experiment
 from dmlbench.runs.experiment import embedded, initialised_objective
-from dmlbench.system.seeding import seed_globals, seed_of
+from dmlbench.system.seeding import derive_seed, seed_globals
 from dmlbench.tables.table import compare
 from dmlbench.training import feature_cache as features
 from dmlbench.training import trainer as train_module
 from dmlbench.training.embed import embed
-from dmlbench.training.feature_cache import features_of
+from dmlbench.training.feature_cache import cached_features
 from dmlbench.training.trainer import epoch_sampler, training_labels
 
 WORDS = [
@@ -101,10 +101,10 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.parametrize("pooling", ["avg", "max", "avg+max"])
 def test_the_features_are_the_trunks_own_output_on_the_centre_crops(data: Path, tmp_path: Path, pooling: Any) -> None:
     plan, split = made(data, tmp_path, f"protocol.pooling={pooling}", "trunk.channel_order=BGR")
-    model = embedder_of(plan).eval()
-    batches, _ = features_of(model, plan, split)
+    model = build_embedder(plan).eval()
+    batches, _ = cached_features(model, plan, split)
     ids = [7, 250, 3]
-    [(images, _)] = batches_of(plan, split).test(ids)
+    [(images, _)] = make_batches(plan, split).test(ids)
     mean, std = (255 * torch.tensor(values).view(3, 1, 1) for values in (plan.trunk.mean, plan.trunk.std))
     with torch.no_grad():
         expected = pool(model.trunk((images.flip(1).float() - mean) / std), pooling)
@@ -117,7 +117,7 @@ def test_the_features_are_the_trunks_own_output_on_the_centre_crops(data: Path, 
 def test_training_on_features_is_training_with_a_frozen_trunk_in_every_step(data: Path, tmp_path: Path) -> None:
     row = row_of(data, tmp_path, "protocol.schedule=constant")
     plan, split = made(data, tmp_path, "protocol.schedule=constant")
-    model, objective, images = embedder_of(plan), initialised_objective(plan), batches_of(plan, split)
+    model, objective, images = build_embedder(plan), initialised_objective(plan), make_batches(plan, split)
     assert objective is not None
     ids, labels, protocol = split.ids("train"), training_labels(split), plan.protocol
     heads = {"params": list(model.projection.parameters()), "lr": protocol.lr * protocol.head_lr_scale}
@@ -127,7 +127,7 @@ def test_training_on_features_is_training_with_a_frozen_trunk_in_every_step(data
     steps = [batch for epoch in range(protocol.epochs) for batch in epoch_sampler(plan, labels)(epoch)]
     for step, batch in enumerate(steps):
         [(crops, _)] = images.test(ids[batch].tolist())
-        seed_globals(seed_of(plan.seed, "step", step))
+        seed_globals(derive_seed(plan.seed, "step", step))
         loss = objective(model(crops), torch.from_numpy(labels[batch]))
         model.zero_grad()
         objective.zero_grad()
@@ -142,7 +142,7 @@ def test_training_on_features_is_training_with_a_frozen_trunk_in_every_step(data
 def test_the_trunk_stays_as_it_came_and_the_head_learns(data: Path, tmp_path: Path) -> None:
     row_of(data, tmp_path)
     plan, _ = made(data, tmp_path)
-    before = embedder_of(plan).state_dict()
+    before = build_embedder(plan).state_dict()
     after = torch.load(plan.folder / "model.pt", weights_only=True)["model"]
     assert after.keys() == before.keys()
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
@@ -214,7 +214,7 @@ def test_a_trunk_from_scratch_has_features_a_seed(data: Path, tmp_path: Path) ->
 def test_what_decides_a_feature_has_a_file_of_its_own(data: Path, tmp_path: Path, word: str) -> None:
     for words in ([], word.split()):
         plan, split = made(data, tmp_path, *words)
-        features_of(embedder_of(plan), plan, split)
+        cached_features(build_embedder(plan), plan, split)
     assert len(files(tmp_path)) == 2
 
 
@@ -229,7 +229,7 @@ def _open(data: Path, place: Path, computed: Any) -> None:
     features._computed = counted
     torch.set_num_threads(1)
     plan, split = made(data, place)
-    features_of(embedder_of(plan), plan, split)
+    cached_features(build_embedder(plan), plan, split)
 
 
 def test_of_jobs_that_start_together_one_computes_and_all_read(data: Path, tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def counted(data: Path, tmp_path: Path, passes: list[int]) -> Callable[[], int]:
 
     def ask() -> int:
         passes.clear()
-        batches, _ = features_of(embedder_of(plan), plan, split)
+        batches, _ = cached_features(build_embedder(plan), plan, split)
         assert len(batches.features) == 300
         return sum(passes)
 
@@ -301,7 +301,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(data: Path, tmp_path: Pa
     plan, split = made(data, tmp_path)
     (tmp_path / "cache").touch()
     with pytest.raises(UserError, match=r"^the features .* cannot be kept: .*paths\.data=FOLDER$"):
-        features_of(embedder_of(plan), plan, split)
+        cached_features(build_embedder(plan), plan, split)
 
 
 # With everything else
@@ -350,10 +350,10 @@ def test_a_saved_run_is_embedded_again_from_its_images_to_the_same_numbers(data:
     [untrained, trained] = sorted((read_row(file) for file in find_rows(tmp_path)), key=lambda row: row["loss"] != "untrained")
     assert trained.folder is not None
     plan, split = prepare(*compose(["loss=softtriple", *words]))
-    model = embedder_of(plan)
+    model = build_embedder(plan)
     model.load_state_dict(torch.load(trained.folder / "model.pt", weights_only=True)["model"])
     saved = load_file(trained.folder / "embeddings.safetensors")
-    rows = embed(model, batches_of(plan, split), saved["ids"].tolist(), "cpu", "fp32")
+    rows = embed(model, make_batches(plan, split), saved["ids"].tolist(), "cpu", "fp32")
     torch.testing.assert_close(rows, saved["embeddings"], rtol=1e-4, atol=1e-5)
     assert run(["evaluate", str(trained.folder), "layer=pooled"]) == 0
     [pooled] = [read_row(file) for file in find_rows(trained.folder) if file.parent != trained.folder]
@@ -365,9 +365,9 @@ def test_only_images_with_a_role_go_through_the_trunk(data: Path, tmp_path: Path
     plan, split = made(data, tmp_path)
     frame = split.frame.copy()
     frame.loc[[1, 299], ["train", "val", "query", "gallery"]] = False
-    batches, _ = features_of(embedder_of(plan), plan, replace(split, frame=frame))
+    batches, _ = cached_features(build_embedder(plan), plan, replace(split, frame=frame))
     assert sum(passes) == 298
-    whole, _ = features_of(embedder_of(plan), plan, split)
+    whole, _ = cached_features(build_embedder(plan), plan, split)
     for some, same in zip(batches.test([0, 2, 298]), whole.test(np.array([0, 2, 298])), strict=True):
         torch.testing.assert_close(some[0], same[0], rtol=1e-5, atol=1e-6)
 

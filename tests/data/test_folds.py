@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from dmlbench.config.schema import Protocol
 from dmlbench.config.typed import typed
-from dmlbench.data.folds import held_out_classes, hold_out, training_parts
+from dmlbench.data.folds import held_out_classes, hold_out, training_splits
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError
 
@@ -79,7 +79,7 @@ def test_no_class_is_held_out_twice_and_every_fold_trains_on_as_many(n_classes: 
 
 def test_the_test_set_is_the_same_for_every_fold_and_shares_no_class_with_it() -> None:
     whole = split_of(12)
-    for part in training_parts(whole, protocol(selection="validation", fold="all")):
+    for part in training_splits(whole, protocol(selection="validation", fold="all")):
         for role in ("query", "gallery"):
             np.testing.assert_array_equal(part.ids(role), whole.ids(role))
         assert not set(part.labels("query")) & (set(part.labels("train")) | set(part.labels("val")))
@@ -87,20 +87,20 @@ def test_the_test_set_is_the_same_for_every_fold_and_shares_no_class_with_it() -
 
 def test_one_fold_is_one_part_and_none_is_the_split_itself() -> None:
     whole = split_of(12)
-    assert training_parts(whole, protocol()) == [whole]
-    [part] = training_parts(whole, protocol(fold=2))
+    assert training_splits(whole, protocol()) == [whole]
+    [part] = training_splits(whole, protocol(fold=2))
     np.testing.assert_array_equal(part.ids("val"), hold_out(whole, 2, 4).ids("val"))
 
 
 def test_a_data_sets_own_validation_images_serve_where_no_fold_is_asked_for() -> None:
     whole = split_of(4)
     own = Split(whole.frame.assign(val=whole.frame["label"] == 3, train=whole.frame["label"] < 3), Path())
-    assert training_parts(own, protocol(selection="validation")) == [own]
+    assert training_splits(own, protocol(selection="validation")) == [own]
 
 
 def test_selection_on_validation_without_a_fold_says_how_to_hold_one_out() -> None:
     with pytest.raises(UserError, match=r"no training classes are held out for it; hold some out with protocol\.fold=0"):
-        training_parts(split_of(12), protocol(selection="validation"))
+        training_splits(split_of(12), protocol(selection="validation"))
 
 
 def test_a_fold_that_is_not_there_and_too_few_classes_are_refused() -> None:

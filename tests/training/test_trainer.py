@@ -19,7 +19,7 @@ from dmlbench.data.loader import Batches
 from dmlbench.data.split import Split
 from dmlbench.errors import MethodFailure
 from dmlbench.losses.objective import Objective
-from dmlbench.models.embedder import Embedder, embedder_of
+from dmlbench.models.embedder import Embedder, build_embedder
 from dmlbench.runs.experiment import initialised_objective
 from dmlbench.training.trainer import CHECKPOINT, History, lr_factor, parameter_groups, train
 
@@ -77,7 +77,7 @@ def plan(folder: Path, **changes: Any) -> Plan:
 
 
 def trained(made: Plan, split: Split) -> tuple[Embedder, Objective, History]:
-    model, objective = embedder_of(made), initialised_objective(made)
+    model, objective = build_embedder(made), initialised_objective(made)
     assert objective is not None
     history = train(model, objective, split, Batches(split.paths(), made.protocol, made.workers), made)
     return model, objective, history
@@ -101,7 +101,7 @@ def reference(tmp_path: Path, split: Split) -> dict[str, torch.Tensor]:
 
 def test_trunk_head_and_the_losss_own_parameters_all_move(tmp_path: Path, split: Split) -> None:
     made = plan(tmp_path)
-    model, objective = embedder_of(made), initialised_objective(made)
+    model, objective = build_embedder(made), initialised_objective(made)
     assert objective is not None
     before = {name: value.clone() for name, value in weights(model, objective).items()}
     train(model, objective, split, Batches(split.paths(), made.protocol), made)
@@ -178,7 +178,7 @@ def test_another_seed_gives_other_weights(tmp_path: Path, split: Split, referenc
 def test_every_method_starts_from_the_same_trunk_and_projection(tmp_path: Path) -> None:
     make = {"_target_": "pytorch_metric_learning.losses.ContrastiveLoss"}
     pair = plan(tmp_path, method=Method("contrastive", "C", "pair", make=make))
-    assert_same(embedder_of(plan(tmp_path)).state_dict(), embedder_of(pair).state_dict())
+    assert_same(build_embedder(plan(tmp_path)).state_dict(), build_embedder(pair).state_dict())
 
 
 def test_each_group_has_its_own_learning_rate_and_the_method_its_weight_decay(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_each_group_has_its_own_learning_rate_and_the_method_its_weight_decay(tm
     made = plan(tmp_path, method=method)
     objective = initialised_objective(made)
     assert objective is not None
-    groups = parameter_groups(embedder_of(made), objective, made)
+    groups = parameter_groups(build_embedder(made), objective, made)
     assert [group["lr"] for group in groups] == pytest.approx([0.01, 0.02, 0.03])
     assert [group.get("weight_decay") for group in groups] == [None, None, 0.0]
     assert [id(parameter) for parameter in groups[2]["params"]] == [id(objective.loss.fc)]
@@ -202,7 +202,7 @@ def test_clipping_bounds_a_step_of_plain_gradient_descent(tmp_path: Path, split:
     clipped = {"clip_grad_norm": 1e-3, "lr": 1.0, "head_lr_scale": 1.0, "epochs": 1}
     method = Method("s", "S", "classification", 2, lr_scale=1, make=SOFTTRIPLE)
     made = plan(tmp_path, optimizer=sgd, protocol=clipped, method=method)
-    before = dict(embedder_of(made).named_parameters())
+    before = dict(build_embedder(made).named_parameters())
     model, _, _ = trained(made, split)
     moved = math.sqrt(sum((p - before[name]).square().sum().item() for name, p in model.named_parameters()))
     assert 0 < moved <= 5 * 1e-3 * 1.001  # five steps

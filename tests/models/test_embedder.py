@@ -17,7 +17,7 @@ from dmlbench.models.backbones.torchvision_backbone import TorchvisionTrunk
 from dmlbench.models.embedder import Embedder, pool
 from dmlbench.models.weights import load_weights, sha256, weights_file
 
-KIT = Path(__file__).resolve().parents[2] / "shared" / "data"
+KIT = Path(__file__).resolve().parents[3] / "shared" / "data"
 ARCHITECTURES = {
     "resnet18": 512,
     "resnet50": 2048,

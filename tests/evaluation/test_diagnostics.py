@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dmlbench.evaluation.diagnostics import class_distances, diagnose, effective_rank
+from dmlbench.evaluation.diagnostics import class_distances, effective_rank, geometry
 
 
 def some(n: int = 40, dim: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,4 +48,4 @@ def test_one_point_has_rank_zero_and_one_line_rank_one():
 
 
 def test_all_diagnostics_are_there():
-    assert set(diagnose(*some())) == {"effective_rank", "intra_class_distance", "inter_class_distance"}
+    assert set(geometry(*some())) == {"effective_rank", "intra_class_distance", "inter_class_distance"}

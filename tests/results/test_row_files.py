@@ -25,7 +25,7 @@ from dmlbench.results.row_files import read_rows, write_row
 from dmlbench.tables.formats import FORMATS, render
 from dmlbench.tables.table import compare
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from dmlbench.data.datasets.image_folder import folder
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError
 
-KIT = Path(__file__).resolve().parents[2] / "shared" / "data"
+KIT = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def touch(root: Path, *paths: str) -> Path:
