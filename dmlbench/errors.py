@@ -1,11 +1,11 @@
-"""What can go wrong, and whose doing it is.
+"""Errors that dmlbench raises on purpose.
 
     DmlbenchError
-    ├── UserError        the user can mend it: one sentence, exit status 2, no traceback
-    └── MethodFailure    the method's own outcome (non-finite loss, collapse): a failed row, not an accident
+    ├── UserError        the user can correct it: one sentence, exit status 2, no traceback
+    └── MethodFailure    the outcome of a method (non-finite loss, collapse): recorded as a row with status `failed`
 
-Everything else that is raised is an accident (disk, memory, signal, a bug): it leaves `error.txt` in the run's folder
-and no row, and the same command tries again.
+Every other exception is a crash (disk, memory, signal, a bug): the run directory gets `error.txt` and no row, and the same
+command runs the job again.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from collections.abc import Iterable
 
 
 class DmlbenchError(Exception):
-    """The root of every error that dmlbench raises on purpose."""
+    """Base class of all errors that dmlbench raises on purpose."""
 
 
 class UserError(DmlbenchError):
-    """A mistake that the user can mend: its text names the value, the place, and what would have worked."""
+    """An error that the user can correct. Its message names the value, where it is, and what would have worked."""
 
 
-class MethodFailure(DmlbenchError):  # noqa: N818 -- an outcome to be recorded, not a defect
-    """A method that broke down in training (non-finite loss, collapsed embedding); it becomes a failed row."""
+class MethodFailure(DmlbenchError):  # noqa: N818 -- an outcome that is recorded, not a defect
+    """A method broke down in training (non-finite loss, collapsed embedding). It is recorded as a failed row."""
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """Word the near names of a misspelt one, to stand at the end of an error.
+    """Return the end of an error message about an unknown name.
 
     Args:
-        word: what the user typed.
-        known: the names that would have worked.
+        word: The unknown name.
+        known: The names that are accepted.
 
     Returns:
-        `"; did you mean 'x'?"` where a near name exists, else `"; known: a, b, c"`; empty where nothing is known.
+        `"; did you mean 'x'?"` if an accepted name is similar, else `"; known: a, b, c"`. Empty if `known` is empty.
 
     >>> suggest("softripple", ["softtriple", "triplet"])
     "; did you mean 'softtriple'?"

@@ -1,1 +1,1 @@
-"""Data sets as `Split`s, and how their images are read, checked and batched."""
+"""Data sets as `Split`s, and how their images are read, checked, cached and batched."""

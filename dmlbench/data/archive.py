@@ -1,4 +1,4 @@
-"""Archives: unpacked beside their place and renamed when whole; no member leaves the folder."""
+"""Unpack archives. Members that would be written outside the target directory are refused."""
 
 from __future__ import annotations
 
@@ -15,32 +15,34 @@ from tqdm import tqdm
 
 from dmlbench.errors import UserError
 
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, LZMAError, OSError, RuntimeError)
+# What the standard library raises on damaged archives.
+_UNPACKING_ERRORS = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, LZMAError, OSError, RuntimeError)
 
 
 def unpack(archives: Sequence[Path], folder: Path) -> None:
-    """Unpack archives, one into the other's midst, into a folder.
+    """Unpack archives into one directory.
 
     Args:
-        archives: tar (plain, gzip, bzip2, xz) or zip; a file of another suffix is copied as it is.
-        folder: exists.
+        archives: tar files (plain, gzip, bzip2, xz) or zip files. A file with another suffix is copied.
+        folder: Directory to unpack into. It must exist.
 
     Raises:
-        UserError: an archive is damaged, no archive, or has a member that would lie outside the folder; names both.
+        UserError: An archive is missing, damaged, encrypted or not an archive, one of its members would be written outside
+            the directory, or the disk is full.
     """
     for archive in archives:
         try:
             _unpack_one(archive, folder)
         except UserError:
             raise
-        except _BROKEN as error:
-            if isinstance(error, OSError) and error.errno is not None:  # the disk's doing, not the archive's
+        except _UNPACKING_ERRORS as error:
+            if isinstance(error, OSError) and error.errno is not None:  # a problem of the disk, not of the archive
                 raise UserError(
-                    f"{archive} cannot be unpacked into {folder.parent}: {error.strerror}; make room, or give another "
-                    "place with paths.data=FOLDER"
+                    f"{archive} cannot be unpacked into {folder.parent}: {error.strerror}; free some space, or set another "
+                    "directory with paths.data=DIRECTORY"
                 ) from error
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"{archive} is damaged or cut short ({reason}); remove it and get it again") from error
+            raise UserError(f"{archive} is damaged or truncated ({reason}); remove it and get it again") from error
 
 
 def _unpack_one(archive: Path, folder: Path) -> None:
@@ -55,24 +57,24 @@ def _unpack_one(archive: Path, folder: Path) -> None:
                 try:
                     file.extract(member, folder, filter="data")
                 except tarfile.FilterError as error:
-                    raise UserError(_climbs(archive, member.name)) from error
+                    raise UserError(_outside(archive, member.name)) from error
     elif archive.suffix.lower() in (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz"):
-        raise UserError(f"{archive} is damaged or no archive: its content is neither tar nor zip; remove it and get it again")
+        raise UserError(f"{archive} is damaged or not an archive: it is neither tar nor zip; remove it and get it again")
     else:
         shutil.copyfile(archive, folder / archive.name)
 
 
 def _unpack_zip(archive: Path, file: zipfile.ZipFile, folder: Path) -> None:
     members = file.infolist()
-    for member in members:  # all of them before the first is written
+    for member in members:  # all members are checked before the first is written
         path = PurePosixPath(member.filename.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or stat.S_ISLNK(member.external_attr >> 16):
-            raise UserError(_climbs(archive, member.filename))
+            raise UserError(_outside(archive, member.filename))
         if member.flag_bits & 1:
-            raise UserError(f"{archive} asks for a password; unpack it by hand and name the folder with dataset.root=FOLDER")
+            raise UserError(f"{archive} is encrypted; unpack it yourself, and set its directory with dataset.root=DIRECTORY")
     for member in tqdm(members, unit="file", disable=None, desc=f"unpack {archive.name}", leave=False):
         file.extract(member, folder)
 
 
-def _climbs(archive: Path, member: str) -> str:
-    return f"{archive} is refused: its member '{member}' would lie outside the folder it is unpacked into"
+def _outside(archive: Path, member: str) -> str:
+    return f"{archive} is refused: its member '{member}' would be written outside the directory that it is unpacked into"

@@ -1,4 +1,4 @@
-"""The decoded cache: a data set's images as a protocol resizes them, in one file that parallel jobs share."""
+"""The decoded cache: the resized images of a data set in one memory-mapped file that parallel jobs share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from dmlbench.data.images import BROKEN
+from dmlbench.data.images import DECODING_ERRORS
 from dmlbench.data.resized_images import VERSION, ResizedImages
 from dmlbench.errors import UserError
 from dmlbench.system import locks
@@ -29,27 +29,27 @@ from dmlbench.system.atomic_write import atomic_directory, atomic_write
 
 PIXELS, INDEX, STAMP = "pixels.bin", "index.npy", "stamp.json"
 LIBRARIES = ("pillow", "torch", "torchvision")
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-WAYS_OUT = "make room, give another place with paths.data=FOLDER, or do without it with dataset.cache=none"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+ADVICE = "free some space, set another directory with paths.data=DIRECTORY, or disable the cache with dataset.cache=none"
 
 
 class DecodedCache:
-    """Images from a cache's folder.
+    """Resized images by id, read from the directory of a cache.
 
     Args:
-        folder: as `decoded_cache` wrote it.
+        folder: Directory that `decoded_cache` has written.
 
     Raises:
-        OSError, ValueError, EOFError: it is not whole.
+        OSError, ValueError, EOFError: The cache is incomplete.
     """
 
     def __init__(self, folder: Path) -> None:
         self._index = np.load(folder / INDEX)  # int64 (N, 3): offset, height, width
         offset, height, width = self._index[-1].tolist()
-        # Read-only: of a mapping that may be written, if only for oneself, the system demands that it fit into memory.
+        # Read-only, because Linux requires that a writable mapping, even a private one, fits into memory.
         mapped = np.memmap(folder / PIXELS, dtype=np.uint8, mode="r", shape=(offset + height * width * 3,))
         with warnings.catch_warnings():
-            # torch cannot say of a tensor that it may not be written, and warns; nothing here does
+            # torch has no read-only tensors, and warns. Nothing here writes to this one.
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
             self._pixels = torch.from_numpy(mapped)
 
@@ -57,38 +57,45 @@ class DecodedCache:
         return len(self._index)
 
     def __getitem__(self, image_id: int) -> torch.Tensor:
-        """One image, uint8 `(3, h, w)`; its pages are read when they are looked at."""
+        """Return one image, uint8 `(3, h, w)`, as a view of the mapped file."""
         offset, height, width = self._index[image_id].tolist()
         return self._pixels[offset : offset + height * width * 3].view(height, width, 3).permute(2, 0, 1)
 
 
 def decoded_cache(images: ResizedImages, store: Path, workers: int = 0) -> DecodedCache:
-    """Open a cache, which is written at the first call and again when it is stale.
+    """Open the cache of some images. It is written at the first call, and again if it is stale.
 
-    Of several processes one writes and the others wait. A killed one leaves only a temporary folder, which the next removes.
+    If several processes call this at once, one writes and the others wait. A killed process leaves only a temporary
+    directory, which the next call removes.
 
     Args:
-        images: what to keep.
-        store: the folder of all caches, made if need be.
-        workers: processes that decode.
+        images: The images to cache.
+        store: Directory of all caches. It is created if it does not exist.
+        workers: Number of processes that decode; 0 decodes in this process.
 
     Raises:
-        UserError: the disk is too small, the place cannot be used, or an image cannot be read.
+        UserError: The disk is too small, the directory cannot be used, or an image cannot be read.
     """
     folder, stamp = store / name_of(images), stamp_of(images)
     try:
         with locked(folder):
-            if not _fresh(folder, stamp):
+            if not _is_fresh(folder, stamp):
                 for leftover in (folder, *store.glob(f".{folder.name}.*.tmp")):
                     shutil.rmtree(leftover, ignore_errors=True)
                 _write(images, folder, stamp, workers)
             return DecodedCache(folder)
     except OSError as error:
-        raise UserError(f"the decoded cache {folder} cannot be used: {error.strerror or error}; {WAYS_OUT}") from error
+        raise UserError(f"the decoded cache {folder} cannot be used: {error.strerror or error}; {ADVICE}") from error
 
 
 def name_of(images: ResizedImages) -> str:
-    """What the cache is of: files, boxes and size; a change of the files' content makes it stale, not another."""
+    """Return the name of a cache, which digests paths, boxes and size.
+
+    If the content of a file changes, the name stays and the stamp changes: the cache is stale.
+
+    Args:
+        images: The images.
+    """
     digest = hashlib.sha256("\n".join(map(os.path.abspath, images.paths)).encode())
     if images.boxes is not None:
         digest.update(images.boxes.tobytes())
@@ -96,37 +103,45 @@ def name_of(images: ResizedImages) -> str:
 
 
 def stamp_of(images: ResizedImages) -> str:
-    """What the pixels come from, as it is now: the files, and whose decoder and resizer read them."""
+    """Return a digest of everything else that determines the pixels: the files' sizes and times, and library versions.
+
+    Args:
+        images: The images. Missing files are ignored; reading them raises later.
+    """
     libraries = [f"{name} {version(name)}" for name in LIBRARIES]
     digest = hashlib.sha256(f"{VERSION} {libraries}".encode())
     for path in images.paths:
         try:
-            found = path.stat()
+            status = path.stat()
         except OSError:
-            continue  # whoever reads it will say why it cannot be read
-        digest.update(f"{found.st_size},{found.st_mtime_ns};".encode())
+            continue
+        digest.update(f"{status.st_size},{status.st_mtime_ns};".encode())
     return digest.hexdigest()
 
 
-def _fresh(folder: Path, stamp: str) -> bool:
-    """Whether a cache is there, whole, and of the files as they are now."""
+def _is_fresh(folder: Path, stamp: str) -> bool:
+    """Return whether a cache exists, is complete, and was written from the files as they are now."""
     try:
         return json.loads((folder / STAMP).read_text(encoding="utf-8")) == {"stamp": stamp} and len(DecodedCache(folder)) > 0
     except (OSError, ValueError, EOFError):
         return False
 
 
-def locked(place: Path) -> AbstractContextManager[bool]:
-    """Hold the lock of a file or folder that several processes may want to write; the others wait."""
+def locked(path: Path) -> AbstractContextManager[bool]:
+    """Hold the lock of a file or directory that several processes may want to write. The others wait.
+
+    Args:
+        path: The file or directory. The lock file is next to it.
+    """
 
     def waiting() -> None:
-        tqdm.write(f"the cache {place} is in another process's hands; waiting for it", file=sys.stderr)
+        tqdm.write(f"the cache {path} is being written by another process; waiting for it", file=sys.stderr)
 
-    return locks.locked(place.with_name(f".{place.name}.lock"), waiting)
+    return locks.locked(path.with_name(f".{path.name}.lock"), waiting)
 
 
-class _Tried(Dataset[torch.Tensor | str]):
-    """Images, or the sentence of one that cannot be read: a loading process would wrap an error into its traceback."""
+class _ImagesOrErrors(Dataset[torch.Tensor | str]):
+    """Images, or the message of one that cannot be read: a worker process would wrap an exception into its traceback."""
 
     def __init__(self, images: ResizedImages) -> None:
         self.images = images
@@ -141,10 +156,10 @@ class _Tried(Dataset[torch.Tensor | str]):
             return str(error)
 
 
-def _decoded(images: ResizedImages, workers: int) -> Iterator[torch.Tensor]:
+def _decode(images: ResizedImages, workers: int) -> Iterator[torch.Tensor]:
     context = "fork" if workers else None
-    loaded = DataLoader(_Tried(images), batch_size=None, num_workers=workers, multiprocessing_context=context)
-    for image in tqdm(loaded, total=len(images), disable=None, unit="image", desc="decode once", leave=False):
+    loader = DataLoader(_ImagesOrErrors(images), batch_size=None, num_workers=workers, multiprocessing_context=context)
+    for image in tqdm(loader, total=len(images), disable=None, unit="image", desc="decode images", leave=False):
         if isinstance(image, str):
             raise UserError(image)
         yield image
@@ -156,7 +171,7 @@ def _write(images: ResizedImages, folder: Path, stamp: str, workers: int) -> Non
 
     def write_pixels(out: BinaryIO) -> None:
         nonlocal offset
-        for image in _decoded(images, workers):
+        for image in _decode(images, workers):
             out.write(image.permute(1, 2, 0).contiguous().numpy().data)
             index.append((offset, *image.shape[1:]))
             offset += image.numel()
@@ -167,35 +182,35 @@ def _write(images: ResizedImages, folder: Path, stamp: str, workers: int) -> Non
             atomic_write(temporary / INDEX, lambda out: np.save(out, np.array(index, dtype=np.int64)))
             atomic_write(temporary / STAMP, json.dumps({"stamp": stamp}))
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL:
             raise
-        raise UserError(_too_small(folder, f"{error.strerror} after {_gib(offset)}")) from error
+        raise UserError(_too_small(folder, f"{error.strerror} after {_format_bytes(offset)}")) from error
 
 
 def _refuse_small_disk(images: ResizedImages, folder: Path) -> None:
     needed = sum(_bytes_of(images, image_id) for image_id in range(len(images)))
     free = shutil.disk_usage(folder.parent).free
     if needed > free:
-        raise UserError(_too_small(folder, f"it needs {_gib(needed)}, and {_gib(free)} are free"))
+        raise UserError(_too_small(folder, f"it needs {_format_bytes(needed)}, and {_format_bytes(free)} are free"))
 
 
 def _bytes_of(images: ResizedImages, image_id: int) -> int:
-    """How large an image will be, from its file's header."""
+    """Return the size of one resized image in bytes, from the header of its file."""
     if images.boxes is not None:
         width, height = images.boxes[image_id, 2:].tolist()
     else:
         try:
             with Image.open(images.paths[image_id]) as image:
                 width, height = image.size
-        except BROKEN:
-            return 0  # whoever reads it will say why it cannot be read
+        except DECODING_ERRORS:
+            return 0  # reading the image raises later
     shorter, longer = sorted((max(width, 1), max(height, 1)))
     return 3 * images.px * int(images.px * longer / shorter)
 
 
-def _too_small(folder: Path, how: str) -> str:
-    return f"the decoded cache does not fit on the disk of {folder.parent}: {how}; {WAYS_OUT}"
+def _too_small(folder: Path, reason: str) -> str:
+    return f"the decoded cache does not fit on the disk of {folder.parent}: {reason}; {ADVICE}"
 
 
-def _gib(n_bytes: int) -> str:
+def _format_bytes(n_bytes: int) -> str:
     return f"{n_bytes / 2**30:.2f} GiB" if n_bytes >= 2**30 / 100 else f"{n_bytes / 2**20:.2f} MiB"

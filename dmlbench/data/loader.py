@@ -1,4 +1,4 @@
-"""From files to batches: decode, resize, crop; each image's crop is drawn from a stream of its own."""
+"""From image files to batches: decode, resize, crop. The crop of each image has an independent random stream."""
 
 from __future__ import annotations
 
@@ -20,24 +20,31 @@ from dmlbench.data.resized_images import ResizedImages
 from dmlbench.data.split import Split
 from dmlbench.system.seeding import crop_stream, derive_seed
 
-# Decoded images of a small data set are kept in memory; a larger one is decoded anew, by several processes.
+# A data set below this size is decoded once and kept in memory. A larger one is decoded every time, by several processes.
 MEMORY_BYTES = 512 * 2**20
 
-Resized = ResizedImages | DecodedCache  # images by id
-Item = tuple[int, int]  # an image's id, and the seed of its crop
-Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 (B, 3, H, W), or float32 features (B, C), and ids, int64 (B,)
+Resized = ResizedImages | DecodedCache  # resized images by id
+Item = tuple[int, int]  # id of an image, and seed of its crop
+Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 (B, 3, H, W), or float32 features (B, C); and ids, int64 (B,)
 
 
 class _ResizedCrop(v2.RandomResizedCrop):
-    """Torchvision's own, which resizes twice as fast what lies without gaps in memory; a crop does only once it is copied."""
+    """Torchvision's random resized crop with a contiguous copy of the crop, which it then resizes twice as fast."""
 
     def transform(self, inpt: torch.Tensor, params: dict[str, Any]) -> torch.Tensor:
-        part = functional.crop(inpt, **params)[None].contiguous(memory_format=torch.channels_last)[0]
-        return functional.resize(part, self.size, antialias=True)
+        cropped = functional.crop(inpt, **params)[None].contiguous(memory_format=torch.channels_last)[0]
+        return functional.resize(cropped, self.size, antialias=True)
 
 
 def training_crop(protocol: Protocol) -> v2.Transform:
-    """The protocol's random crop and flip, on an image that was resized before."""
+    """Return the random crop and flip of a protocol.
+
+    Args:
+        protocol: Protocol, with kind and size of the crop.
+
+    Returns:
+        A transform from a resized image, uint8 `(3, h, w)`, to uint8 `(3, image_px, image_px)`.
+    """
     crops = {
         "random_resized": _ResizedCrop(protocol.image_px, scale=protocol.crop_scale, ratio=protocol.crop_ratio),
         "random": v2.RandomCrop(protocol.image_px),
@@ -47,13 +54,13 @@ def training_crop(protocol: Protocol) -> v2.Transform:
     return v2.Compose([crop, v2.RandomHorizontalFlip(0.5)]) if protocol.flip else crop
 
 
-class Crops(Dataset[tuple[torch.Tensor, int]]):
-    """Images by id, resized as the protocol says, then cropped.
+class CroppedImages(Dataset[tuple[torch.Tensor, int]]):
+    """Resized and cropped images by id.
 
     Args:
-        resized: uint8 `(3, h, w)` by id: decoded anew each time, or from a cache.
-        crop: of one image.
-        kept: resized images by id, to look in first and to keep more in; None keeps none.
+        resized: Resized images, uint8 `(3, h, w)`, by id: decoded every time, or read from a cache.
+        crop: Transform of a resized image.
+        kept: Resized images by id that are kept in memory; it is filled on demand. None keeps no image.
     """
 
     def __init__(self, resized: Resized, crop: v2.Transform, kept: dict[int, torch.Tensor] | None) -> None:
@@ -78,15 +85,15 @@ class Crops(Dataset[tuple[torch.Tensor, int]]):
 
 
 class Batches:
-    """The batches of a split's images under a protocol, for training and for embedding.
+    """Batches of images under a protocol, for training and for embedding.
 
     Args:
-        paths: of every image, by id.
-        protocol: crop and sizes.
-        workers: processes that load; -1 for as many as the images' number asks for.
-        pin_memory: for a CUDA device.
-        boxes: float64 `(N, 4)` to cut images to before they are resized; None for whole images.
-        cache: the folder of decoded caches; None decodes each image each time.
+        paths: Path of every image, in the order of the ids.
+        protocol: Protocol, with sizes and crops.
+        workers: Number of processes that load images. -1 chooses 0 for small data sets and one per CPU core for others.
+        pin_memory: Whether to use pinned memory, for CUDA devices.
+        boxes: float64 `(N, 4)`: x, y, width, height in pixels, to crop images to before resizing. None for whole images.
+        cache: Directory of decoded caches. None decodes every image every time.
     """
 
     def __init__(
@@ -100,39 +107,43 @@ class Batches:
     ) -> None:
         self.protocol = protocol
         self.pin_memory = pin_memory
-        # 4 / 3 is a photo's usual shape
+        # 4 / 3 is the usual aspect ratio of photos.
         small = len(paths) * protocol.resized_px**2 * 3 * 4 / 3 <= MEMORY_BYTES
         self.workers = (0 if small else os.cpu_count() or 1) if workers < 0 else workers
-        decoded = ResizedImages(paths, protocol.resized_px, boxes)
-        resized: Resized = decoded if cache is None else decoded_cache(decoded, cache, self.workers)
+        images = ResizedImages(paths, protocol.resized_px, boxes)
+        resized: Resized = images if cache is None else decoded_cache(images, cache, self.workers)
         kept: dict[int, torch.Tensor] | None = {} if small and self.workers == 0 and cache is None else None
-        self._training = Crops(resized, training_crop(protocol), kept)
-        self._test = Crops(resized, v2.CenterCrop(protocol.image_px), kept)  # of the same resized images
+        self._training = CroppedImages(resized, training_crop(protocol), kept)
+        self._test = CroppedImages(resized, v2.CenterCrop(protocol.image_px), kept)  # shares the kept images
 
-    def training(self, plan_of_ids: Iterator[Sequence[int]], seed: int, first: int = 0) -> Iterator[Batch]:
-        """Randomly cropped batches.
+    def training(self, ids_of_batches: Iterator[Sequence[int]], seed: int, first: int = 0) -> Iterator[Batch]:
+        """Return randomly cropped batches.
 
         Args:
-            plan_of_ids: the ids of each batch, one batch after the other.
-            seed: the run's.
-            first: the number of the first batch; a crop depends on seed, batch and position in it alone.
+            ids_of_batches: Ids of the images of each batch.
+            seed: Seed of the run.
+            first: Number of the first batch. A crop depends only on seed, number of the batch and index in the batch.
         """
         batches = (
-            [(int(image_id), derive_seed(seed, "augment", step, position)) for position, image_id in enumerate(ids)]
-            for step, ids in enumerate(plan_of_ids, start=first)
+            [(int(image_id), derive_seed(seed, "augment", step, index)) for index, image_id in enumerate(ids)]
+            for step, ids in enumerate(ids_of_batches, start=first)
         )
         yield from self._load(self._training, batches)
 
     def test(self, ids: Sequence[int]) -> Iterator[Batch]:
-        """Centre-cropped batches of the images with these ids, in their order."""
+        """Return centre-cropped batches of some images, in the given order.
+
+        Args:
+            ids: Ids of the images.
+        """
         size = self.protocol.batch_size
         batches = ([(int(image_id), 0) for image_id in ids[start : start + size]] for start in range(0, len(ids), size))
         yield from self._load(self._test, batches)
 
-    def _load(self, crops: Crops, batches: Iterator[list[Item]]) -> Iterator[Batch]:
-        # The workers fork: a launcher that runs jobs in processes of its own allows no other start.
+    def _load(self, images: CroppedImages, batches: Iterator[list[Item]]) -> Iterator[Batch]:
+        # Workers are forked, because no other start method works in the processes of some launchers.
         yield from DataLoader(
-            crops,
+            images,
             batch_sampler=batches,
             num_workers=self.workers,
             collate_fn=_collate,
@@ -142,20 +153,25 @@ class Batches:
 
 
 def make_batches(plan: Plan, split: Split) -> Batches:
-    """The plan's batches of a split's images."""
+    """Return the batches of a data set under a plan.
+
+    Args:
+        plan: Plan, with protocol, device, workers and cache.
+        split: Data set.
+    """
     boxes = split.boxes() if plan.protocol.crop_to_box else None
-    # a frozen trunk sees each image once
+    # A frozen trunk sees each image once, so a cache would not pay off.
     cache = plan.caches if plan.dataset.cache == "memmap" and not plan.protocol.trunk_frozen else None
     return Batches(split.paths(), plan.protocol, plan.workers, plan.device == "cuda", boxes, cache)
 
 
 class FeatureBatches:
-    """The batches of features that stand for images, with what `Batches` offers.
+    """Batches of precomputed features, with the interface of `Batches`.
 
     Args:
         features: float32 `(M, C)`.
-        ids: of their images, ascending, int64 `(M,)`.
-        batch_size: of those for embedding.
+        ids: int64 `(M,)`, ids of their images, ascending.
+        batch_size: Batch size of `test`.
     """
 
     def __init__(self, features: torch.Tensor, ids: np.ndarray, batch_size: int) -> None:
@@ -163,13 +179,23 @@ class FeatureBatches:
         self.ids = ids
         self.batch_size = batch_size
 
-    def training(self, plan_of_ids: Iterator[Sequence[int]], seed: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of a plan; nothing is drawn, so that seed and step decide nothing."""
-        for ids in plan_of_ids:
+    def training(self, ids_of_batches: Iterator[Sequence[int]], seed: int, first: int = 0) -> Iterator[Batch]:
+        """Return training batches. There is no augmentation.
+
+        Args:
+            ids_of_batches: Ids of the images of each batch.
+            seed: Not used.
+            first: Not used.
+        """
+        for ids in ids_of_batches:
             yield self._batch(ids)
 
     def test(self, ids: Sequence[int]) -> Iterator[Batch]:
-        """Batches of the images with these ids, in their order."""
+        """Return batches of the features of some images, in the given order.
+
+        Args:
+            ids: Ids of the images.
+        """
         for start in range(0, len(ids), self.batch_size):
             yield self._batch(ids[start : start + self.batch_size])
 
@@ -182,12 +208,17 @@ AnyBatches = Batches | FeatureBatches
 
 
 def to_device(batch: torch.Tensor, device: str) -> torch.Tensor:
-    """Images `(B, 3, H, W)` or features `(B, C)` on a device; the channels of a pixel lie together there."""
+    """Move a batch to a device; images are channels last in its memory.
+
+    Args:
+        batch: Images `(B, 3, H, W)` or features `(B, C)`.
+        device: `cpu` or `cuda`.
+    """
     layout = torch.channels_last if batch.ndim == 4 else torch.contiguous_format
     return batch.to(device, non_blocking=True, memory_format=layout)
 
 
 def _collate(items: list[tuple[torch.Tensor, int]]) -> Batch:
-    # The channels of a pixel together, as images come out of their files and as the model wants them.
+    # Channels last in memory, as images are decoded and as the model expects them.
     stacked = torch.stack([image.permute(1, 2, 0) for image, _ in items]).permute(0, 3, 1, 2)
     return stacked, torch.tensor([image_id for _, image_id in items])

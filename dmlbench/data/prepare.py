@@ -1,4 +1,4 @@
-"""From an archive, the network's or the user's own, to a data set's folder: whole and verified, or not at all."""
+"""Unpack the archives of a data set, downloaded or provided by the user, into its directory: complete and verified, or not."""
 
 from __future__ import annotations
 
@@ -14,61 +14,67 @@ from dmlbench.system.atomic_write import atomic_directory
 from dmlbench.system.download import download
 
 
-def prepare(dataset: Dataset, store: Path, verified: Callable[[Path], Split]) -> Iterator[str]:
-    """Put a data set's files where its YAML expects them.
+def prepare(dataset: Dataset, store: Path, load: Callable[[Path], Split]) -> Iterator[str]:
+    """Unpack the files of a data set into `dataset.root`.
 
-    A download is judged by its published hash, what a user brings by its content: `verified` reads the files before they
-    are given their name, so that no half of a data set is ever found under it.
+    A download is verified by its published hash, an archive of the user by its content: `load` reads the unpacked files
+    before their directory gets its final name, so that an incomplete data set never has this name.
 
     Args:
-        dataset: where its root is to be, and where its archives come from.
-        store: where downloads are kept.
-        verified: reads the data set under a folder; raises `UserError` where it is not what it should be.
+        dataset: Data set, with its root, and its archives or downloads.
+        store: Directory in which downloads are kept.
+        load: Reads the data set in a directory, and raises `UserError` if it is incomplete or another data set.
 
     Yields:
-        What was done, a line each.
+        One line per completed step.
 
     Raises:
-        UserError: there is nothing to fetch, or what was fetched is not the data set.
+        UserError: There is nothing to download or to unpack, or the unpacked files are not the data set.
     """
     if dataset.root is None:
-        raise UserError(f"dataset/{dataset.name} has no place of its own and nothing to prepare; use `dmlbench data check`")
+        raise UserError(
+            f"dataset/{dataset.name} has no dataset.root, so there is nothing to prepare; use `dmlbench data check`"
+        )
     root = Path(dataset.root)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         if dataset.archive is not None:
-            raise UserError(f"dataset.root '{root}' is there already; remove it, or unpack elsewhere with dataset.root=FOLDER")
-        verified(root)
-        yield f"{root} is there already, and is what it should be"
+            raise UserError(
+                f"dataset.root '{root}' exists already; remove it, or unpack into another directory with dataset.root=DIRECTORY"
+            )
+        load(root)
+        yield f"{root} exists already, and was verified"
         return
-    archives = _own(dataset.archive) if dataset.archive is not None else []
+    archives = _archives_of_user(dataset.archive) if dataset.archive is not None else []
     if not archives:
         if not dataset.downloads:
-            raise UserError(f"dataset/{dataset.name} cannot be downloaded: {dataset.ask or 'its YAML names no address'}")
-        archives = [_fetched(entry, store) for entry in dataset.downloads]
-        yield f"fetched {', '.join(map(str, archives))}"
+            reason = dataset.ask or "its configuration file lists no downloads"
+            raise UserError(f"dataset/{dataset.name} cannot be downloaded: {reason}")
+        archives = [_download(entry, store) for entry in dataset.downloads]
+        yield f"downloaded {', '.join(map(str, archives))}"
     if root.is_dir():
-        root.rmdir()  # an empty one
+        root.rmdir()  # it is empty
     with atomic_directory(root) as temporary:
         unpack(archives, temporary)
         try:
-            verified(temporary)
+            load(temporary)
         except UserError as error:
-            said = str(error).replace(str(temporary), "its folder")
-            raise UserError(f"{', '.join(map(str, archives))}: {said}; nothing was kept") from error
+            message = str(error).replace(f"{temporary}/", "").replace(str(temporary), "the unpacked archive")
+            raise UserError(f"{', '.join(map(str, archives))}: {message}; the unpacked files were removed") from error
     yield f"unpacked to {root}"
 
 
-def _own(archive: str | tuple[str, ...]) -> list[Path]:
+def _archives_of_user(archive: str | tuple[str, ...]) -> list[Path]:
     archives = [Path(archive)] if isinstance(archive, str) else [Path(one) for one in archive]
     for one in archives:
         if not one.is_file():
-            raise UserError(f"dataset.archive is '{one}', which {'is a folder' if one.is_dir() else 'does not exist'}")
+            problem = "is a directory, not a file" if one.is_dir() else "does not exist"
+            raise UserError(f"dataset.archive is '{one}', which {problem}")
     return archives
 
 
-def _fetched(entry: dict[str, str], store: Path) -> Path:
+def _download(entry: dict[str, str], store: Path) -> Path:
     url = entry["url"]
     file = store / Path(urlsplit(url).path).name
-    hashes = {name: digits for name, digits in entry.items() if name != "url"}
-    download(url, file, hashes, otherwise="name an archive that you have with dataset.archive=FILE")
+    hashes = {algorithm: digest for algorithm, digest in entry.items() if algorithm != "url"}
+    download(url, file, hashes, otherwise="use an archive that you have with dataset.archive=FILE")
     return file

@@ -1,4 +1,4 @@
-"""Images by id as a protocol resizes them: what is cropped from in training and testing, and what a cache keeps."""
+"""Decoded and resized images by id: the input of training and test crops, and the content of the decoded cache."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torchvision.transforms import v2
 
 from dmlbench.data.images import read_image
 
-VERSION = 1  # of how pixels come about; raised with every change that moves one
+VERSION = 1  # raised with every change that changes a pixel
 
 
 class ResizedImages(Dataset[torch.Tensor]):
-    """Decoded images, cut to their boxes where there are any, resized so that the shorter side has a size.
+    """Decode images, crop them to their boxes if there are any, and resize the shorter side.
 
     Args:
-        paths: of every image, by id.
-        px: the shorter side.
-        boxes: float64 `(N, 4)`, x, y, width, height in pixels of the file; None for whole images.
+        paths: Path of every image, in the order of the ids.
+        px: Size of the shorter side after resizing, in pixels.
+        boxes: float64 `(N, 4)`: x, y, width, height in pixels of the file. None for whole images.
     """
 
     def __init__(self, paths: Sequence[Path], px: int, boxes: np.ndarray | None = None) -> None:
@@ -34,17 +34,17 @@ class ResizedImages(Dataset[torch.Tensor]):
         return len(self.paths)
 
     def __getitem__(self, image_id: int) -> torch.Tensor:
-        """One image, uint8 `(3, h, w)`."""
+        """Return one image, uint8 `(3, h, w)`."""
         image = read_image(self.paths[image_id])
-        return self._resize(image if self.boxes is None else cut(image, self.boxes[image_id]))
+        return self._resize(image if self.boxes is None else crop_to_box(image, self.boxes[image_id]))
 
 
-def cut(image: torch.Tensor, box: np.ndarray) -> torch.Tensor:
-    """The part of an image that its box covers, rounded to whole pixels and never beyond the image or empty.
+def crop_to_box(image: torch.Tensor, box: np.ndarray) -> torch.Tensor:
+    """Crop an image to a box, rounded to whole pixels and clipped to the image. The result has at least one pixel.
 
     Args:
         image: `(3, H, W)`.
-        box: x, y, width, height.
+        box: `(4,)`: x, y, width, height in pixels.
     """
     height, width = image.shape[1:]
     x, y, box_width, box_height = box

@@ -1,14 +1,14 @@
-"""What every data set returns: a frame with one line an image, and its digest.
+"""The `Split` that every data set returns: a data frame with one row per image, and its digest.
 
-Columns of the frame, in this order where present:
+Columns of the frame; the first seven are required and come first:
 
     path          text, relative to `root`
-    label         int64, 0-based, without gaps, train classes and test classes numbered together
+    label         int64, 0-based and without gaps; training and test classes share one numbering
     class_name    text
-    train, val, query, gallery     bool; an image may be both query and gallery, and a gallery may hold training images
-    x, y, width, height            float64, pixels of the file: the object's box
-    size_bytes    int64, of the file; part of the digest, for data sets that a user brings
-    attribute_*   anything else that the data set knows of an image
+    train, val, query, gallery     bool; an image may be both query and gallery, and a gallery may contain training images
+    x, y, width, height            float64, in pixels of the file: bounding box of the object
+    size_bytes    int64, size of the file; part of the digest, for data sets that the user provides
+    attribute_*   any other property of an image
 """
 
 from __future__ import annotations
@@ -32,10 +32,13 @@ class Split:
     """Images, labels and roles of one data set.
 
     Args:
-        frame: one line an image, as this module's docstring says.
-        root: the folder that `path` is relative to.
-        notes: what a reader should be told of how the split came about (order of classes, images skipped), a sentence each.
-        n_skipped: images left out because they could not be read, at the user's request.
+        frame: One row per image, with the columns that the module docstring lists. Its index is 0..N-1: the id of an image.
+        root: Directory that the column `path` is relative to.
+        notes: Sentences for the user about how the split was made, such as the order of the classes.
+        n_skipped: Number of unreadable images that were left out because the user asked for it.
+
+    Raises:
+        ValueError: A required column is missing, the labels have gaps, or the index is not 0..N-1.
     """
 
     frame: pd.DataFrame
@@ -46,43 +49,61 @@ class Split:
     def __post_init__(self) -> None:
         missing = [name for name in ("path", "label", "class_name", *ROLES) if name not in self.frame.columns]
         if missing:
-            raise ValueError(f"a split's frame lacks {', '.join(missing)}")
+            raise ValueError(f"the frame of a split has no column {', '.join(missing)}")
         labels = self.frame["label"].to_numpy()
         if len(labels) and not np.array_equal(np.unique(labels), np.arange(labels.max() + 1)):
-            raise ValueError("labels must be 0-based and without gaps")
+            raise ValueError("the labels of a split must be 0-based and without gaps")
         if not self.frame.index.equals(pd.RangeIndex(len(self.frame))):
-            raise ValueError("a split's frame is indexed 0..N-1: an image's line is its id")
+            raise ValueError("the index of a split's frame must be 0..N-1, because it is the id of each image")
 
     def ids(self, role: str) -> np.ndarray:
-        """The ids (lines of the frame) of the images with a role, ascending, int64 `(N,)`."""
+        """Return the ids of the images with a role, ascending, int64 `(N,)`.
+
+        Args:
+            role: One of `ROLES`.
+        """
         return np.flatnonzero(self.frame[role].to_numpy())
 
     def labels(self, role: str) -> np.ndarray:
-        """The labels of the images with a role, in the order of `ids`, int64 `(N,)`."""
+        """Return the labels of the images with a role, in the order of `ids`, int64 `(N,)`.
+
+        Args:
+            role: One of `ROLES`.
+        """
         return self.frame["label"].to_numpy()[self.ids(role)]
 
     def paths(self) -> list[Path]:
-        """Every image's whole path, by id."""
+        """Return the path of every image, including `root`, in the order of the ids."""
         return [self.root / path for path in self.frame["path"]]
 
     def boxes(self) -> np.ndarray:
-        """Every image's box, by id: x, y, width, height in pixels of the file, float64 `(N, 4)`.
+        """Return the bounding box of every image, in the order of the ids.
+
+        Returns:
+            float64 `(N, 4)`: x, y, width, height in pixels of the file.
 
         Raises:
-            UserError: the data set has none.
+            UserError: The data set has no boxes.
         """
         if not set(BOX) <= set(self.frame.columns):
             raise UserError(f"protocol.crop_to_box is true, but the images under {self.root} have no boxes")
         return self.frame[list(BOX)].to_numpy(dtype=np.float64)
 
     def class_names(self, role: str) -> dict[int, str]:
-        """The name of each class that has an image with a role, by its label, ascending."""
-        some = self.frame.loc[self.frame[role], ["label", "class_name"]].drop_duplicates("label").sort_values("label")
-        return {int(label): str(name) for label, name in zip(some["label"], some["class_name"], strict=True)}
+        """Return the names of the classes that have an image with a role.
+
+        Args:
+            role: One of `ROLES`.
+
+        Returns:
+            Label to name, in ascending order of the labels.
+        """
+        classes = self.frame.loc[self.frame[role], ["label", "class_name"]].drop_duplicates("label").sort_values("label")
+        return {int(label): str(name) for label, name in zip(classes["label"], classes["class_name"], strict=True)}
 
     @property
     def facts(self) -> dict[str, int]:
-        """What a YAML may declare and the files must confirm: counts of images and classes, of all and per role."""
+        """Numbers of images and classes, which the file of a data set may declare and `verify` compares."""
         test = self.frame["label"][self.frame["query"] | self.frame["gallery"]]
         return {
             "images": len(self.frame),
@@ -95,53 +116,57 @@ class Split:
 
     @property
     def digest(self) -> str:
-        """16 hex digits over paths, labels, roles, boxes and file sizes, whatever the order of the other columns."""
+        """16 hex digits over paths, labels, roles, boxes and file sizes; other columns and the column order do not matter."""
         columns = [name for name in ("path", "label", *ROLES, *BOX, "size_bytes") if name in self.frame.columns]
         text = self.frame[columns].to_csv(index=False, lineterminator="\n")
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def without(self, ids: np.ndarray) -> Split:
-        """The split less some images (by id): labels and ids are numbered anew, and the images counted as skipped."""
+        """Return a split without some images. Ids and labels are renumbered, and `n_skipped` grows.
+
+        Args:
+            ids: int64 `(M,)`, ids of the images to leave out.
+        """
         frame = self.frame.drop(index=list(ids)).reset_index(drop=True)
         frame["label"] = np.unique(frame["label"], return_inverse=True)[1].astype(np.int64)
         return replace(self, frame=frame, n_skipped=self.n_skipped + len(ids))
 
     def training(self) -> Split:
-        """The images for training and validation alone, without a role in the test set: what a method may be tuned on."""
+        """Return only the images for training and validation, without test roles: what a method may be tuned on."""
         seen = self.frame["train"] | self.frame["val"]
         frame = self.frame[seen].reset_index(drop=True).assign(query=False, gallery=False)
         frame["label"] = np.unique(frame["label"], return_inverse=True)[1].astype(np.int64)
         return replace(self, frame=frame)
 
     def verify(self, name: str, declared: Mapping[str, int | None]) -> None:
-        """Compare declared facts with the files.
+        """Compare declared facts with the files, and check that the split can be trained and evaluated on.
 
         Args:
-            name: the data set's name, for the sentence.
-            declared: a subset of `facts`; None is a fact nobody declared.
+            name: Name of the data set, for error messages.
+            declared: Names of `facts` to their declared values. None is not compared.
 
         Raises:
-            UserError: a fact differs (both numbers are said), a role is empty, or no query can find anything.
+            UserError: A fact differs (the message contains both numbers), a role is empty, or no query has a positive.
         """
+        facts = self.facts
         for fact, expected in declared.items():
-            found = self.facts[fact]
-            if expected is not None and expected != found:
+            if expected is not None and expected != facts[fact]:
                 raise UserError(
-                    f"dataset/{name}: {fact} is declared as {expected:,} but the files under {self.root} have {found:,}"
+                    f"dataset/{name}: {fact} is declared as {expected:,} but the files under {self.root} have {facts[fact]:,}"
                 )
-        for fact, found in self.facts.items():
-            if found == 0:
+        for fact, actual in facts.items():
+            if actual == 0:
                 raise UserError(f"dataset/{name}: the split has no {fact.replace('_', ' ')} (files under {self.root})")
-        if self.n_without_match == self.facts["query_images"]:
+        if self.n_queries_without_positives == facts["query_images"]:
             raise UserError(
                 f"dataset/{name}: no query has another image of its class in the gallery, so there is nothing to retrieve; "
-                "the unseen classes need two images or more"
+                "test classes need at least two images"
             )
 
     @property
-    def n_without_match(self) -> int:
-        """How many queries have no relevant image: none of their class in the gallery but themselves."""
+    def n_queries_without_positives(self) -> int:
+        """Number of queries whose class has no other image in the gallery."""
         gallery = self.frame.loc[self.frame["gallery"], "label"].value_counts()
         queries = self.frame[self.frame["query"]]
-        others = queries["label"].map(gallery).fillna(0) - queries["gallery"].astype(int)
-        return int((others <= 0).sum())
+        positives = queries["label"].map(gallery).fillna(0) - queries["gallery"].astype(int)
+        return int((positives <= 0).sum())

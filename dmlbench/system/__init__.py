@@ -1,1 +1,1 @@
-"""Small system services: atomic writes, locks between processes, downloads, seeds."""
+"""Services close to the operating system: atomic writes, locks between processes, downloads, random seeds."""

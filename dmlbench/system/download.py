@@ -1,4 +1,4 @@
-"""Files from the network: taken up where a connection broke, judged by their hash, in place only when whole."""
+"""Download files: interrupted downloads resume, and a file gets its final name once it is complete and its hash is verified."""
 
 from __future__ import annotations
 
@@ -15,39 +15,40 @@ from tqdm import tqdm
 from dmlbench.errors import UserError
 
 TIMEOUT_S = 20
-ATTEMPTS = 5  # connections without a single byte of progress, before it is given up
+ATTEMPTS = 5  # consecutive connections without a new byte, before the download fails
 CHUNK_BYTES = 1 << 18
-HASHES = ("sha256", "md5")  # md5 is all that some publishers tell: it finds damage, no forgery
+HASHES = ("sha256", "md5")  # some publishers give only the md5, which detects damage but not forgery
 
 
 def download(url: str, file: Path, hashes: Mapping[str, str], otherwise: str) -> None:
-    """Fetch a file; what a broken connection or a killed process left in `file.part` is gone on from.
+    """Download a file unless it exists. A partial download in `FILE.part` is continued.
 
     Args:
-        url: its address.
-        file: where it goes, by rename, once its hash is right; nothing is done where it is there already and right.
-        hashes: `sha256` or `md5` in hex, or the first digits of it; empty where nobody has published one.
-        otherwise: what the user can do instead, to end a sentence.
+        url: Address of the file.
+        file: Destination. An existing file is only verified. Missing parent directories are created.
+        hashes: `sha256` or `md5` to the hex digest, or to its first digits. Empty if no hash is published.
+        otherwise: What the user can do instead; the last clause of the error messages.
 
     Raises:
-        UserError: the server cannot be reached or refuses, or the hash is wrong; what was fetched is removed then.
+        UserError: The server cannot be reached or returns an error, or the hash is wrong. A download with a wrong hash is
+            removed.
     """
     if file.is_file():
         verify_hash(file, hashes, f"{file}", "remove it, and it is fetched again")
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f"{file.name}.part")
-    by_hand = f"put it at {file} yourself, or {otherwise}"
+    advice = f"put it at {file} yourself, or {otherwise}"
     failures, before = 0, _size(part)
-    while not _fetch_rest(url, part, by_hand):
+    while not _download_rest(url, part, advice):
         failures, before = (0 if _size(part) > before else failures + 1), _size(part)
         if failures == ATTEMPTS:
-            raise UserError(f"{url} broke off {ATTEMPTS} times at byte {before:,}; {by_hand}")
+            raise UserError(f"the download of {url} was interrupted {ATTEMPTS} times at byte {before:,}; {advice}")
         time.sleep(failures / 2)
     try:
-        verify_hash(part, hashes, f"what came from {url}", "it was removed")
+        verify_hash(part, hashes, f"the download of {url}", "it was removed")
     except UserError:
-        part.unlink()  # so that the next attempt starts anew
+        part.unlink()  # the next attempt has to start from the first byte
         raise
     part.replace(file)
 
@@ -56,64 +57,66 @@ def _size(file: Path) -> int:
     return file.stat().st_size if file.is_file() else 0
 
 
-def _fetch_rest(url: str, part: Path, by_hand: str) -> bool:
-    """Append what is missing of a file.
+def _download_rest(url: str, part: Path, advice: str) -> bool:
+    """Append the missing bytes of a file.
 
     Returns:
-        Whether it is whole, as far as the server tells its length.
+        Whether the file is complete, according to the length that the server declares.
 
     Raises:
-        UserError: the server cannot be reached, or refuses.
+        UserError: The server cannot be reached, or returns an error.
     """
-    have = _size(part)
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    present = _size(part)
+    request = urllib.request.Request(url, headers={"Range": f"bytes={present}-"} if present else {})
     try:
-        answer = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            return True  # nothing is missing; if that is wrong, the hash will say so
-        raise UserError(f"{url} answers {error.code} {error.reason}; {by_hand}") from error
+            return True  # nothing is missing, or the part is another file, which its hash reveals
+        raise UserError(f"the server returns {error.code} {error.reason} for {url}; {advice}") from error
     except (OSError, http.client.HTTPException) as error:
-        raise UserError(f"{url} cannot be reached ({getattr(error, 'reason', error)}); {by_hand}") from error
-    with answer:
-        if have and answer.status != http.HTTPStatus.PARTIAL_CONTENT:
-            have = 0  # this server sends only whole files
-        length = answer.headers.get("Content-Length")
-        total = have + int(length) if length else None
+        raise UserError(f"{url} cannot be reached ({getattr(error, 'reason', error)}); {advice}") from error
+    with response:
+        if present and response.status != http.HTTPStatus.PARTIAL_CONTENT:
+            present = 0  # this server does not support ranges and sends the whole file
+        length = response.headers.get("Content-Length")
+        total = present + int(length) if length else None
         with (
-            part.open("ab" if have else "wb") as out,
-            tqdm(total=total, initial=have, unit="B", unit_scale=True, disable=None, desc=part.stem, leave=False) as bar,
+            part.open("ab" if present else "wb") as out,
+            tqdm(total=total, initial=present, unit="B", unit_scale=True, disable=None, desc=part.stem, leave=False) as bar,
         ):
-            while chunk := _read(answer):
+            while chunk := _read_chunk(response):
                 out.write(chunk)
                 bar.update(len(chunk))
     return total is None or _size(part) >= total
 
 
-def _read(answer: http.client.HTTPResponse) -> bytes:
-    """The next bytes; none where the connection broke: what is missing is asked for anew."""
+def _read_chunk(response: http.client.HTTPResponse) -> bytes:
+    """Return the next bytes, or none if the connection broke: the next request asks for the missing ones."""
     try:
-        return answer.read1(CHUNK_BYTES)
+        return response.read1(CHUNK_BYTES)
     except (OSError, http.client.HTTPException):
         return b""
 
 
-def verify_hash(file: Path, hashes: Mapping[str, str], what: str, then: str) -> None:
+def verify_hash(file: Path, hashes: Mapping[str, str], name: str, consequence: str) -> None:
     """Compare a file with its published hash.
 
     Args:
-        file: to be read.
-        hashes: as for `download`; empty confirms anything.
-        what: how the file is called in the sentence.
-        then: what becomes of it, to end the sentence.
+        file: The file.
+        hashes: As in `download`. Empty accepts every file.
+        name: Name of the file in the error message.
+        consequence: Last clause of the error message, such as `"it was removed"`.
 
     Raises:
-        UserError: it is another file; both hashes are said.
+        UserError: The hash is wrong. The message contains both hashes.
     """
-    for name in HASHES:
-        if name in hashes:
+    for algorithm in HASHES:
+        if algorithm in hashes:
             with file.open("rb") as stream:
-                found = hashlib.file_digest(stream, name).hexdigest()
-            if not found.startswith(hashes[name]):
-                raise UserError(f"{what} is not the published file: its {name} is {found}, not {hashes[name]}; {then}")
+                actual = hashlib.file_digest(stream, algorithm).hexdigest()
+            if not actual.startswith(hashes[algorithm]):
+                raise UserError(
+                    f"{name} is not the published file: its {algorithm} is {actual}, not {hashes[algorithm]}; {consequence}"
+                )
             return

@@ -1,4 +1,4 @@
-"""Locks between processes; the system lets go of one when its process ends, however it ends."""
+"""Locks between processes. The operating system releases a lock when its process ends, for whatever reason."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 @contextmanager
 def locked(file: Path, waiting: Callable[[], None] | None = None) -> Iterator[bool]:
-    """Hold the lock that a file stands for.
+    """Hold an exclusive lock during a `with` block.
 
     Args:
-        file: made if need be, with its folder; nothing is written into it.
-        waiting: called before waiting for another process; None does not wait.
+        file: The lock file. It is created with its parent directories; nothing is written to it.
+        waiting: Called before waiting for another process. None does not wait.
 
     Yields:
-        Whether the lock is ours: always, where one waits.
+        Whether the lock was acquired. Always True if `waiting` is given.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as handle:
@@ -33,15 +33,18 @@ def locked(file: Path, waiting: Callable[[], None] | None = None) -> Iterator[bo
 
 
 def is_held(file: Path) -> bool:
-    """Whether another process holds the lock that a file stands for.
+    """Return whether another process holds a lock, without waiting for it.
 
-    Asked without waiting, by sharing the lock for a moment; a run that starts within it finds another process at it, and waits.
+    The test takes a shared lock for a moment. A run that starts in this moment finds the lock held, and waits.
+
+    Args:
+        file: The lock file. A missing or unreadable file counts as not held.
     """
     try:
         with file.open() as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # there is none, or it may not be opened
+    except OSError:  # the file does not exist, or may not be opened
         return False
     return False

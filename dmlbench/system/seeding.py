@@ -1,6 +1,6 @@
-"""Every random choice draws from a stream of its own, seeded by (seed, stream, step or item).
+"""Independent random streams: each random choice is seeded by (seed, stream, step or item).
 
-So a resumed run needs no saved generator, and the second job of a sweep equals a fresh process.
+A resumed run therefore needs no saved generator state, and the second job of a sweep equals the same job in a new process.
 """
 
 from __future__ import annotations
@@ -15,27 +15,37 @@ import torch
 
 
 def derive_seed(seed: int, stream: str, *path: int) -> int:
-    """The seed of one draw: 63 bits that depend on every argument.
+    """Return the seed of one random choice: 63 bits that depend on every argument.
 
     Args:
-        seed: the run's.
-        stream: what is drawn, such as `augment`.
-        path: where in the stream, such as epoch and position.
+        seed: Seed of the run.
+        stream: Name of what is drawn, such as `augment`.
+        path: Position in the stream, such as step and index in the batch.
     """
     text = ":".join(map(str, (seed, stream, *path)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
 
 
 def numpy_generator(seed: int, stream: str, *path: int) -> np.random.Generator:
-    """A NumPy generator of its own for one draw."""
+    """Return the NumPy generator of one random choice.
+
+    Args:
+        seed: Seed of the run, or of the split.
+        stream: Name of what is drawn.
+        path: Position in the stream.
+    """
     return np.random.default_rng(derive_seed(seed, stream, *path))
 
 
 def seed_globals(seed: int) -> None:
-    """Seed the global generators of Python, NumPy and torch, which losses and miners of others draw from."""
+    """Seed the global generators of Python, NumPy and torch, from which losses and miners of libraries draw.
+
+    Args:
+        seed: Non-negative seed. NumPy uses its lowest 32 bits.
+    """
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    # not torch.manual_seed: for each kind of device that is not there it formats the whole stack of calls, at every step
+    # torch.manual_seed would format the whole call stack for each kind of device that is not present, at every step.
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_available():
         torch.cuda.manual_seed_all(seed)
@@ -43,7 +53,11 @@ def seed_globals(seed: int) -> None:
 
 @contextmanager
 def torch_stream(seed: int) -> Iterator[None]:
-    """Within, the global CPU generators of torch, NumPy and Python are seeded; afterwards they are as before."""
+    """Seed the global CPU generators of torch, NumPy and Python in a `with` block, and restore their states after it.
+
+    Args:
+        seed: Seed of the block.
+    """
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     seed_globals(seed)
     try:
@@ -56,7 +70,13 @@ def torch_stream(seed: int) -> Iterator[None]:
 
 @contextmanager
 def crop_stream(seed: int) -> Iterator[None]:
-    """As `torch_stream`, for torch's CPU generator alone: all that crops draw from, at a fraction of the cost."""
+    """Seed only torch's global CPU generator in a `with` block, and restore its state after it.
+
+    Random crops draw from no other generator, and this is much cheaper than `torch_stream`.
+
+    Args:
+        seed: Seed of the block.
+    """
     state = torch.default_generator.get_state()
     torch.default_generator.manual_seed(seed)
     try:

@@ -1,4 +1,4 @@
-"""The decoded cache changes no pixel and no row; it is written once, made anew when stale, and never left half-written."""
+"""The decoded cache changes neither pixels nor rows; it is written once, again when it is stale, and never incompletely."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dmlbench.config.schema import Protocol
 from dmlbench.data import decoded_cache as module
 from dmlbench.data.decoded_cache import DecodedCache, decoded_cache
 from dmlbench.data.loader import Batches
-from dmlbench.data.resized_images import ResizedImages, cut
+from dmlbench.data.resized_images import ResizedImages, crop_to_box
 from dmlbench.errors import UserError
 from dmlbench.results.row_files import find_rows, read_row
 
@@ -46,7 +46,7 @@ def protocol(**changes: Any) -> Protocol:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_cached_image_is_the_resized_image_to_the_last_bit(workers: int, tmp_path: Path) -> None:
+def test_a_cached_image_is_bit_equal_to_the_resized_image(workers: int, tmp_path: Path) -> None:
     images = ResizedImages(photos(tmp_path / "photos"), 32)
     cached = decoded_cache(images, tmp_path / "cache", workers)
     assert len(cached) == len(images)
@@ -55,29 +55,36 @@ def test_a_cached_image_is_the_resized_image_to_the_last_bit(workers: int, tmp_p
 
 
 @pytest.mark.parametrize("train_crop", ["random_resized", "random", "center"])
-def test_cached_batches_are_the_uncached_ones(train_crop: Any, tmp_path: Path) -> None:
-    paths, plan = photos(tmp_path / "photos"), [[0, 3], [4, 1], [2, 2]]
-    made = protocol(train_crop=train_crop)
-    plain, cached = Batches(paths, made), Batches(paths, made, cache=tmp_path / "cache")
-    for (one, ids), (other, same) in zip(plain.training(iter(plan), 5), cached.training(iter(plan), 5), strict=True):
-        assert torch.equal(one, other)
-        assert torch.equal(ids, same)
-    for (one, _), (other, _) in zip(plain.test(range(5)), cached.test(range(5)), strict=True):
-        assert torch.equal(one, other)
+def test_cached_batches_are_bit_equal_to_uncached_batches(train_crop: Any, tmp_path: Path) -> None:
+    paths, ids_of_batches = photos(tmp_path / "photos"), [[0, 3], [4, 1], [2, 2]]
+    settings = protocol(train_crop=train_crop)
+    batches = [Batches(paths, settings), Batches(paths, settings, cache=tmp_path / "cache")]
+    for plain, cached in zip(*(one.training(iter(ids_of_batches), 5) for one in batches), strict=True):
+        assert torch.equal(plain[0], cached[0])
+        assert torch.equal(plain[1], cached[1])
+    for plain, cached in zip(*(one.test(range(5)) for one in batches), strict=True):
+        assert torch.equal(plain[0], cached[0])
+        assert torch.equal(plain[1], cached[1])
 
 
-def test_cached_and_uncached_runs_give_equal_rows_and_the_same_run(tmp_path: Path) -> None:
-    words = ["dataset=synthetic", "dataset.make.classes=8", "dataset.make.images_per_class=4", "dataset.make.image_px=40"]
-    words += ["loss=softtriple", "protocol.epochs=2", "protocol.batch_size=8", f"paths.data={tmp_path / 'data'}"]
+SYNTHETIC = (
+    *("dataset=synthetic", "dataset.make.classes=8", "dataset.make.images_per_class=4", "dataset.make.image_px=40"),
+    *("protocol.epochs=1", "protocol.batch_size=8"),
+)
+
+
+def test_cached_and_uncached_runs_give_equal_rows_with_the_same_run_id(tmp_path: Path) -> None:
+    overrides = [*SYNTHETIC, "loss=softtriple", f"paths.data={tmp_path / 'data'}"]
     rows = []
     for cache in ("none", "memmap"):
-        assert run(["train", *words, f"dataset.cache={cache}", f"paths.runs={tmp_path / cache}"]) == 0
+        assert run(["train", *overrides, f"dataset.cache={cache}", f"paths.runs={tmp_path / cache}"]) == 0
         rows += [read_row(file) for file in find_rows(tmp_path / cache)]
     assert rows[0].outcome == rows[1].outcome
+    assert rows[0]["run_id"] == rows[1]["run_id"]
     assert len(list((tmp_path / "data" / "cache").glob("[0-9]*px-*"))) == 1
 
 
-def test_a_cache_is_written_once_and_again_when_a_file_was_replaced(tmp_path: Path) -> None:
+def test_a_cache_is_written_once_and_again_after_a_file_was_replaced(tmp_path: Path) -> None:
     paths = photos(tmp_path / "photos")
     images, store = ResizedImages(paths, 32), tmp_path / "cache"
     decoded_cache(images, store)
@@ -91,7 +98,7 @@ def test_a_cache_is_written_once_and_again_when_a_file_was_replaced(tmp_path: Pa
     assert [path.name for path in store.glob("[0-9]*px-*")] == [folder.name]
 
 
-def test_another_size_and_other_boxes_are_caches_of_their_own(tmp_path: Path) -> None:
+def test_each_size_and_each_set_of_boxes_has_a_separate_cache(tmp_path: Path) -> None:
     paths = photos(tmp_path / "photos")
     boxes = np.tile([2.0, 3.0, 20.0, 10.0], (len(paths), 1))
     for images in (ResizedImages(paths, 32), ResizedImages(paths, 16), ResizedImages(paths, 32, boxes)):
@@ -99,94 +106,97 @@ def test_another_size_and_other_boxes_are_caches_of_their_own(tmp_path: Path) ->
     assert len(list((tmp_path / "cache").glob("[0-9]*px-*"))) == 3
 
 
-def _open(paths: list[Path], store: Path, written: Any) -> None:
+def _open_and_count_writes(paths: list[Path], store: Path, writes: Any) -> None:
     write = module._write
 
-    def counted(*args: Any) -> None:
-        with written.get_lock():
-            written.value += 1
+    def write_and_count(*args: Any) -> None:
+        with writes.get_lock():
+            writes.value += 1
         write(*args)
 
-    module._write = counted
+    module._write = write_and_count
     cached = decoded_cache(ResizedImages(paths, 32), store)
     assert torch.equal(cached[2], ResizedImages(paths, 32)[2])
 
 
-def test_of_jobs_that_start_together_one_writes_and_all_read(tmp_path: Path) -> None:
+def test_if_several_jobs_start_at_once_one_writes_and_all_read(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
-    written = context.Value("i", 0)
-    jobs = [context.Process(target=_open, args=(photos(tmp_path / "p"), tmp_path / "cache", written)) for _ in range(3)]
+    writes = context.Value("i", 0)
+    arguments = (photos(tmp_path / "photos"), tmp_path / "cache", writes)
+    jobs = [context.Process(target=_open_and_count_writes, args=arguments) for _ in range(3)]
     for job in jobs:
         job.start()
     for job in jobs:
         job.join()
     assert [job.exitcode for job in jobs] == [0, 0, 0]
-    assert written.value == 1
+    assert writes.value == 1
 
 
-def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path: Path) -> None:
+def test_the_leftovers_of_a_killed_writer_are_removed_by_the_next_one(tmp_path: Path) -> None:
     images, store = ResizedImages(photos(tmp_path / "photos"), 32), tmp_path / "cache"
-    left = store / f".{module.name_of(images)}.12345678.tmp"
-    left.mkdir(parents=True)
-    (left / "pixels.bin").write_bytes(b"half")
+    leftover = store / f".{module.name_of(images)}.12345678.tmp"
+    leftover.mkdir(parents=True)
+    (leftover / "pixels.bin").write_bytes(b"half")
     decoded_cache(images, store)
-    assert not left.exists()
+    assert not leftover.exists()
 
 
 Usage = namedtuple("Usage", "total used free")
 
 
-def test_a_disk_that_is_too_small_is_refused_before_a_byte_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = ResizedImages(photos(tmp_path / "photos"), 32)
     needed = sum(images[k].numel() for k in range(len(images)))
-    monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, needed - 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, needed - 1))
     with pytest.raises(
         UserError, match=r"does not fit on the disk of .*: it needs .* MiB, and .* MiB are free; .*dataset\.cache=none"
     ):
         decoded_cache(images, tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("[0-9]*px-*"))
-    monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, needed))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, needed))
     assert isinstance(decoded_cache(images, tmp_path / "cache"), DecodedCache)
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 128 KiB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(place)]
+    directory = tmp_path / "small"
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(directory)]
     if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("may not mount a small file system here")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+        pytest.skip("needs the permission to mount a small file system")
+    yield directory
+    subprocess.run(["umount", str(directory)], check=True)
 
 
 def caches_in(store: Path) -> list[Path]:
-    """All that lies there but the locks, which hold nothing."""
+    """All files and directories except the locks, which are empty."""
     return [path for path in store.rglob("*") if path.suffix != ".lock"]
 
 
-def test_a_disk_that_fills_up_while_caching_is_one_sentence_and_nothing_is_left(
+def test_a_disk_that_fills_up_during_caching_is_refused_in_one_sentence_and_nothing_is_left(
     tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, 2**40))  # another job took the room meanwhile
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 2**40))  # another job uses the space meanwhile
     images = ResizedImages(photos(tmp_path / "photos", [(200, 200)] * 4), 150)
-    with pytest.raises(UserError, match=f"{os.strerror(errno.ENOSPC)} after .* MiB; make room"):
+    with pytest.raises(UserError, match=f"{os.strerror(errno.ENOSPC)} after .* MiB; free some space"):
         decoded_cache(images, small_disk / "cache")
     assert not caches_in(small_disk / "cache")
 
 
-@pytest.mark.parametrize("room_at_first", [False, True])
+@pytest.mark.parametrize("enough_at_first", [False, True])
 def test_on_a_small_disk_the_command_prints_one_sentence_and_leaves_neither_cache_nor_row(
-    room_at_first: bool, tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    enough_at_first: bool, tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if room_at_first:
-        monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, 2**40))
+    if enough_at_first:
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 2**40))
     for label in "abcd":
         photos(tmp_path / "photos" / label)
-    words = ["loss=triplet", "dataset=folder", f"dataset.root={tmp_path / 'photos'}", "dataset.cache=memmap", "trunk=convnet"]
-    words += ["protocol=quick", "protocol.image_px=64", f"paths.data={small_disk}", f"paths.runs={tmp_path / 'runs'}"]
-    assert run(["train", *words]) == 2
+    overrides = ["loss=triplet", "dataset=folder", f"dataset.root={tmp_path / 'photos'}", "dataset.cache=memmap"]
+    overrides += ["trunk=convnet", "protocol=quick", "protocol.image_px=64"]
+    assert run(["train", *overrides, f"paths.data={small_disk}", f"paths.runs={tmp_path / 'runs'}"]) == 2
     [sentence] = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
     assert "the decoded cache does not fit on the disk of" in sentence
     assert sentence.endswith("dataset.cache=none")
@@ -195,10 +205,10 @@ def test_on_a_small_disk_the_command_prints_one_sentence_and_leaves_neither_cach
 
 
 @contextmanager
-def short_files() -> Iterator[None]:
-    """No file may grow past 10,000 bytes: a write that fails in the middle, also where nobody may mount a disk.
+def limited_file_size() -> Iterator[None]:
+    """Limit files to 10,000 bytes, so that a write fails in the middle, also without the permission to mount a disk.
 
-    Only around what is tried: pytest's own output may be a longer file.
+    Used only around the tested call, because pytest's own output may be a larger file.
     """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
@@ -208,22 +218,22 @@ def short_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_write_that_fails_in_the_middle_is_one_sentence_and_nothing_is_left(tmp_path: Path) -> None:
+def test_a_write_that_fails_in_the_middle_is_reported_in_one_sentence_and_nothing_is_left(tmp_path: Path) -> None:
     images = ResizedImages(photos(tmp_path / "photos"), 32)
-    with pytest.raises(UserError, match=f"{os.strerror(errno.EFBIG)} after .* MiB; make room"), short_files():
+    with pytest.raises(UserError, match=f"{os.strerror(errno.EFBIG)} after .* MiB; free some space"), limited_file_size():
         decoded_cache(images, tmp_path / "cache")
     assert not caches_in(tmp_path / "cache")
 
 
-def test_a_place_that_cannot_be_a_folder_is_one_sentence(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_a_directory_is_refused_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"^the decoded cache .* cannot be used: .*paths\.data=FOLDER"):
+    with pytest.raises(UserError, match=r"^the decoded cache .* cannot be used: .*paths\.data=DIRECTORY"):
         decoded_cache(ResizedImages(photos(tmp_path / "photos"), 32), tmp_path / "file" / "cache")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("content", [None, b"no image", "cut"])
-def test_an_image_that_broke_since_it_was_checked_is_one_sentence_and_nothing_is_left(
+def test_an_image_that_was_damaged_after_the_check_is_refused_in_one_sentence_and_nothing_is_left(
     tmp_path: Path, content: bytes | str | None, workers: int
 ) -> None:
     paths = photos(tmp_path / "photos")
@@ -238,18 +248,18 @@ def test_an_image_that_broke_since_it_was_checked_is_one_sentence_and_nothing_is
 
 @pytest.mark.parametrize("name", ["pixels.bin", "index.npy", "stamp.json"])
 @pytest.mark.parametrize("content", [None, b"", b"half"])
-def test_a_cache_that_lost_a_part_is_written_again(tmp_path: Path, name: str, content: bytes | None) -> None:
+def test_an_incomplete_cache_is_written_again(tmp_path: Path, name: str, content: bytes | None) -> None:
     images, store = ResizedImages(photos(tmp_path / "photos"), 32), tmp_path / "cache"
     decoded_cache(images, store)
-    [part] = store.rglob(name)
-    part.unlink()
+    [file] = store.rglob(name)
+    file.unlink()
     if content is not None:
-        part.write_bytes(content)
+        file.write_bytes(content)
     cached = decoded_cache(images, store)
     assert all(torch.equal(cached[image_id], images[image_id]) for image_id in range(len(images)))
 
 
-def test_another_version_of_a_library_has_the_cache_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_is_written_again_after_a_library_was_updated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, store = ResizedImages(photos(tmp_path / "photos"), 32), tmp_path / "cache"
     decoded_cache(images, store)
     [before] = [file.stat().st_mtime_ns for file in store.rglob("pixels.bin")]
@@ -263,52 +273,49 @@ def test_a_file_that_was_replaced_by_one_of_equal_size_makes_the_cache_stale(tmp
     path, store = tmp_path / "a.bmp", tmp_path / "cache"
     images = ResizedImages([path], 32)
     for colour, modified in (("red", 1), ("blue", 2)):
-        Image.new("RGB", (50, 40), colour).save(path)  # a BMP's size depends on its shape alone
+        Image.new("RGB", (50, 40), colour).save(path)  # the size of a BMP file depends only on its width and height
         os.utime(path, ns=(1, modified))
         assert torch.equal(decoded_cache(images, store)[0], images[0])
 
 
-def test_a_cache_larger_than_the_memory_can_be_read(tmp_path: Path) -> None:
-    beyond = 2 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    np.save(tmp_path / "index.npy", np.array([[0, 2, 3], [beyond, 4, 5]]))
-    with (tmp_path / "pixels.bin").open("wb") as file:  # with a hole in it, which takes no room
+def test_a_cache_that_is_larger_than_the_memory_can_be_read(tmp_path: Path) -> None:
+    offset = 2 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    np.save(tmp_path / "index.npy", np.array([[0, 2, 3], [offset, 4, 5]]))
+    with (tmp_path / "pixels.bin").open("wb") as file:  # a sparse file, which takes no space
         file.write(bytes(range(18)))
-        file.truncate(beyond + 60)
+        file.truncate(offset + 60)
     cache = DecodedCache(tmp_path)
     assert cache[0].permute(1, 2, 0).flatten().tolist() == list(range(18))
     assert torch.equal(cache[1], torch.zeros(3, 4, 5, dtype=torch.uint8))
 
 
-def test_the_box_is_cut_out_before_resizing(tmp_path: Path) -> None:
+def test_images_are_cropped_to_their_boxes_before_resizing(tmp_path: Path) -> None:
     paths = photos(tmp_path / "photos")
     boxes = np.tile([3.4, 5.6, 20.0, 14.0], (len(paths), 1))
     with Image.open(paths[0]) as image:
         expected = torch.from_numpy(np.array(image)[6:20, 3:23]).permute(2, 0, 1)  # from round(5.6) to round(19.6)
-    assert torch.equal(cut(ResizedImages(paths, 40)[0], boxes[0]), expected)
+    assert torch.equal(crop_to_box(ResizedImages(paths, 40)[0], boxes[0]), expected)
     assert ResizedImages(paths, 28, boxes)[0].shape == (3, 28, 40)
 
 
 @pytest.mark.parametrize("box", [(-5, -5, 500, 500), (49, 39, 0, 0), (100, 100, 10, 10)])
-def test_a_box_that_reaches_beyond_its_image_never_cuts_nothing(box: tuple[float, ...]) -> None:
-    part = cut(torch.zeros(3, 40, 50), np.array(box, dtype=float))
-    assert part.numel() > 0
+def test_a_crop_to_a_box_beyond_the_image_is_never_empty(box: tuple[float, ...]) -> None:
+    crop = crop_to_box(torch.zeros(3, 40, 50), np.array(box, dtype=float))
+    assert crop.numel() > 0
 
 
-def test_cropping_to_boxes_is_another_protocol_and_refused_without_boxes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["dataset=synthetic", "dataset.make.classes=8", "dataset.make.images_per_class=4", "dataset.make.image_px=40"]
-    words += [
-        "loss=triplet",
-        "protocol.epochs=1",
-        "protocol.batch_size=8",
-        f"paths.data={tmp_path}",
-        f"paths.runs={tmp_path / 'r'}",
-    ]
-    assert run(["train", *words]) == 0
-    assert run(["train", *words, "protocol.crop_to_box=true"]) == 0
-    first, second = (read_row(file) for file in find_rows(tmp_path / "r"))
+def test_crop_to_box_changes_the_fingerprint_and_the_result(tmp_path: Path) -> None:
+    overrides = [*SYNTHETIC, "loss=triplet", f"paths.data={tmp_path}", f"paths.runs={tmp_path / 'runs'}"]
+    assert run(["train", *overrides]) == 0
+    assert run(["train", *overrides, "protocol.crop_to_box=true"]) == 0
+    first, second = (read_row(file) for file in find_rows(tmp_path / "runs"))
     assert first["fingerprint"] != second["fingerprint"]
     assert first["map_at_r"] != second["map_at_r"]
-    assert run(["train", "protocol.crop_to_box=true", f"paths.data={tmp_path}"]) == 2
-    assert "protocol.crop_to_box is true, but the images under" in capsys.readouterr().err
+
+
+def test_crop_to_box_is_refused_if_the_data_set_has_no_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for label in "abcd":
+        photos(tmp_path / "photos" / label)
+    overrides = ["dataset=folder", f"dataset.root={tmp_path / 'photos'}", f"paths.data={tmp_path}"]
+    assert run(["train", *overrides, "loss=triplet", "protocol.crop_to_box=true"]) == 2
+    assert f"protocol.crop_to_box is true, but the images under {tmp_path / 'photos'} have no boxes" in capsys.readouterr().err

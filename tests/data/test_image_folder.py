@@ -1,4 +1,4 @@
-"""A user's tree, with and without a manifest: what is understood, and the sentence with which the rest is refused."""
+"""Images of the user, with and without a manifest: which layouts are read, and how everything else is refused."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from dmlbench.data.datasets.image_folder import folder
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError
 
-KIT = Path(__file__).resolve().parents[3] / "shared" / "data"
+SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
 def touch(root: Path, *paths: str) -> Path:
-    """Files of different sizes; listing never decodes them."""
+    """Create files of different sizes. Their content is not an image, because listing decodes nothing."""
     for number, path in enumerate(paths):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(b"x" * (number + 1))
     return root
 
 
-def listed(root: Path, text: str, split: str = "zero_shot", name: str = "m.csv") -> Split:
-    """The split of a tree with a manifest of this text; the images it may name are 0.png to 9.png."""
+def read_manifest(root: Path, text: str, split: str = "zero_shot", name: str = "m.csv") -> Split:
+    """The split of a manifest with this text, next to the images 0.png to 9.png."""
     touch(root, *(f"{number}.png" for number in range(10)))
     (root / name).write_text(text, encoding="utf-8")
     return folder(str(root), name, split)
 
 
-def classes_that(split: Split, role: str) -> set[str]:
+def classes_with(split: Split, role: str) -> set[str]:
     return set(split.frame.loc[split.frame[role], "class_name"])
 
 
 # ---- a tree
 
 
-def test_a_class_is_the_first_folder_however_deep_its_images_lie(tmp_path: Path) -> None:
+def test_the_first_directory_of_a_path_is_the_class_at_any_depth(tmp_path: Path) -> None:
     split = folder(str(touch(tmp_path, "cat/1.png", "cat/deep/er/2.JPG", "dog/1.jpeg")))
     assert split.frame["path"].tolist() == ["cat/1.png", "cat/deep/er/2.JPG", "dog/1.jpeg"]
     assert split.frame["class_name"].tolist() == ["cat", "cat", "dog"]
@@ -45,22 +45,22 @@ def test_a_class_is_the_first_folder_however_deep_its_images_lie(tmp_path: Path)
     assert all(path.is_file() for path in split.paths())
 
 
-def test_hidden_files_hidden_folders_and_files_that_are_no_images_are_ignored(tmp_path: Path) -> None:
+def test_hidden_files_hidden_directories_and_files_that_are_not_images_are_ignored(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.png", "b/1.png", "a/._1.png", "a/.h.png", "a/notes.txt", ".cache/1.png", "a/.t/1.png", "x.png")
     assert folder(str(tmp_path)).frame["path"].tolist() == ["a/1.png", "b/1.png"]
 
 
-def test_names_are_ordered_byte_by_byte_and_the_order_is_said(tmp_path: Path) -> None:
+def test_names_are_ordered_byte_by_byte_and_a_note_says_so(tmp_path: Path) -> None:
     split = folder(str(touch(tmp_path, "b/1.png", "é/1.png", "a/1.png", "B/1.png", "z/1.png")))
     assert split.frame["class_name"].tolist() == ["B", "a", "b", "z", "é"]
-    assert classes_that(split, "train") == {"B", "a"}  # of five, two
-    assert any("names" in note for note in split.notes)
+    assert classes_with(split, "train") == {"B", "a"}  # two of five
+    assert "classes are ordered by their names; the first half are training classes, the others test classes" in split.notes
 
 
-def test_folders_named_by_numbers_are_ordered_as_numbers(tmp_path: Path) -> None:
+def test_directories_that_are_named_by_numbers_are_ordered_as_numbers(tmp_path: Path) -> None:
     split = folder(str(touch(tmp_path, *(f"{number}/1.png" for number in (10, 9, 100, 2)))))
-    assert classes_that(split, "train") == {"2", "9"}
-    assert any("labels" in note for note in split.notes)
+    assert classes_with(split, "train") == {"2", "9"}
+    assert "classes are ordered by their labels; the first half are training classes, the others test classes" in split.notes
 
 
 def test_zero_shot_roles_share_no_class_and_cover_all_images(tmp_path: Path) -> None:
@@ -69,10 +69,10 @@ def test_zero_shot_roles_share_no_class_and_cover_all_images(tmp_path: Path) -> 
     assert (frame["train"] ^ frame["query"]).all()
     assert (frame["query"] == frame["gallery"]).all()
     assert not frame["val"].any()
-    assert not classes_that(split, "train") & classes_that(split, "query")
+    assert not classes_with(split, "train") & classes_with(split, "query")
 
 
-def test_half_per_class_takes_half_of_each_class_and_covers_all_images(tmp_path: Path) -> None:
+def test_half_per_class_trains_on_half_of_each_class_and_covers_all_images(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{c}/{i}.png" for c in "abc" for i in range(10)))
     frame = folder(str(tmp_path), split="half_per_class").frame
     assert frame.groupby("class_name")["train"].sum().tolist() == [5, 5, 5]
@@ -80,19 +80,19 @@ def test_half_per_class_takes_half_of_each_class_and_covers_all_images(tmp_path:
     assert (frame["query"] == frame["gallery"]).all()
 
 
-def test_half_per_class_follows_the_split_seed_and_repeats(tmp_path: Path) -> None:
+def test_half_per_class_depends_only_on_the_split_seed(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{c}/{i}.png" for c in "abc" for i in range(10)))
     digests = [folder(str(tmp_path), split="half_per_class", split_seed=seed).digest for seed in (0, 0, 1)]
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_each_class_draws_its_own_half(tmp_path: Path) -> None:
+def test_the_halves_of_two_classes_are_independent(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{c}/{i}.png" for c in "abcd" for i in range(12)))
     train = folder(str(tmp_path), split="half_per_class").frame["train"].to_numpy().reshape(4, 12)
     assert len(np.unique(train, axis=0)) == 4
 
 
-def test_a_further_class_changes_no_other_classs_half(tmp_path: Path) -> None:
+def test_an_additional_class_does_not_change_the_half_of_any_other(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{c}/{i}.png" for c in "bcd" for i in range(10)))
     before = folder(str(tmp_path), split="half_per_class").frame.set_index("path")["train"]
     touch(tmp_path, *(f"a/{i}.png" for i in range(7)))
@@ -100,44 +100,49 @@ def test_a_further_class_changes_no_other_classs_half(tmp_path: Path) -> None:
     assert after[before.index].equals(before)
 
 
-def test_a_file_of_another_size_is_another_digest(tmp_path: Path) -> None:
+def test_a_file_of_another_size_changes_the_digest(tmp_path: Path) -> None:
     before = folder(str(touch(tmp_path, "a/1.png", "b/1.png"))).digest
     (tmp_path / "a/1.png").write_bytes(b"something else")
     assert folder(str(tmp_path)).digest != before
 
 
 @pytest.mark.parametrize("kind", ["missing", "file"])
-def test_a_root_that_is_no_folder_is_named_with_what_would_work(tmp_path: Path, kind: str) -> None:
+def test_a_root_that_is_not_a_directory_is_refused_with_what_to_do(tmp_path: Path, kind: str) -> None:
     root = tmp_path / "photos"
     if kind == "file":
         root.write_text("")
-    with pytest.raises(UserError, match=r"dataset\.root.*photos"):
+    with pytest.raises(
+        UserError,
+        match=r"dataset\.root is .*photos', which (does not exist|is not a directory); set the directory of the images",
+    ):
         folder(str(root))
 
 
 @pytest.mark.parametrize("paths", [(), ("1.png",), ("readme.txt",)])
-def test_a_tree_without_images_in_class_folders_is_told_the_form_it_needs(tmp_path: Path, paths: tuple[str, ...]) -> None:
-    with pytest.raises(UserError, match=r"holds no images; it needs root/<class>/<image>"):
+def test_a_tree_without_class_directories_is_refused_with_the_layout_that_it_needs(
+    tmp_path: Path, paths: tuple[str, ...]
+) -> None:
+    with pytest.raises(UserError, match=r"contains no images; it needs root/<class>/<image>"):
         folder(str(touch(tmp_path, *paths)))
 
 
-def test_an_empty_class_folder_is_named(tmp_path: Path) -> None:
-    touch(tmp_path, "a/1.png", "b/1.png", "hollow/notes.txt")
-    with pytest.raises(UserError, match=r"class folder .*hollow holds no image"):
+def test_a_class_directory_without_images_is_refused_by_name(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png", "b/1.png", "empty/notes.txt")
+    with pytest.raises(UserError, match=r"class directory .*empty contains no image"):
         folder(str(tmp_path))
 
 
-def test_one_class_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"one class.*at least two"):
+def test_a_data_set_with_only_one_class_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has only one class; retrieval needs at least two"):
         folder(str(touch(tmp_path, "a/1.png", "a/2.png")))
 
 
-def test_an_unknown_split_is_refused_with_a_near_name(tmp_path: Path) -> None:
+def test_an_unknown_split_rule_is_refused_with_a_similar_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"'zeroshot'; did you mean 'zero_shot'\?"):
         folder(str(touch(tmp_path, "a/1.png", "b/1.png")), split="zeroshot")
 
 
-def test_the_split_manifest_needs_a_manifest(tmp_path: Path) -> None:
+def test_the_split_rule_manifest_needs_a_manifest(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dataset\.split=manifest needs dataset\.manifest="):
         folder(str(touch(tmp_path, "a/1.png", "b/1.png")), split="manifest")
 
@@ -145,40 +150,49 @@ def test_the_split_manifest_needs_a_manifest(tmp_path: Path) -> None:
 # ---- a manifest
 
 
-def test_labels_with_gaps_are_ordered_as_numbers_and_numbered_anew(tmp_path: Path) -> None:
-    split = listed(tmp_path, "path,label\n0.png,100\n1.png,7\n2.png,100\n3.png,20\n4.png,-1\n")
+def test_numeric_labels_are_ordered_as_numbers_and_renumbered_without_gaps(tmp_path: Path) -> None:
+    split = read_manifest(tmp_path, "path,label\n0.png,100\n1.png,7\n2.png,100\n3.png,20\n4.png,-1\n")
     assert split.frame["label"].tolist() == [3, 1, 3, 2, 0]
     assert split.frame["class_name"].tolist() == ["100", "7", "100", "20", "-1"]
     assert split.frame["train"].tolist() == [False, True, False, False, True]
 
 
-def test_7_and_007_stay_two_classes(tmp_path: Path) -> None:
-    split = listed(tmp_path, "path,label\n0.png,7\n1.png,007\n2.png,7\n3.png,12\n")
+def test_the_labels_7_and_007_are_two_classes(tmp_path: Path) -> None:
+    split = read_manifest(tmp_path, "path,label\n0.png,7\n1.png,007\n2.png,7\n3.png,12\n")
     assert split.frame["label"].tolist() == [2, 0, 2, 1]
 
 
-def test_labels_of_text_are_ordered_byte_by_byte(tmp_path: Path) -> None:
-    split = listed(tmp_path, "path,label\n0.png,b\n1.png,NA\n2.png,a\n3.png,10\n")
+def test_labels_that_are_text_are_ordered_byte_by_byte(tmp_path: Path) -> None:
+    split = read_manifest(tmp_path, "path,label\n0.png,b\n1.png,NA\n2.png,a\n3.png,10\n")
     assert split.frame["label"].tolist() == [3, 1, 2, 0]
     assert split.frame["class_name"].tolist() == ["b", "NA", "a", "10"]  # NA is a name, not a missing value
 
 
-@pytest.mark.parametrize("path", ["path", "file", "filename", "image", "image_path", " File "])
-@pytest.mark.parametrize("label", ["label", "class_id", "class", "target", "Label"])
-def test_the_usual_names_of_the_columns_are_understood(tmp_path: Path, path: str, label: str) -> None:
-    split = listed(tmp_path, f"{path},{label}\n0.png,1\n1.png,2\n")
+@pytest.mark.parametrize(
+    ("path", "label"),
+    [
+        ("path", "label"),
+        ("file", "class_id"),
+        ("filename", "class"),
+        ("image", "target"),
+        ("image_path", "id"),
+        (" File ", "Label"),
+    ],
+)
+def test_common_names_of_the_columns_are_accepted(tmp_path: Path, path: str, label: str) -> None:
+    split = read_manifest(tmp_path, f"{path},{label}\n0.png,1\n1.png,2\n")
     assert split.frame["path"].tolist() == ["0.png", "1.png"]
     assert split.frame["label"].tolist() == [0, 1]
 
 
-def test_a_byte_order_mark_before_the_first_column_does_no_harm(tmp_path: Path) -> None:
-    assert len(listed(tmp_path, "\ufeffpath,label\n0.png,1\n1.png,2\n").frame) == 2
+def test_a_byte_order_mark_before_the_first_column_is_ignored(tmp_path: Path) -> None:
+    assert len(read_manifest(tmp_path, "\ufeffpath,label\n0.png,1\n1.png,2\n").frame) == 2
 
 
-def test_roles_are_the_manifests_and_test_is_query_and_gallery(tmp_path: Path) -> None:
+def test_the_rule_manifest_uses_its_roles_and_test_means_query_and_gallery(tmp_path: Path) -> None:
     roles = ["train", "val", "valid", "validation", "query", "gallery", "Test"]
     lines = "".join(f"{i}.png,{i % 2},{role}\n" for i, role in enumerate(roles))
-    frame = listed(tmp_path, "path,label,split\n" + lines, "manifest").frame
+    frame = read_manifest(tmp_path, "path,label,split\n" + lines, "manifest").frame
     assert {role: np.flatnonzero(frame[role]).tolist() for role in ("train", "val", "query", "gallery")} == {
         "train": [0],
         "val": [1, 2, 3],
@@ -188,10 +202,10 @@ def test_roles_are_the_manifests_and_test_is_query_and_gallery(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["role", "split", "subset"])
-def test_a_role_column_that_is_not_asked_for_is_not_followed_and_that_is_said(tmp_path: Path, name: str) -> None:
-    split = listed(tmp_path, f"path,label,{name}\n0.png,1,test\n1.png,2,train\n")
+def test_under_another_rule_the_roles_of_the_manifest_are_ignored_and_a_note_says_so(tmp_path: Path, name: str) -> None:
+    split = read_manifest(tmp_path, f"path,label,{name}\n0.png,1,test\n1.png,2,train\n")
     assert split.frame["train"].tolist() == [True, False]
-    assert any("roles are not used" in note and "dataset.split=manifest" in note for note in split.notes)
+    assert any("roles in the manifest are ignored; dataset.split=manifest uses them" in note for note in split.notes)
 
 
 @pytest.mark.parametrize(
@@ -202,28 +216,28 @@ def test_a_role_column_that_is_not_asked_for_is_not_followed_and_that_is_said(tm
         "path,label,box\n0.png,1,1 2 30 40.5\n1.png,2,0 0 5 6\n",
     ],
 )
-def test_a_box_is_four_columns_or_one(tmp_path: Path, text: str) -> None:
-    box = listed(tmp_path, text).frame[["x", "y", "width", "height"]]
+def test_a_box_may_be_four_columns_or_one(tmp_path: Path, text: str) -> None:
+    box = read_manifest(tmp_path, text).frame[["x", "y", "width", "height"]]
     assert set(box.dtypes) == {np.dtype(float)}
     assert box.to_numpy().tolist() == [[1, 2, 30, 40.5], [0, 0, 5, 6]]
 
 
-def test_a_box_that_is_no_number_or_lacks_one_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"line 3: the box's width is no number from 0 on"):
-        listed(tmp_path, "path,label,x,y,width,height\n0.png,1,1,2,3,4\n1.png,2,1,2,wide,4\n")
+def test_a_box_with_a_wrong_or_missing_number_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"line 3: width of the box must be a number of at least 0"):
+        read_manifest(tmp_path, "path,label,x,y,width,height\n0.png,1,1,2,3,4\n1.png,2,1,2,wide,4\n")
     with pytest.raises(UserError, match=r"a box needs four numbers, x, y, width, height"):
-        listed(tmp_path, "path,label,box\n0.png,1,1 2 3\n1.png,2,1 2 3\n")
+        read_manifest(tmp_path, "path,label,box\n0.png,1,1 2 3\n1.png,2,1 2 3\n")
 
 
-def test_every_other_column_becomes_an_attribute(tmp_path: Path) -> None:
-    frame = listed(tmp_path, "path,label,class_name,hue,orig_split\n0.png,1,cat,red,a\n1.png,2,dog,blue,b\n").frame
+def test_all_other_columns_become_attributes(tmp_path: Path) -> None:
+    frame = read_manifest(tmp_path, "path,label,class_name,hue,orig_split\n0.png,1,cat,red,a\n1.png,2,dog,blue,b\n").frame
     assert frame["attribute_hue"].tolist() == ["red", "blue"]
     assert frame["attribute_orig_split"].tolist() == ["a", "b"]
     assert frame["class_name"].tolist() == ["cat", "dog"]
     assert [name for name in frame.columns if name.startswith("attribute_")] == ["attribute_hue", "attribute_orig_split"]
 
 
-def test_a_manifest_may_lie_elsewhere_and_the_size_of_each_file_is_taken(tmp_path: Path) -> None:
+def test_a_manifest_may_be_outside_the_root_and_file_sizes_are_recorded(tmp_path: Path) -> None:
     touch(tmp_path / "images", "p/1.png", "p/2.png")
     (tmp_path / "list.csv").write_text("path,label\np/2.png,1\n./p/1.png,2\n")
     frame = folder(str(tmp_path / "images"), str(tmp_path / "list.csv")).frame
@@ -231,76 +245,76 @@ def test_a_manifest_may_lie_elsewhere_and_the_size_of_each_file_is_taken(tmp_pat
     assert frame["size_bytes"].tolist() == [2, 1]
 
 
-def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"dataset\.manifest 'gone\.csv' is neither a file nor one under"):
+def test_a_missing_manifest_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"dataset\.manifest 'gone\.csv' does not exist, neither as a path nor under"):
         folder(str(touch(tmp_path, "a/1.png")), "gone.csv")
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "sentence"),
     [
         ("picture,label", r"no column for the path: it has picture, label; name one path or file or filename"),
         ("path,kind", r"no column for the label: it has path, kind; name one label or class_id"),
     ],
 )
-def test_a_missing_column_is_said_with_those_that_are_there_and_would_have_worked(
-    tmp_path: Path, header: str, said: str
+def test_a_missing_column_is_refused_with_the_present_columns_and_the_accepted_names(
+    tmp_path: Path, header: str, sentence: str
 ) -> None:
-    with pytest.raises(UserError, match=said):
-        listed(tmp_path, f"{header}\n0.png,1\n1.png,2\n")
+    with pytest.raises(UserError, match=sentence):
+        read_manifest(tmp_path, f"{header}\n0.png,1\n1.png,2\n")
 
 
 @pytest.mark.parametrize("text", ["", 'path,label\n"0.png,1\n', "path,label\n0.png,1\n1.png,2,3,4\n"])
-def test_a_manifest_that_is_no_csv_is_named(tmp_path: Path, text: str) -> None:
+def test_a_manifest_that_is_not_csv_is_refused_by_name(tmp_path: Path, text: str) -> None:
     with pytest.raises(UserError, match=r"m\.csv cannot be read as CSV"):
-        listed(tmp_path, text)
+        read_manifest(tmp_path, text)
 
 
-def test_a_manifest_without_lines_is_refused(tmp_path: Path) -> None:
+def test_a_manifest_without_rows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="lists no image"):
-        listed(tmp_path, "path,label\n")
+        read_manifest(tmp_path, "path,label\n")
 
 
-def test_missing_files_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"2 of 3 images are not under .*, such as gone\.png"):
-        listed(tmp_path, "path,label\n0.png,1\ngone.png,2\nlost.png,2\n")
+def test_missing_images_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"2 of 3 images do not exist under .*, such as gone\.png"):
+        read_manifest(tmp_path, "path,label\n0.png,1\ngone.png,2\nlost.png,2\n")
 
 
-def test_a_path_listed_twice_is_refused_even_when_spelt_otherwise(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"lists 1 images twice, such as 0\.png"):
-        listed(tmp_path, "path,label\n0.png,1\n1.png,2\n./0.png,2\n")
+def test_a_path_that_is_listed_twice_is_refused_also_in_another_spelling(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"repeats 1 of its images, such as 0\.png"):
+        read_manifest(tmp_path, "path,label\n0.png,1\n1.png,2\n./0.png,2\n")
 
 
 @pytest.mark.parametrize("path", ["../secret.png", "sub/../../secret.png", "/secret.png"])
-def test_a_path_that_climbs_out_of_the_root_is_refused(tmp_path: Path, path: str) -> None:
+def test_a_path_outside_the_root_is_refused(tmp_path: Path, path: str) -> None:
     touch(tmp_path, "secret.png")
-    with pytest.raises(UserError, match=r"secret\.png lies outside"):
-        listed(tmp_path / "root", f"path,label\n0.png,1\n{path},2\n")
+    with pytest.raises(UserError, match=r"secret\.png is outside .*; paths must be relative to dataset\.root"):
+        read_manifest(tmp_path / "root", f"path,label\n0.png,1\n{path},2\n")
 
 
-def test_an_unknown_role_is_refused_with_a_near_one(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"role 'trian' is not known; did you mean 'train'\?"):
-        listed(tmp_path, "path,label,split\n0.png,1,trian\n1.png,2,test\n", "manifest")
+def test_an_unknown_role_is_refused_with_a_similar_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the role 'trian' in the manifest is not known; did you mean 'train'\?"):
+        read_manifest(tmp_path, "path,label,split\n0.png,1,trian\n1.png,2,test\n", "manifest")
 
 
-def test_the_split_manifest_needs_a_role_column(tmp_path: Path) -> None:
+def test_the_rule_manifest_needs_a_role_column(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dataset\.split=manifest needs a column role or split or subset"):
-        listed(tmp_path, "path,label\n0.png,1\n1.png,2\n", "manifest")
+        read_manifest(tmp_path, "path,label\n0.png,1\n1.png,2\n", "manifest")
 
 
-# ---- real data that nobody here made
+# ---- published data
 
 
 @pytest.mark.parametrize(
     ("name", "train_classes", "train_images", "test_classes", "test_images"),
     [("omniglot242", 110, 2200, 132, 2640), ("grocery81_112", 41, 3051, 40, 2370)],
 )
-def test_the_kits_manifests_give_the_counts_that_their_readme_says(
+def test_published_manifests_give_the_published_counts(
     tmp_path: Path, name: str, train_classes: int, train_images: int, test_classes: int, test_images: int
 ) -> None:
-    archive = KIT / f"{name}.zip"
+    archive = SHARED_DATA / f"{name}.zip"
     if not archive.is_file():
-        pytest.skip(f"{archive.name} is not beside the project")
+        pytest.skip(f"needs {archive.name} in ../shared/data")
     with zipfile.ZipFile(archive) as content:
         content.extractall(tmp_path)
     assert folder(str(tmp_path / name), "labels.csv", "manifest").facts == {
@@ -313,14 +327,14 @@ def test_the_kits_manifests_give_the_counts_that_their_readme_says(
     }
 
 
-def test_images_in_no_classs_folder_are_left_out_and_said(tmp_path: Path) -> None:
+def test_images_outside_the_class_directories_are_ignored_and_a_note_counts_them(tmp_path: Path) -> None:
     root = touch(tmp_path, "a/1.png", "b/1.png", "stray.png", "notes.txt")
     split = folder(str(root))
     assert list(split.frame["path"]) == ["a/1.png", "b/1.png"]
-    assert any(note.startswith("1 images lie directly in") for note in split.notes)
+    assert any(note.startswith("images directly in") and note.endswith(": 1") for note in split.notes)
 
 
-def test_the_half_of_a_class_does_not_depend_on_the_order_of_the_manifests_lines(tmp_path: Path) -> None:
+def test_the_half_of_a_class_does_not_depend_on_the_order_of_the_manifest(tmp_path: Path) -> None:
     names = [f"{label}/{k}.png" for label in "ab" for k in range(8)]
     root = touch(tmp_path, *names)
     halves = []
@@ -341,7 +355,7 @@ def test_an_empty_path_or_label_is_refused_with_its_line(tmp_path: Path, text: s
         folder(str(root), "list.csv")
 
 
-def test_a_file_whose_name_opens_with_two_dots_lies_inside(tmp_path: Path) -> None:
+def test_a_file_name_that_starts_with_two_dots_is_inside_the_root(tmp_path: Path) -> None:
     root = touch(tmp_path, "..x.png", "b/1.png")
     (root / "list.csv").write_text("path,label\n..x.png,0\nb/1.png,1\n")
     assert len(folder(str(root), "list.csv").frame) == 2

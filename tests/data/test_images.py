@@ -1,3 +1,5 @@
+"""Images of every colour mode are read as RGB, and broken files are refused in one sentence."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -20,18 +22,18 @@ def saved(tmp_path: Path, image: Image.Image, name: str = "image.png") -> Path:
 
 
 def pixels(path: Path) -> np.ndarray:
-    """Height, width, channel, as NumPy has it."""
+    """uint8 `(H, W, 3)`."""
     return read_image(path).permute(1, 2, 0).numpy()
 
 
-def test_a_colour_image_is_uint8_of_three_channels_height_and_width(tmp_path: Path) -> None:
+def test_an_image_is_a_uint8_tensor_of_channels_height_and_width(tmp_path: Path) -> None:
     image = read_image(saved(tmp_path, Image.fromarray(RGB)))
     assert image.dtype == torch.uint8
     assert image.shape == (3, 6, 5)
     assert np.array_equal(image.permute(1, 2, 0).numpy(), RGB)
 
 
-def test_grey_stands_in_all_three_channels(tmp_path: Path) -> None:
+def test_grey_is_repeated_in_all_three_channels(tmp_path: Path) -> None:
     assert np.array_equal(pixels(saved(tmp_path, Image.fromarray(GREY))), np.repeat(GREY[..., None], 3, 2))
 
 
@@ -45,12 +47,12 @@ def test_one_bit_becomes_black_and_white(tmp_path: Path) -> None:
     assert np.array_equal(pixels(saved(tmp_path, Image.fromarray(bits))), np.repeat(bits[..., None] * np.uint8(255), 3, 2))
 
 
-def test_sixteen_bits_are_scaled_and_never_clipped(tmp_path: Path) -> None:
+def test_16_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
     deep = GREY.astype(np.uint16) * 257
     assert np.array_equal(pixels(saved(tmp_path, Image.fromarray(deep))), np.repeat(GREY[..., None], 3, 2))
 
 
-def test_a_palette_image_with_transparency_gives_its_colours_and_no_warning(
+def test_a_palette_image_with_transparency_gives_its_colours_without_a_warning(
     tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     flat = np.zeros((6, 5, 3), np.uint8) + np.array([200, 30, 60], np.uint8)
@@ -65,7 +67,7 @@ def test_cmyk_is_converted(tmp_path: Path) -> None:
     assert np.array_equal(pixels(path), np.zeros((6, 5, 3)))
 
 
-def test_a_truncated_jpeg_is_refused_by_name_with_what_would_work(tmp_path: Path) -> None:
+def test_a_truncated_jpeg_is_refused_by_name_with_what_to_do(tmp_path: Path) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     path = saved(tmp_path, Image.fromarray(noise), "cut.jpg")
     path.write_bytes(path.read_bytes()[:500])
@@ -73,12 +75,19 @@ def test_a_truncated_jpeg_is_refused_by_name_with_what_would_work(tmp_path: Path
         read_image(path)
 
 
-@pytest.mark.parametrize(("content", "reason"), [(b"", "no image of a known format"), (b"text", "no image of a known format")])
-def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+@pytest.mark.parametrize("content", [b"", b"text"])
+def test_a_file_that_is_not_an_image_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "not.jpg"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=reason):
+    with pytest.raises(UserError, match="its content is not an image of a known format"):
         read_image(path)
+
+
+def test_floating_point_and_32_bit_pixels_are_refused_because_their_range_is_unknown(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="floating-point pixels have no defined value range; save it with 8 or 16 bits"):
+        read_image(saved(tmp_path, Image.new("F", (5, 6), 0.5), "image.tif"))
+    with pytest.raises(UserError, match="its integer pixels exceed 16 bits"):
+        read_image(saved(tmp_path, Image.new("I", (5, 6), 70_000), "image.tif"))
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Procedural images: classes differ in two attributes or more, boxes hold their shapes, bytes repeat."""
+"""Generated images: classes differ in two attributes, boxes contain the shapes, and equal arguments give equal files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Split:
     return synthetic(str(tmp_path_factory.mktemp("synthetic")), images_per_class=4)
 
 
-def test_half_of_the_classes_train_and_the_other_half_is_unseen(made: Split) -> None:
+def test_half_of_the_classes_are_training_classes_and_the_others_test_classes(made: Split) -> None:
     assert made.facts == {
         "images": 192,
         "train_classes": 24,
@@ -34,21 +34,19 @@ def test_half_of_the_classes_train_and_the_other_half_is_unseen(made: Split) -> 
     assert not set(made.labels("train")) & set(made.labels("query"))
 
 
-def test_any_two_classes_differ_in_two_attributes_or_more(made: Split) -> None:
+def test_any_two_classes_differ_in_at_least_two_attributes(made: Split) -> None:
     classes = made.frame.groupby("label")[COLUMNS].first().to_numpy()
     assert min((one != other).sum() for one, other in combinations(classes, 2)) >= 2
     assert (made.frame.groupby("label")[COLUMNS].nunique() == 1).all(axis=None)
 
 
 @pytest.mark.parametrize(("name", "values"), ATTRIBUTES.items(), ids=list(ATTRIBUTES))
-def test_every_value_of_an_attribute_is_seen_in_training_and_in_the_unseen_classes(
-    made: Split, name: str, values: dict[str, float]
-) -> None:
+def test_training_and_test_classes_have_the_same_attribute_values(made: Split, name: str, values: dict[str, float]) -> None:
     column = made.frame[f"attribute_{name}"]
     assert set(column[made.frame["train"]]) == set(column[made.frame["query"]]) == set(values)
 
 
-def test_a_box_lies_within_its_image_and_is_as_large_as_its_size_says(made: Split) -> None:
+def test_a_box_is_inside_its_image_and_larger_for_large_shapes(made: Split) -> None:
     frame = made.frame
     assert (frame[["x", "y"]] >= 0).all(axis=None)
     assert (frame["x"] + frame["width"] <= 64).all()
@@ -57,33 +55,35 @@ def test_a_box_lies_within_its_image_and_is_as_large_as_its_size_says(made: Spli
     assert sides["large"] > 1.2 * sides["small"]
 
 
-def test_the_box_holds_the_classs_colour_and_the_rest_does_not(made: Split) -> None:
-    """Red shapes: by their share of strongly red pixels, inside the box and outside."""
+def test_the_box_contains_the_colour_of_the_class(made: Split) -> None:
+    """The fraction of strongly red pixels inside the box, for red shapes and for others."""
     shares = {}
     for red in (True, False):
-        chosen = made.frame[(made.frame["attribute_colour"] == "red") == red]
+        rows = made.frame[(made.frame["attribute_colour"] == "red") == red]
         inside = []
-        for image_id, line in chosen.iterrows():
+        for image_id, row in rows.iterrows():
             r, g, b = read_image(made.paths()[image_id]).numpy().astype(float)
-            box = np.s_[int(line.y) : int(line.y + line.height), int(line.x) : int(line.x + line.width)]
+            box = np.s_[int(row.y) : int(row.y + row.height), int(row.x) : int(row.x + row.width)]
             inside.append(((r > 1.5 * g) & (r > 1.5 * b))[box].mean())
         shares[red] = np.mean(inside)
     assert shares[True] > 4 * shares[False]
 
 
-def test_the_same_arguments_give_the_same_pixels_and_another_seed_others(made: Split, tmp_path: Path) -> None:
+def test_equal_arguments_give_equal_files_and_another_seed_gives_others(made: Split, tmp_path: Path) -> None:
     again = synthetic(str(tmp_path), images_per_class=4)
     assert again.digest == made.digest
     assert [p.read_bytes() for p in again.paths()] == [p.read_bytes() for p in made.paths()]
-    other = synthetic(str(tmp_path), images_per_class=4, split_seed=1)
-    assert other.digest != made.digest
+    other = synthetic(str(tmp_path), images_per_class=2, image_px=16, split_seed=1)
+    same_size = synthetic(str(tmp_path), images_per_class=2, image_px=16)
+    assert other.digest != same_size.digest
+    assert other.paths()[0].read_bytes() != same_size.paths()[0].read_bytes()
 
 
 def test_no_image_repeats(made: Split) -> None:
     assert len({path.read_bytes() for path in made.paths()}) == len(made.frame)
 
 
-def test_sizes_and_numbers_are_as_asked(tmp_path: Path) -> None:
+def test_numbers_of_classes_and_images_and_their_size_are_those_of_the_arguments(tmp_path: Path) -> None:
     split = synthetic(str(tmp_path), classes=5, images_per_class=2, image_px=24)
     assert (split.facts["train_classes"], split.facts["test_classes"]) == (2, 3)
     assert read_image(split.paths()[0]).shape == (3, 24, 24)
@@ -100,13 +100,13 @@ def test_an_argument_out_of_range_is_refused_with_the_range(
         synthetic(str(tmp_path), **{argument: value})
 
 
-def test_queries_may_be_kept_apart_from_the_gallery(tmp_path: Path) -> None:
+def test_queries_can_be_separated_from_the_gallery(tmp_path: Path) -> None:
     split = synthetic(str(tmp_path), classes=6, images_per_class=4, image_px=16, separate_queries=True)
     frame = split.frame
     assert not (frame["query"] & frame["gallery"]).any()
     assert (frame["train"] | frame["query"] | frame["gallery"]).all()
-    unseen = frame[~frame["train"]]
-    assert set(unseen.groupby("label")["query"].sum()) == set(unseen.groupby("label")["gallery"].sum()) == {2}
+    by_class = frame[~frame["train"]].groupby("label")
+    assert set(by_class["query"].sum()) == set(by_class["gallery"].sum()) == {2}
     together = synthetic(str(tmp_path), classes=6, images_per_class=4, image_px=16)
-    assert together.frame["path"].tolist() == frame["path"].tolist()  # the same images in other roles
+    assert together.frame["path"].tolist() == frame["path"].tolist()  # the same images with other roles
     assert together.digest != split.digest

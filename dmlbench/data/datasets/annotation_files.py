@@ -1,4 +1,4 @@
-"""What the readers of published data sets share: finding and parsing their lists, and making a split of them."""
+"""What the readers of published data sets share: find and parse annotation files, and make a split from them."""
 
 from __future__ import annotations
 
@@ -10,104 +10,114 @@ import pandas as pd
 
 from dmlbench.data.images import size_bytes
 from dmlbench.data.split import ROLES, Split
-from dmlbench.data.split_rules import HALF_PER_CLASS, half_per_class
+from dmlbench.data.split_rules import HALF_PER_CLASS_NOTE, half_per_class
 from dmlbench.errors import UserError, suggest
 
 RULES = ("zero_shot", "half_per_class")
 
 
-def folder_with(root: str, file: str, dataset: str) -> Path:
-    """The folder that holds a published list: the root itself, or one or two folders below it, as archives bring them.
+def find_directory(root: str, file: str, dataset: str) -> Path:
+    """Find the directory that contains an annotation file: the root, or one or two levels below it, as archives unpack.
 
     Args:
-        root: what the user named.
-        file: the list's path as it is published, such as `images.txt` or `Eval/list_eval_partition.txt`.
-        dataset: the data set's name, for the sentence.
+        root: Directory that the user set.
+        file: Published path of the file, such as `images.txt` or `Eval/list_eval_partition.txt`.
+        dataset: Name of the data set, for error messages.
 
     Raises:
-        UserError: there is no such folder, or none with that list.
+        UserError: The root is not a directory, or does not contain the file.
     """
-    place = Path(root)
-    if not place.is_dir():
-        what = "is no folder" if place.exists() else "does not exist"
+    top = Path(root)
+    if not top.is_dir():
+        problem = "is not a directory" if top.exists() else "does not exist"
         raise UserError(
-            f"dataset.root is '{root}', which {what}; get it with `dmlbench data prepare {dataset}`, "
-            "or name the folder that holds the data set with dataset.root=FOLDER"
+            f"dataset.root is '{root}', which {problem}; get the data set with `dmlbench data prepare {dataset}`, "
+            "or set its directory with dataset.root=DIRECTORY"
         )
     for pattern in (file, f"*/{file}", f"*/*/{file}"):
-        found = sorted(path for path in place.glob(pattern) if not _hidden(path.relative_to(place)))
-        if found:
-            return Path(str(found[0])[: -len(file) - 1])
+        matches = sorted(path for path in top.glob(pattern) if not _is_hidden(path.relative_to(top)))
+        if matches:
+            return Path(str(matches[0])[: -len(file) - 1])
     raise UserError(
-        f"dataset/{dataset}: there is no {file} under {root}, so this is no published {dataset}; name another folder"
+        f"dataset/{dataset}: {root} does not contain {file}, so it is not the published data set; "
+        "set another directory with dataset.root=DIRECTORY"
     )
 
 
-def _hidden(path: Path) -> bool:
+def _is_hidden(path: Path) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
-def listing(file: Path, columns: Sequence[str], skip: int = 0) -> pd.DataFrame:
-    """A published list: fields divided by blanks, a line an image; everything is text.
+def read_list(file: Path, columns: Sequence[str], skip: int = 0) -> pd.DataFrame:
+    """Read an annotation file with one row per line and fields separated by white space.
 
     Args:
-        file: the list.
-        columns: their names.
-        skip: lines before the first.
+        file: The file.
+        columns: Names of the fields.
+        skip: Number of header lines.
+
+    Returns:
+        One row per line; all values are text.
 
     Raises:
-        UserError: it is missing, or a line has another number of fields.
+        UserError: The file is missing or unreadable, or a line has another number of fields.
     """
     try:
         lines = file.read_text(encoding="utf-8").splitlines()[skip:]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the list {file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise UserError(f"the annotation file {file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     fields = [line.split() for line in lines if line.strip()]
     for number, line in enumerate(fields, start=skip + 1):
         if len(line) != len(columns):
-            raise UserError(f"{file}, line {number}: {len(line)} fields, but {len(columns)} are published: {' '.join(columns)}")
+            raise UserError(
+                f"{file}, line {number}: {len(line)} fields, but the published file has {len(columns)}: {' '.join(columns)}"
+            )
     return pd.DataFrame(fields, columns=list(columns), dtype=str)
 
 
-def whole_numbers(file: Path, column: pd.Series) -> pd.Series:
-    """A column of text as int64.
+def to_integers(file: Path, column: pd.Series) -> pd.Series:
+    """Convert a column of text to int64.
+
+    Args:
+        file: File of the column, for error messages.
+        column: Named series of text.
 
     Raises:
-        UserError: a line is no whole number.
+        UserError: A value is not a whole number.
     """
     numbers = pd.to_numeric(column, errors="coerce")
     wrong = numbers.isna() | (numbers % 1 != 0)
     if wrong.any():
-        raise UserError(f"{file}: {column.name} is '{column[wrong].iloc[0]}', but a whole number is published there")
+        raise UserError(f"{file}: {column.name} is '{column[wrong].iloc[0]}', but must be a whole number")
     return numbers.astype(np.int64)
 
 
-def published(
+def make_split(
     frame: pd.DataFrame, root: Path, dataset: str, source: str, rule: str, split_seed: int, notes: Sequence[str] = ()
 ) -> Split:
-    """The split of a published list.
+    """Make the split of a published data set from its annotations.
 
     Args:
-        frame: path, label (any numbers or names, in an order that counts), class_name, the published roles, and what else
-            is known of an image.
-        root: what `path` is relative to.
-        dataset: its name, for sentences.
-        source: the list that the frame was read from, for sentences.
-        rule: `zero_shot`: the published roles. `half_per_class`: half of each class's images trains.
-        split_seed: of `half_per_class`.
-        notes: what a reader should be told.
+        frame: One row per image: path, label (numbers or names, whose order is that of the classes), class_name, the
+            published roles, and other columns of a split.
+        root: Directory that `path` is relative to.
+        dataset: Name of the data set, for error messages.
+        source: Annotation file of the frame, for error messages.
+        rule: `zero_shot`: the published roles. `half_per_class`: half of the images of each class are training images.
+        split_seed: Seed of `half_per_class`.
+        notes: Notes of the split.
 
     Returns:
-        The split, labels 0-based and without gaps, with the files' sizes.
+        The split, with labels 0-based and without gaps, and with the sizes of the files.
 
     Raises:
-        UserError: the rule is not known, an image is listed twice, or images that are listed are not there.
+        UserError: The rule is unknown, an image is listed twice, or listed images do not exist.
     """
     if rule not in RULES:
         raise UserError(f"dataset.split is '{rule}'{suggest(rule, RULES)}")
     repeated = frame["path"][frame["path"].duplicated()]
     if len(repeated):
-        raise UserError(f"dataset/{dataset}: {source} lists {len(repeated):,} images twice, such as {repeated.iloc[0]}")
+        raise UserError(f"dataset/{dataset}: {source} repeats {len(repeated):,} of its images, such as {repeated.iloc[0]}")
     sizes = [size_bytes(root / path) for path in frame["path"]]
     missing = [path for path, size in zip(frame["path"], sizes, strict=True) if size is None]
     if missing:
@@ -120,7 +130,7 @@ def published(
     )
     if rule == "half_per_class":
         frame = frame.assign(**half_per_class(frame, split_seed))
-        notes = [*notes, HALF_PER_CLASS]
+        notes = [*notes, HALF_PER_CLASS_NOTE]
     leading = ["path", "label", "class_name", *ROLES]
     frame = frame[leading + [name for name in frame.columns if name not in leading]].reset_index(drop=True)
     return Split(frame, root, tuple(notes))

@@ -9,44 +9,44 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from dmlbench.data.datasets.generated import generated, require_whole
+from dmlbench.data.datasets.generated import generate_once, require_integer
 from dmlbench.data.split import Split
 from dmlbench.system.seeding import numpy_generator
 
-VERSION = 1  # of what the images show; raised with every change to their pixels or their choice
+VERSION = 1  # raised with every change to the pixels or to the choice of the images
 CANVAS_PX = 36
-DIGIT_PX = (16, 28)  # width, height: two of them leave a margin that a crop of 32 px may shift in
+DIGIT_PX = (16, 28)  # width, height: two digits leave a margin, within which a crop of 32 px can shift
 TRAIN_CLASSES = 50
-# The rarest digit has 174 samples, so 87 in each half, and each stands once at a place in a class.
+# The rarest digit has 174 samples, so 87 in each half; in a class, each sample appears at most once on each side.
 MOST_IMAGES_PER_CLASS = 87
 
 
 def digits(root: str, split_seed: int = 0, images_per_class: int = 24) -> Split:
-    """Two handwritten digits side by side; the two-digit number is the class.
+    """Generate images of two handwritten digits side by side, whose class is the two-digit number.
 
-    Classes 00-49 train, 50-99 are query and gallery. Each digit's samples are divided into a half for the training
-    classes and a half for the unseen ones, so no sample stands on both sides. Within a class no sample stands twice at
-    the same place, so no image repeats.
+    Classes 00-49 are training classes, 50-99 test classes. The samples of each digit are divided into one half for training
+    classes and one half for test classes, so no sample is used for both. Within a class, no sample appears twice on the same
+    side, so no image repeats.
 
     Args:
-        root: where generated data sets are kept; the images are written below it at the first call.
-        split_seed: of the halves and of the pairs.
-        images_per_class: from 2 to 87.
+        root: Directory of generated data sets. The images are written into it at the first call.
+        split_seed: Seed of the halves and of the pairs.
+        images_per_class: Number of images per class, from 2 to 87.
 
     Returns:
-        The split, relative to `root`; the first part of each path tells the generator's version and arguments, so the
-        split's digest depends on them.
+        The split, with paths relative to `root`. The first part of each path contains a digest of the generator's version
+        and arguments, so the digest of the split depends on them.
 
     Raises:
-        UserError: `images_per_class` or `split_seed` is no whole number of its range.
+        UserError: `images_per_class` or `split_seed` is not a whole number in its range.
 
     Source:
         Alpaydin and Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998, as bundled with scikit-learn.
     """
-    require_whole("digits", "images_per_class", images_per_class, 2, MOST_IMAGES_PER_CLASS)
-    require_whole("digits", "split_seed", split_seed, 0, 2**63 - 1)
+    require_integer("digits", "images_per_class", images_per_class, 2, MOST_IMAGES_PER_CLASS)
+    require_integer("digits", "split_seed", split_seed, 0, 2**63 - 1)
     arguments = {"version": VERSION, "split_seed": split_seed, "images_per_class": images_per_class}
-    folder, listing = generated(
+    folder, listing = generate_once(
         Path(root), "digits", arguments, partial(_generate, split_seed=split_seed, images_per_class=images_per_class)
     )
     classes = listing["path"].str.split("/").str[0]
@@ -63,47 +63,48 @@ def digits(root: str, split_seed: int = 0, images_per_class: int = 24) -> Split:
             "gallery": ~train,
         }
     )
-    return Split(frame, Path(root), notes=("classes 00-49 train, 50-99 are unseen; no source digit is on both sides",))
+    note = "classes 00-49 are training classes, 50-99 test classes; they share no handwritten sample"
+    return Split(frame, Path(root), notes=(note,))
 
 
 def _generate(folder: Path, split_seed: int, images_per_class: int) -> pd.DataFrame:
-    from sklearn.datasets import load_digits  # takes longer to import than everything else here takes to run
+    from sklearn.datasets import load_digits  # imported here because the import takes longer than the rest of this module
 
     bunch = load_digits()
-    halves = [_halves(bunch.target, digit, split_seed) for digit in range(10)]
+    halves = [_split_samples(bunch.target, digit, split_seed) for digit in range(10)]
     lines = []
     for number in range(100):
-        side = 0 if number < TRAIN_CLASSES else 1
-        left, right = halves[number // 10][side], halves[number % 10][side]
+        half = 0 if number < TRAIN_CLASSES else 1
+        left, right = halves[number // 10][half], halves[number % 10][half]
         (folder / f"{number:02d}").mkdir()
-        for index, pair in enumerate(_pairs(left, right, images_per_class, split_seed, number)):
+        for index, pair in enumerate(_sample_pairs(left, right, images_per_class, split_seed, number)):
             path = f"{number:02d}/{index:02d}.png"
-            _side_by_side(bunch.images[list(pair)]).save(folder / path)
+            _draw_side_by_side(bunch.images[list(pair)]).save(folder / path)
             lines.append((path, *pair))
     return pd.DataFrame(lines, columns=["path", "left", "right"])
 
 
-def _halves(target: np.ndarray, digit: int, split_seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The samples of one digit, those for the training classes and those for the unseen."""
+def _split_samples(target: np.ndarray, digit: int, split_seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the samples of one digit for the training classes, and those for the test classes."""
     samples = numpy_generator(split_seed, "digits_halves", digit).permutation(np.flatnonzero(target == digit))
     return samples[: len(samples) // 2], samples[len(samples) // 2 :]
 
 
-def _pairs(left: np.ndarray, right: np.ndarray, count: int, split_seed: int, number: int) -> list[tuple[int, int]]:
-    """Samples for the left and the right place of a class's images, none twice at its place."""
+def _sample_pairs(left: np.ndarray, right: np.ndarray, count: int, split_seed: int, number: int) -> list[tuple[int, int]]:
+    """Return the left and right sample of each image of a class. No sample repeats on the same side."""
     generator = numpy_generator(split_seed, "digits_pairs", number)
     lefts = generator.permutation(left)
-    # A doubled digit draws both places from one half: half a turn away, no sample meets itself.
+    # For a doubled digit, both sides use the same samples. A shift by half their number pairs no sample with itself.
     rights = np.roll(lefts, len(lefts) // 2) if number % 11 == 0 else generator.permutation(right)
     return [(int(one), int(other)) for one, other in zip(lefts[:count], rights[:count], strict=True)]
 
 
-def _side_by_side(pair: np.ndarray) -> Image.Image:
-    """Draw two samples, `(2, 8, 8)` in [0, 16], in the middle of a grey canvas."""
+def _draw_side_by_side(pair: np.ndarray) -> Image.Image:
+    """Draw two samples, `(2, 8, 8)` in [0, 16], in the middle of a black canvas."""
     canvas = Image.new("L", (CANVAS_PX, CANVAS_PX))
     width, height = DIGIT_PX
-    for place, sample in enumerate(pair):
-        grey = Image.fromarray(np.rint(sample * (255 / 16)).astype(np.uint8))
-        corner = (CANVAS_PX // 2 - width * (1 - place), (CANVAS_PX - height) // 2)
-        canvas.paste(grey.resize(DIGIT_PX, Image.Resampling.BICUBIC), corner)
+    for position, sample in enumerate(pair):
+        digit = Image.fromarray(np.rint(sample * (255 / 16)).astype(np.uint8))
+        corner = (CANVAS_PX // 2 - width * (1 - position), (CANVAS_PX - height) // 2)
+        canvas.paste(digit.resize(DIGIT_PX, Image.Resampling.BICUBIC), corner)
     return canvas

@@ -1,4 +1,4 @@
-"""Generated data sets are written once, into a folder named after what made them, and listed afterwards."""
+"""Generated data sets: written once, into a directory that is named by their arguments, and listed afterwards."""
 
 from __future__ import annotations
 
@@ -15,37 +15,38 @@ from dmlbench.system.atomic_write import atomic_directory
 LISTING = "images.csv"
 
 
-def generated(
+def generate_once(
     root: Path, name: str, arguments: Mapping[str, int], generate: Callable[[Path], pd.DataFrame]
 ) -> tuple[str, pd.DataFrame]:
-    """List a generated folder, which is made at the first call.
+    """Generate a data set, unless it exists, and return its listing.
 
-    It is generated under another name and renamed when complete, so a killed process leaves no half of it, and of two
-    processes at once the slower one drops its copy.
+    The directory is generated under a temporary name and renamed when it is complete, so a killed process leaves no
+    incomplete data set. If two processes generate it at once, the slower one discards its copy.
 
     Args:
-        root: the folder to hold it, made if need be.
-        name: first part of its name; the second is a digest of name and arguments.
-        arguments: all that the images depend on, the generator's version included.
-        generate: writes the images into the empty folder it is given and returns a line for each, `path` among them.
+        root: Directory of generated data sets. It is created if it does not exist.
+        name: First part of the directory's name. The second part is a digest of name and arguments.
+        arguments: Everything that the images depend on, including the version of the generator.
+        generate: Writes the images into the empty directory that it receives, and returns one row per image, with a column
+            `path`.
 
     Returns:
-        The folder's name under `root`, and what `generate` returned, as read from its listing.
+        Name of the directory under `root`, and the rows of `generate` as read from the listing; all values are text.
 
     Raises:
-        UserError: images of a complete folder were removed later.
+        UserError: Images of a complete directory have been removed.
     """
-    key = hashlib.sha256(json.dumps([name, dict(arguments)], sort_keys=True).encode()).hexdigest()[:10]
-    folder = root / f"{name}-{key}"
+    digest = hashlib.sha256(json.dumps([name, dict(arguments)], sort_keys=True).encode()).hexdigest()[:10]
+    folder = root / f"{name}-{digest}"
     if not folder.is_dir():
         _build(folder, generate)
-    # Everything is text unless its reader says otherwise: class 07 is not class 7.
+    # Everything is read as text, because class 07 is not class 7.
     listing = pd.read_csv(folder / LISTING, dtype=str)
     missing = [path for path in listing["path"] if not (folder / path).is_file()]
     if missing:
         raise UserError(
             f"{folder} lacks {len(missing):,} of its {len(listing):,} generated images, such as {missing[0]};"
-            " delete the folder and it is made again"
+            " delete the directory, and it is generated again"
         )
     return folder.name, listing
 
@@ -55,15 +56,22 @@ def _build(folder: Path, generate: Callable[[Path], pd.DataFrame]) -> None:
         with atomic_directory(folder) as temporary:
             generate(temporary).to_csv(temporary / LISTING, index=False, lineterminator="\n")
     except OSError:
-        if not folder.is_dir():  # else another process was faster, and its copy equals ours
+        if not folder.is_dir():  # otherwise another process was faster, and its copy is identical
             raise
 
 
-def require_whole(name: str, argument: str, value: int, least: int, most: int) -> None:
-    """Refuse an argument of a generated data set that is no whole number of its range.
+def require_integer(name: str, argument: str, value: int, least: int, most: int) -> None:
+    """Refuse an argument of a generated data set that is not a whole number in its range.
+
+    Args:
+        name: Name of the data set.
+        argument: Name of the argument.
+        value: Its value.
+        least: Smallest allowed value.
+        most: Largest allowed value.
 
     Raises:
-        UserError: it is not.
+        UserError: The value is not a whole number, or out of range.
     """
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise UserError(f"dataset/{name}: {argument} is {value!r}, but must be a whole number from {least} to {most}")

@@ -1,4 +1,4 @@
-"""What most users bring: a tree of images, with or without a manifest."""
+"""Images of the user: a directory tree, with or without a manifest."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pandas as pd
 
 from dmlbench.data.images import IMAGE_SUFFIXES, size_bytes
 from dmlbench.data.split import BOX, ROLES, Split
-from dmlbench.data.split_rules import HALF_PER_CLASS, first_half_of_classes, half_per_class
+from dmlbench.data.split_rules import HALF_PER_CLASS_NOTE, first_half_of_classes, half_per_class
 from dmlbench.errors import UserError, suggest
 
-# The names under which a manifest's columns are understood, ours first.
+# Accepted names of the columns of a manifest, in the order of preference.
 COLUMNS = {
     "path": ("path", "file", "filename", "file_name", "image", "image_path", "img", "img_path"),
     "label": ("label", "class_id", "class", "target", "category", "category_id", "id"),
@@ -22,8 +22,8 @@ COLUMNS = {
     "role": ("role", "split", "subset", "set"),
     "box": ("box", "bbox", "bounding_box"),
 }
-# A manifest's role, and what an image with it is.
-MEANINGS = {
+# Role in a manifest to the roles of the image in the split.
+MANIFEST_ROLES = {
     "train": ("train",),
     "training": ("train",),
     "val": ("val",),
@@ -37,70 +37,71 @@ MEANINGS = {
 
 
 def folder(root: str | None, manifest: str | None = None, split: str = "zero_shot", split_seed: int = 0) -> Split:
-    """A tree `root/<class>/<image>`, or any tree with a CSV that lists its images.
+    """Read a directory tree `root/<class>/<image>`, or any tree with a CSV file that lists its images.
 
     Args:
-        root: the tree. Hidden files, macOS's `._*` among them, and files that are no images are ignored.
-        manifest: a CSV, as a path or relative to `root`: path (relative to `root`) and label, optionally class name, role,
-            box (x, y, width, height, or one column of four numbers) and attributes, which is every other column.
-        split: `zero_shot`: the first half of the classes trains, the rest is query and gallery; classes are ordered by label
-            where labels are numbers, else by name, byte by byte. `half_per_class`: half of each class's images trains.
-            `manifest`: the manifest's roles; its `test` is query and gallery.
-        split_seed: of `half_per_class`; each class draws from a stream of its own.
+        root: Directory of the images. Hidden files (including `._*` of macOS) and files that are not images are ignored.
+        manifest: CSV file, as a path or relative to `root`. Its columns: path (relative to `root`) and label; optionally class
+            name, role and box (x, y, width, height, or one column of four numbers). Other columns become attributes.
+        split: `zero_shot`: the first half of the classes are training classes, the others test classes. Classes are ordered
+            by label if all labels are numbers, otherwise by name, byte by byte. `half_per_class`: half of the images of each
+            class are training images. `manifest`: the roles of the manifest; its `test` is query and gallery.
+        split_seed: Seed of `half_per_class`. Each class has an independent random stream.
 
     Returns:
-        The split, with the files' sizes.
+        The split, with the sizes of the files.
 
     Raises:
-        UserError: anything in the tree or the manifest that the user can mend; the sentence names it.
+        UserError: Something in the tree or in the manifest is wrong; the message names it.
     """
     if split not in RULES:
         raise UserError(f"dataset.split is '{split}'{suggest(split, RULES)}")
     if split == "manifest" and manifest is None:
-        raise UserError("dataset.split=manifest needs dataset.manifest=FILE, a CSV with a role for each image")
+        raise UserError("dataset.split=manifest needs dataset.manifest=FILE, a CSV file with a role for each image")
     if root is None:
-        raise UserError("dataset.root is missing; name the folder that holds the images: dataset.root=FOLDER")
+        raise UserError("dataset.root is missing; set the directory of the images with dataset.root=DIRECTORY")
     tree = Path(root)
     if not tree.is_dir():
-        what = "is no folder" if tree.exists() else "does not exist"
-        raise UserError(f"dataset.root is '{root}', which {what}; name the folder that holds the images")
-    listed = _tree(tree) if manifest is None else _manifest(tree, _manifest_file(tree, manifest))
-    frame, order = _labelled(listed)
+        problem = "is not a directory" if tree.exists() else "does not exist"
+        raise UserError(f"dataset.root is '{root}', which {problem}; set the directory of the images")
+    listed = _list_tree(tree) if manifest is None else _read_manifest(tree, _find_manifest(tree, manifest))
+    frame, order = _number_classes(listed)
     if frame["label"].nunique() < 2:
-        raise UserError(f"dataset.root '{root}' has one class; retrieval needs at least two, better many")
+        raise UserError(f"dataset.root '{root}' has only one class; retrieval needs at least two, preferably many")
     roles, notes = RULES[split](frame, split_seed), [NOTES[split].format(order=order)]
-    stray = sum(_is_image(name) for name in os.listdir(tree)) if manifest is None else 0
-    if stray:
-        notes.append(f"{stray:,} images lie directly in {tree}, in no class's folder, and are left out")
+    outside = sum(_is_image(name) for name in os.listdir(tree)) if manifest is None else 0
+    if outside:
+        notes.append(f"images directly in {tree}, outside the class directories, are ignored: {outside:,}")
     if "role" in frame and split != "manifest":
-        notes.append(f"the manifest's roles are not used: dataset.split is {split}; dataset.split=manifest takes them")
+        notes.append(f"dataset.split is {split}, so the roles in the manifest are ignored; dataset.split=manifest uses them")
     frame = frame.drop(columns="role", errors="ignore").assign(**roles)
     leading = ["path", "label", "class_name", *ROLES]
     return Split(frame[leading + [name for name in frame.columns if name not in leading]], tree, tuple(notes))
 
 
-def _tree(root: Path) -> pd.DataFrame:
-    """Path, label (the class folder's name) and size of every image, class by class, in the order of their paths."""
+def _list_tree(root: Path) -> pd.DataFrame:
+    """Return path, label (name of the class directory) and size of every image, in the byte order of classes and paths."""
     lines = []
     for entry in sorted(os.scandir(root), key=lambda entry: os.fsencode(entry.name)):
         if entry.name.startswith(".") or not entry.is_dir():
             continue
-        images = sorted(_images(Path(entry.path)), key=lambda image: os.fsencode(image[0]))
+        images = sorted(_find_images(Path(entry.path)), key=lambda image: os.fsencode(image[0]))
         if not images:
-            raise UserError(f"the class folder {entry.path} holds no image; fill it or remove it")
+            raise UserError(f"the class directory {entry.path} contains no image; add images or remove it")
         lines += [(Path(path).relative_to(root).as_posix(), entry.name, size) for path, size in images]
     if not lines:
-        raise UserError(f"dataset.root '{root}' holds no images; it needs root/<class>/<image>, or a dataset.manifest")
+        raise UserError(f"dataset.root '{root}' contains no images; it needs root/<class>/<image>, or a dataset.manifest")
     return pd.DataFrame(lines, columns=["path", "label", "size_bytes"])
 
 
-def _images(place: Path) -> Iterator[tuple[str, int]]:
-    with os.scandir(place) as entries:
+def _find_images(directory: Path) -> Iterator[tuple[str, int]]:
+    """Yield path and size of each image, at any depth."""
+    with os.scandir(directory) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _images(Path(entry.path))
+                yield from _find_images(Path(entry.path))
             elif _is_image(entry.name):
                 yield entry.path, entry.stat().st_size
 
@@ -109,37 +110,37 @@ def _is_image(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def _manifest_file(root: Path, manifest: str) -> Path:
+def _find_manifest(root: Path, manifest: str) -> Path:
     for file in (Path(manifest), root / manifest):
         if file.is_file():
             return file
-    raise UserError(f"dataset.manifest '{manifest}' is neither a file nor one under {root}")
+    raise UserError(f"dataset.manifest '{manifest}' does not exist, neither as a path nor under {root}")
 
 
-def _manifest(root: Path, file: Path) -> pd.DataFrame:
-    """The manifest's lines under our names of columns, every image's size beside it."""
+def _read_manifest(root: Path, file: Path) -> pd.DataFrame:
+    """Return the rows of a manifest under the names of a split's columns, with the size of every image."""
     try:
         raw = pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True)
     except (ValueError, OSError, UnicodeDecodeError) as error:
         raise UserError(f"dataset.manifest {file} cannot be read as CSV: {str(error).splitlines()[0]}") from None
     names = {str(column).strip().lower(): str(column) for column in raw.columns}
     frame, known = pd.DataFrame(index=raw.index), set()
-    for ours, aliases in COLUMNS.items():
-        found = next((names[alias] for alias in aliases if alias in names), None)
-        if found is not None:
-            frame[ours] = raw[found].str.strip()
-            known.add(found)
-        elif ours in ("path", "label"):
+    for column, aliases in COLUMNS.items():
+        name = next((names[alias] for alias in aliases if alias in names), None)
+        if name is not None:
+            frame[column] = raw[name].str.strip()
+            known.add(name)
+        elif column in ("path", "label"):
             raise UserError(
-                f"dataset.manifest {file} has no column for the {ours}: it has {', '.join(map(str, raw.columns))}; "
+                f"dataset.manifest {file} has no column for the {column}: it has {', '.join(map(str, raw.columns))}; "
                 f"name one {' or '.join(aliases)}"
             )
     if frame.empty:
         raise UserError(f"dataset.manifest {file} lists no image")
     for column in ("path", "label"):
         if (frame[column] == "").any():
-            line = int((frame[column] == "").to_numpy().argmax())
-            raise UserError(f"dataset.manifest {file}, line {line + 2}: the {column} is empty")
+            row = int((frame[column] == "").to_numpy().argmax())
+            raise UserError(f"dataset.manifest {file}, line {row + 2}: the {column} is empty")
     frame, known = _with_boxes(frame, raw, names, known, file)
     for column in raw.columns:
         if column not in known:
@@ -152,7 +153,7 @@ def _manifest(root: Path, file: Path) -> pd.DataFrame:
 def _with_boxes(
     frame: pd.DataFrame, raw: pd.DataFrame, names: dict[str, str], known: set[str], file: Path
 ) -> tuple[pd.DataFrame, set[str]]:
-    """Boxes as four columns of floats, from four columns or from one."""
+    """Add boxes as four columns of floats, from four columns or from one."""
     if "box" in frame:
         parts = frame.pop("box").str.strip("[]() ").str.split(r"[,; ]+", expand=True, regex=True)
     elif all(side in names for side in BOX):
@@ -166,57 +167,58 @@ def _with_boxes(
         frame[side] = pd.to_numeric(parts[column], errors="coerce").astype(float)
         wrong = ~(np.isfinite(frame[side]) & (frame[side] >= 0))
         if wrong.any():
-            line = int(wrong.to_numpy().argmax())
-            raise UserError(f"dataset.manifest {file}, line {line + 2}: the box's {side} is no number from 0 on")
+            row = int(wrong.to_numpy().argmax())
+            raise UserError(f"dataset.manifest {file}, line {row + 2}: {side} of the box must be a number of at least 0")
     return frame, known
 
 
 def _sizes(root: Path, paths: pd.Series, file: Path) -> list[int]:
     repeated = paths[paths.duplicated()]
     if len(repeated):
-        raise UserError(f"dataset.manifest {file} lists {len(repeated):,} images twice, such as {repeated.iloc[0]}")
+        raise UserError(f"dataset.manifest {file} repeats {len(repeated):,} of its images, such as {repeated.iloc[0]}")
     outside = [path for path in paths if path.split("/")[0] == ".." or os.path.isabs(path)]
     if outside:
-        raise UserError(f"dataset.manifest {file}: {outside[0]} lies outside {root}; paths are relative to dataset.root")
+        raise UserError(f"dataset.manifest {file}: {outside[0]} is outside {root}; paths must be relative to dataset.root")
     sizes = [size_bytes(root / path) for path in paths]
     missing = [path for path, size in zip(paths, sizes, strict=True) if size is None]
     if missing:
         raise UserError(
-            f"dataset.manifest {file}: {len(missing):,} of {len(paths):,} images are not under {root}, such as {missing[0]}"
+            f"dataset.manifest {file}: {len(missing):,} of {len(paths):,} images do not exist under {root}, such as "
+            f"{missing[0]}"
         )
     return [size for size in sizes if size is not None]
 
 
-def _labelled(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Labels 0-based and without gaps, in numeric order where all are whole numbers, else in the order of their bytes.
+def _number_classes(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Make labels 0-based and without gaps, in numeric order if all are whole numbers, otherwise in byte order.
 
-    Where two are the same number, as 7 and 07, they are names: two classes never become one.
+    If two labels are the same number, such as 7 and 07, labels count as names, so that classes are never merged.
     """
     texts = frame["label"]
-    numbers = bool(texts.str.fullmatch(r"[+-]?\d+").all()) and texts.map(int).nunique() == texts.nunique()
-    keys = texts.map(int) if numbers else texts
-    order = sorted(keys.unique(), key=None if numbers else os.fsencode)
-    labels = keys.map({key: place for place, key in enumerate(order)}).astype(np.int64)
-    return frame.assign(label=labels, class_name=frame.get("class_name", texts)), "labels" if numbers else "names"
+    are_numbers = bool(texts.str.fullmatch(r"[+-]?\d+").all()) and texts.map(int).nunique() == texts.nunique()
+    keys = texts.map(int) if are_numbers else texts
+    order = sorted(keys.unique(), key=None if are_numbers else os.fsencode)
+    labels = keys.map({key: label for label, key in enumerate(order)}).astype(np.int64)
+    return frame.assign(label=labels, class_name=frame.get("class_name", texts)), "labels" if are_numbers else "names"
 
 
-def _by_manifest(frame: pd.DataFrame, split_seed: int) -> dict[str, pd.Series]:
+def _roles_of_manifest(frame: pd.DataFrame, split_seed: int) -> dict[str, pd.Series]:
     if "role" not in frame:
         raise UserError(f"dataset.split=manifest needs a column {' or '.join(COLUMNS['role'])} in the manifest")
-    said = frame["role"].str.lower()
-    for role in said.unique():
-        if role not in MEANINGS:
-            raise UserError(f"the manifest's role '{role}' is not known{suggest(role, MEANINGS)}")
-    return {role: said.map(lambda word, role=role: role in MEANINGS[word]).astype(bool) for role in ROLES}
+    given = frame["role"].str.lower()
+    for name in given.unique():
+        if name not in MANIFEST_ROLES:
+            raise UserError(f"the role '{name}' in the manifest is not known{suggest(name, MANIFEST_ROLES)}")
+    return {role: given.map(lambda name, role=role: role in MANIFEST_ROLES[name]).astype(bool) for role in ROLES}
 
 
 RULES: dict[str, Callable[[pd.DataFrame, int], dict[str, pd.Series]]] = {
     "zero_shot": first_half_of_classes,
     "half_per_class": half_per_class,
-    "manifest": _by_manifest,
+    "manifest": _roles_of_manifest,
 }
 NOTES = {
-    "zero_shot": "the first half of the classes, in the order of their {order}, trains; the rest is unseen",
-    "half_per_class": HALF_PER_CLASS,
-    "manifest": "roles are the manifest's; classes are numbered in the order of their {order}",
+    "zero_shot": "classes are ordered by their {order}; the first half are training classes, the others test classes",
+    "half_per_class": HALF_PER_CLASS_NOTE,
+    "manifest": "roles are those of the manifest; classes are ordered by their {order}",
 }

@@ -1,44 +1,45 @@
-"""Stanford Online Products, as its authors pack it."""
+"""Stanford Online Products, in the layout of its published archive."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from dmlbench.data.datasets.annotation_files import folder_with, listing, published, whole_numbers
+from dmlbench.data.datasets.annotation_files import find_directory, make_split, read_list, to_integers
 from dmlbench.data.split import Split
-from dmlbench.data.split_rules import two_sided
+from dmlbench.data.split_rules import train_test_roles
 
 LISTS = {"train": "Ebay_train.txt", "test": "Ebay_test.txt"}
 COLUMNS = ("image_id", "class_id", "super_class_id", "path")
 
 
 def sop(root: str, split: str = "zero_shot", split_seed: int = 0) -> Split:
-    """Products from eBay: `Ebay_train.txt` trains, `Ebay_test.txt` is query and gallery.
+    """Read Stanford Online Products: photos of products from eBay, one class per product.
 
     Args:
-        root: the unpacked archive, or a folder that holds it: both lists, and a folder of images a kind of product.
-        split: `zero_shot`: the official lists. `half_per_class`: half of each class's images trains.
-        split_seed: of `half_per_class`.
+        root: The unpacked archive, or a directory that contains it: both lists, and one directory of images per category.
+        split: `zero_shot`: the official lists; `Ebay_test.txt` is query and gallery. `half_per_class`: half of the images of
+            each class are training images.
+        split_seed: Seed of `half_per_class`.
 
     Returns:
-        The split; `attribute_super_class` is the kind of product, of which there are 12.
+        The split. `attribute_super_class` is the category, one of 12.
 
     Raises:
-        UserError: the folder is not this data set, images are missing, or a class is on both lists.
+        UserError: The directory is not this data set, or images are missing.
 
     Source:
         Oh Song et al., Deep metric learning via lifted structured feature embedding, CVPR 2016, arXiv:1511.06452.
     """
-    place = folder_with(root, LISTS["train"], "sop")
-    parts = {role: listing(place / file, COLUMNS, skip=1) for role, file in LISTS.items()}
-    lines = pd.concat(parts, names=["role"]).reset_index("role").reset_index(drop=True)
+    directory = find_directory(root, LISTS["train"], "sop")
+    parts = {role: read_list(directory / file, COLUMNS, skip=1) for role, file in LISTS.items()}
+    lists = pd.concat(parts, names=["role"]).reset_index("role").reset_index(drop=True)
     frame = pd.DataFrame(
         {
-            "path": lines["path"],
-            "label": whole_numbers(place / LISTS["train"], lines["class_id"]),
-            "class_name": lines["class_id"],
-            **two_sided(lines["role"] == "train"),
-            "attribute_super_class": lines["path"].str.split("/").str[0].str.removesuffix("_final"),
+            "path": lists["path"],
+            "label": to_integers(directory / LISTS["train"], lists["class_id"]),
+            "class_name": lists["class_id"],
+            **train_test_roles(lists["role"] == "train"),
+            "attribute_super_class": lists["path"].str.split("/").str[0].str.removesuffix("_final"),
         }
     )
-    return published(frame, place, "sop", " and ".join(LISTS.values()), split, split_seed)
+    return make_split(frame, directory, "sop", " and ".join(LISTS.values()), split, split_seed)

@@ -1,4 +1,4 @@
-"""Procedural fine-grained images, for trying things without a download."""
+"""Procedurally generated fine-grained images, for experiments without a download."""
 
 from __future__ import annotations
 
@@ -12,17 +12,24 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from dmlbench.data.datasets.generated import generated, require_whole
+from dmlbench.data.datasets.generated import generate_once, require_integer
 from dmlbench.data.split import BOX, Split
 from dmlbench.system.seeding import numpy_generator
 
-VERSION = 2  # of what the images show; raised with every change to their pixels or their choice
-OVERSAMPLED = 2  # drawn this much larger, then reduced: smooth edges
+VERSION = 2  # raised with every change to the pixels or to the choice of the images
+OVERSAMPLING = 2  # images are drawn larger by this factor and then reduced, for smooth edges
 
-SHAPES = {"triangle": 3, "square": 4, "pentagon": 5, "hexagon": 6, "star": -5, "cross": -4}  # corners; negative: notched
+SHAPES = {
+    "triangle": 3,
+    "square": 4,
+    "pentagon": 5,
+    "hexagon": 6,
+    "star": -5,
+    "cross": -4,
+}  # number of corners; negative for notched shapes
 COLOURS = {"red": 0.0, "orange": 0.09, "green": 0.33, "cyan": 0.5, "blue": 0.64, "magenta": 0.86}  # hues
 PATTERNS = ("plain", "stripes", "checks", "dots")
-SIZES = {"small": 0.24, "large": 0.34}  # radius, as a share of the image's side
+SIZES = {"small": 0.24, "large": 0.34}  # radius, as a fraction of the image's side
 ATTRIBUTES = ("shape", "colour", "pattern", "size")
 
 
@@ -34,36 +41,37 @@ def synthetic(
     split_seed: int = 0,
     separate_queries: bool = False,
 ) -> Split:
-    """One patterned shape on a cluttered background; a class is a combination of shape, colour, pattern and size.
+    """Generate images of one patterned shape on a cluttered background.
 
-    Any two classes differ in at least two of the four. Position, rotation, small changes of size and hue, background,
-    clutter and lighting are nuisance. The first half of the classes trains, the second is query and gallery; both draw on
-    the same values of the attributes.
+    A class is a combination of shape, colour, pattern and size; any two classes differ in at least two of the four. Position,
+    rotation, small changes of size and hue, background, clutter and lighting vary within a class. The first half of the
+    classes are training classes, the others test classes; both halves have the same attribute values.
 
     Args:
-        root: where generated data sets are kept; the images are written below it at the first call.
-        classes: from 4 to 48, which is as many as can differ so.
-        images_per_class: from 2 to 1000.
-        image_px: side of the square images, from 16 to 512.
-        split_seed: of the choice of combinations and of every image.
-        separate_queries: each unseen class's images are queries and gallery in turn, none both; else all are both.
+        root: Directory of generated data sets. The images are written into it at the first call.
+        classes: Number of classes, from 4 to 48 (all combinations that differ in two attributes).
+        images_per_class: Number of images per class, from 2 to 1000.
+        image_px: Side of the square images, from 16 to 512 pixels.
+        split_seed: Seed of the choice of combinations and of every image.
+        separate_queries: Whether the images of a test class alternate between query and gallery. Otherwise every test image
+            is both.
 
     Returns:
-        The split, relative to `root`, with boxes around the shapes and a column `attribute_*` for each attribute.
+        The split, with paths relative to `root`, boxes around the shapes, and a column `attribute_*` for each attribute.
 
     Raises:
-        UserError: an argument is no whole number of its range.
+        UserError: An argument is not a whole number in its range.
     """
-    require_whole("synthetic", "classes", classes, 4, len(_combinations()))
-    require_whole("synthetic", "images_per_class", images_per_class, 2, 1000)
-    require_whole("synthetic", "image_px", image_px, 16, 512)
-    require_whole("synthetic", "split_seed", split_seed, 0, 2**63 - 1)
+    require_integer("synthetic", "classes", classes, 4, len(_combinations()))
+    require_integer("synthetic", "images_per_class", images_per_class, 2, 1000)
+    require_integer("synthetic", "image_px", image_px, 16, 512)
+    require_integer("synthetic", "split_seed", split_seed, 0, 2**63 - 1)
     sizes = {"classes": classes, "images_per_class": images_per_class, "image_px": image_px, "split_seed": split_seed}
     generate = partial(_generate, sizes=sizes)
-    folder, listing = generated(Path(root), "synthetic", {"version": VERSION, **sizes}, generate)
+    folder, listing = generate_once(Path(root), "synthetic", {"version": VERSION, **sizes}, generate)
     label = listing["label"].astype(np.int64)
     train = label < classes // 2
-    asked = listing.groupby("label").cumcount() % 2 == 0
+    is_even = listing.groupby("label").cumcount() % 2 == 0  # position of the image in its class
     frame = pd.DataFrame(
         {
             "path": f"{folder}/" + listing["path"],
@@ -71,17 +79,18 @@ def synthetic(
             "class_name": listing[list(ATTRIBUTES)].agg(" ".join, axis=1),
             "train": train,
             "val": False,
-            "query": ~train & (asked | (not separate_queries)),
-            "gallery": ~train & (~asked | (not separate_queries)),
+            "query": ~train & (is_even | (not separate_queries)),
+            "gallery": ~train & (~is_even | (not separate_queries)),
             **{side: listing[side].astype(float) for side in BOX},
             **{f"attribute_{name}": listing[name] for name in ATTRIBUTES},
         }
     )
-    return Split(frame, Path(root), notes=("the first half of the classes trains; both halves share their attributes",))
+    note = "the first half of the classes are training classes, the others test classes; both have the same attribute values"
+    return Split(frame, Path(root), notes=(note,))
 
 
 def _combinations() -> list[tuple[str, str, str, str]]:
-    """The 48 combinations: shape, pattern and size are free and give the colour, so any two differ in at least two of four."""
+    """Return the 48 combinations. Shape, pattern and size determine the colour, so any two differ in at least two of four."""
     shapes, colours, sizes = list(SHAPES), list(COLOURS), list(SIZES)
     return [
         (shapes[s], colours[(s + p + 3 * z) % len(colours)], PATTERNS[p], sizes[z])
@@ -108,75 +117,75 @@ def _generate(folder: Path, sizes: dict[str, int]) -> pd.DataFrame:
 def _draw(
     combination: tuple[str, str, str, str], image_px: int, generator: np.random.Generator
 ) -> tuple[Image.Image, tuple[float, float, float, float]]:
-    """One image and its box (x, y, width, height, in pixels)."""
+    """Draw one image, and return it with its box (x, y, width, height, in pixels)."""
     shape, colour, pattern, size = combination
-    side = image_px * OVERSAMPLED
+    side = image_px * OVERSAMPLING
     radius = SIZES[size] * side * generator.uniform(0.93, 1.07)
     centre = generator.uniform(radius, side - radius, 2)
-    turn = generator.uniform(0, 2 * math.pi)
-    corners = _corners(SHAPES[shape], centre, radius, turn)
+    rotation = generator.uniform(0, 2 * math.pi)
+    corners = _corners(SHAPES[shape], centre, radius, rotation)
     mask = Image.new("L", (side, side))
     ImageDraw.Draw(mask).polygon(corners, fill=255)
     hue = COLOURS[colour] + generator.uniform(-0.015, 0.015)
-    surface = _surface(pattern, hue, side, SIZES[size] * side, centre, turn)
+    surface = _surface(pattern, hue, side, SIZES[size] * side, centre, rotation)
     canvas = _background(side, generator)
     canvas.paste(surface, mask=mask)
     small = canvas.resize((image_px, image_px), Image.Resampling.BOX)
-    return _lit(small, generator), _box(corners)
+    return _with_lighting(small, generator), _box(corners)
 
 
-def _corners(kind: int, centre: np.ndarray, radius: float, turn: float) -> list[tuple[float, float]]:
-    """The outline of a regular polygon, or of a star whose every second corner is drawn in."""
+def _corners(kind: int, centre: np.ndarray, radius: float, rotation: float) -> list[tuple[float, float]]:
+    """Return the corners of a regular polygon, or of a star, which has additional corners at a smaller radius in between."""
     count = abs(kind) * (2 if kind < 0 else 1)
     inner = 0.45 if kind < 0 else 1.0
     corners = []
     for corner in range(count):
-        reach = radius * (inner if corner % 2 and kind < 0 else 1.0)
-        angle = turn + 2 * math.pi * corner / count
-        corners.append((float(centre[0] + reach * math.cos(angle)), float(centre[1] + reach * math.sin(angle))))
+        distance = radius * (inner if corner % 2 and kind < 0 else 1.0)
+        angle = rotation + 2 * math.pi * corner / count
+        corners.append((float(centre[0] + distance * math.cos(angle)), float(centre[1] + distance * math.sin(angle))))
     return corners
 
 
 def _box(corners: list[tuple[float, float]]) -> tuple[float, float, float, float]:
-    xs, ys = zip(*((x / OVERSAMPLED, y / OVERSAMPLED) for x, y in corners), strict=True)
+    xs, ys = zip(*((x / OVERSAMPLING, y / OVERSAMPLING) for x, y in corners), strict=True)
     return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
 
 
-def _surface(pattern: str, hue: float, side: int, scale: float, centre: np.ndarray, turn: float) -> Image.Image:
-    """A square filled with two shades of a hue in a pattern that turns with the shape."""
+def _surface(pattern: str, hue: float, side: int, scale: float, centre: np.ndarray, rotation: float) -> Image.Image:
+    """Fill a square with two shades of a hue, in a pattern that rotates with the shape."""
     y, x = np.mgrid[0:side, 0:side].astype(np.float32)
-    u = ((x - centre[0]) * math.cos(turn) + (y - centre[1]) * math.sin(turn)) / scale * 3
-    v = ((y - centre[1]) * math.cos(turn) - (x - centre[0]) * math.sin(turn)) / scale * 3
-    dark = {
+    u = ((x - centre[0]) * math.cos(rotation) + (y - centre[1]) * math.sin(rotation)) / scale * 3
+    v = ((y - centre[1]) * math.cos(rotation) - (x - centre[0]) * math.sin(rotation)) / scale * 3
+    is_dark = {
         "plain": lambda: np.zeros_like(u, dtype=bool),
         "stripes": lambda: np.floor(u) % 2 == 1,
         "checks": lambda: (np.floor(u) + np.floor(v)) % 2 == 1,
         "dots": lambda: (u - np.round(u)) ** 2 + (v - np.round(v)) ** 2 < 0.09,
     }[pattern]()
     shades = [colorsys.hsv_to_rgb(hue % 1, saturation, value) for saturation, value in ((0.75, 0.95), (0.9, 0.4))]
-    light, deep = (np.round(np.array(shade) * 255).astype(np.uint8) for shade in shades)
-    return Image.fromarray(np.where(dark[..., None], deep, light))
+    light, dark = (np.round(np.array(shade) * 255).astype(np.uint8) for shade in shades)
+    return Image.fromarray(np.where(is_dark[..., None], dark, light))
 
 
 def _background(side: int, generator: np.random.Generator) -> Image.Image:
-    """A gradient between two random colours, with random polygons and lines over it."""
+    """Draw a gradient between two random colours, with random polygons and lines on top."""
     start, end = generator.uniform(30, 225, (2, 3))
     angle = generator.uniform(0, 2 * math.pi)
     y, x = np.mgrid[0:side, 0:side].astype(np.float32) / side - 0.5
-    share = np.clip(x * math.cos(angle) + y * math.sin(angle) + 0.5, 0, 1)[..., None]
-    image = Image.fromarray(np.round(start * (1 - share) + end * share).astype(np.uint8))
+    weight = np.clip(x * math.cos(angle) + y * math.sin(angle) + 0.5, 0, 1)[..., None]
+    image = Image.fromarray(np.round(start * (1 - weight) + end * weight).astype(np.uint8))
     draw = ImageDraw.Draw(image)
     for _ in range(6):
         colour = tuple(int(value) for value in generator.integers(20, 236, 3))
-        middle, reach = generator.uniform(0, side, 2), generator.uniform(0.08, 0.2) * side
-        draw.polygon(_corners(int(generator.integers(3, 7)), middle, reach, generator.uniform(0, 6)), fill=colour)
+        middle, radius = generator.uniform(0, side, 2), generator.uniform(0.08, 0.2) * side
+        draw.polygon(_corners(int(generator.integers(3, 7)), middle, radius, generator.uniform(0, 6)), fill=colour)
         ends = [float(value) for value in generator.uniform(0, side, 4)]
         draw.line(ends, fill=colour, width=max(side // 60, 1))
     return image
 
 
-def _lit(image: Image.Image, generator: np.random.Generator) -> Image.Image:
-    """Change brightness, contrast and cast, and add noise."""
+def _with_lighting(image: Image.Image, generator: np.random.Generator) -> Image.Image:
+    """Change brightness, contrast and colour balance, and add noise."""
     pixels = (np.asarray(image, dtype=np.float64) - 128) * generator.uniform(0.7, 1.2) + 128 + generator.uniform(-25, 25)
     pixels = pixels * generator.uniform(0.94, 1.06, 3) + generator.normal(0, 5, pixels.shape)
     return Image.fromarray(np.clip(np.round(pixels), 0, 255).astype(np.uint8))
