@@ -1,4 +1,4 @@
-"""Rows as a run would write them, made up for the tests of tables."""
+"""Result rows with the columns that a run writes, for tests."""
 
 import hashlib
 from typing import Any
@@ -38,7 +38,7 @@ DEFAULTS = {
     "protocol_freeze_batch_norm": False,
     "protocol_lr": 0.001,
     "optimizer": "adamw",
-    "optimizer__target_": "torch.optim.AdamW",
+    "optimizer_target": "torch.optim.AdamW",
     "optimizer_weight_decay": 0.0001,
     "sampler": "m_per_class",
     "sampler_samples_per_class": "${loss.samples_per_class}",
@@ -53,6 +53,8 @@ DEFAULTS = {
     "n_test_classes": 50,
     "device": "cpu",
     "torch_version": "2.11.0",
+    "overrides": "[]",
+    "config_files": "{}",
 }
 COST = {
     "train_seconds": 120.0,
@@ -75,7 +77,7 @@ LABELS = {
 
 
 def make_row(score: float = 0.5, **columns: Any) -> Row:
-    """A valid row whose metrics equal `score` unless named; its digest and id follow from method and seed."""
+    """Return a valid row. Metrics that are not given equal `score`; method digest and run id follow from the columns."""
     row = {**DEFAULTS, **dict.fromkeys(METRICS, score), **columns}
     row.setdefault("loss_label", LABELS.get(row["loss"], row["loss"]))
     method = repr(sorted((name, value) for name, value in row.items() if name.startswith("loss")))
@@ -87,7 +89,7 @@ def make_row(score: float = 0.5, **columns: Any) -> Row:
 
 
 def make_study(**columns: Any) -> list[Row]:
-    """The untrained trunk and three losses, three seeds: a seed adds 0.01 to the score, a loss 0.1."""
+    """Return rows of the untrained trunk and three losses with three seeds each: a loss adds 0.1, a seed 0.01 to the score."""
     losses = ("untrained", "contrastive", "triplet", "arcface")
     return [
         make_row(0.1 * (i + 1) + 0.01 * seed, **{"loss": loss, "seed": seed, **columns})

@@ -1,15 +1,15 @@
-"""Every column of a result row, declared once: its role, its meaning, its name in print and since when it exists.
+"""Every column of a result row, declared once: role, meaning, name in print, unit, and the version that introduced it.
 
 Fingerprints, grouping, captions, costs, comparisons, `show`, CSV and docs/columns.md all read these declarations. Columns of
-the protocol and of the tuning budget come from the fields of `schema`, metrics from `measures`; all others are listed
+the protocol and of the tuning budget come from the fields of `schema`, metrics from `metric_specs`; all others are listed
 below. A name with `*` declares a family of columns.
 
 Roles:
 
-    identity    which run it is, and names in print
-    shared      must be equal before two rows may be compared; the fingerprint is the digest of these columns
+    identity    identify the run, and give names for printing
+    shared      must be equal in two rows that are compared; the fingerprint is the digest of these columns
     method      hyper-parameters of the method, which may differ between compared rows
-    metric      what tables compare
+    metric      compared by tables
     result      other numbers that a run produced
     cost        time, memory and parameters
     provenance  the conditions under which the numbers were produced
@@ -35,21 +35,21 @@ class Column:
 
     Args:
         name: Name of the column; `*` stands for any text.
-        role: See the module.
+        role: Role of the column; the module describes them.
         meaning: One sentence for the documentation.
         label: Name in print. Empty for columns that are printed under their own name.
         unit: Unit in print.
-        scale: How many units of the row make one unit in print.
+        scale: Value in the row that is printed as 1, such as 1e6 for parameters in millions.
         kind: Type of the value, for columns that every row must have.
         caption: Template of the value in table captions, such as `"{} epochs"`.
         brings: Prefix of the columns that the choice of a configuration file determines, such as `trunk_`.
         reproducible: Whether the same plan and seed give the same value.
         must_agree: Whether a table warns if its rows differ in this column.
-        evaluated: Whether evaluating a run again replaces the value, or makes it void.
+        evaluated: Whether `dmlbench evaluate` replaces or removes the value when it evaluates a run again.
         in_tables: Whether tables print it (costs).
-        per_machine: Whether another machine would give another value (costs).
-        needs: `training` or `tuning` for costs that only such runs have.
-        sum_of: Columns that this one is the sum of. Such a column is printed, but not part of a row.
+        per_machine: Whether the value depends on the machine (costs).
+        needs: `training` or `tuning` for costs that only trained or only tuned runs have.
+        sum_of: Columns whose sum is printed under this name. The row itself does not have such a column.
         since: Version of the row schema in which the column appeared.
         before: For `since` > 1: the value that describes older rows; see `schema.setting`.
     """
@@ -75,7 +75,7 @@ class Column:
 
     @property
     def is_family(self) -> bool:
-        """Whether the declaration is for several columns."""
+        """Whether the declaration stands for several columns."""
         return "*" in self.name
 
     @property
@@ -94,12 +94,14 @@ def _identity() -> Iterator[Column]:
     yield Column("run_id", "identity", "Fingerprint, method digest and seed.", kind=str)
     yield Column("fingerprint", "identity", "First 8 hex digits of the digest of all shared columns.", kind=str)
     yield Column("method_digest", "identity", "First 8 hex digits of the digest of all `loss_*` columns.", kind=str)
-    yield Column("status", "identity", "`ok`, `failed` (the method broke down), or `missing` (no row).", kind=str)
-    yield Column("reason", "identity", "Why the run failed or has no row; null otherwise.")
+    yield Column("status", "identity", "`ok`, `failed` (see `reason`), or `missing` (the run has no row).", kind=str)
+    yield Column("reason", "identity", "Why the run failed or has no row; null if it is `ok`.")
     yield Column("seed", "identity", "Seed of initialisation, data order and augmentation.", kind=int)
     yield Column("dataset_label", "identity", "Name of the data set in print.")
     yield Column("trunk_label", "identity", "Name of the trunk in print.")
-    yield Column("trunk_weights", "identity", "Name of the pretrained weights; their digest decides.")
+    yield Column(
+        "trunk_weights", "identity", "Name of the pretrained weights; comparisons use their digest, `trunk_weights_sha256`."
+    )
     yield Column("loss_label", "identity", "Name of the method in print.")
     yield Column("parent", "identity", "For rows of `dmlbench evaluate`: the `run_id` of the run that was evaluated again.")
 
@@ -113,14 +115,14 @@ def _shared() -> Iterator[Column]:
     )
     yield Column("optimizer", "shared", "Optimizer.", caption="{}", brings="optimizer_")
     yield Column("sampler", "shared", "Batch sampler.", brings="sampler_")
-    yield Column("precision", "shared", "`fp32` or `bf16`: what the device really computed in.")
+    yield Column("precision", "shared", "Precision in which the device computed: `fp32` or `bf16`.")
     yield Column("split_*", "shared", "Split of the data set: digest over paths, labels and roles, rule, seed, values of k.")
     yield Column(
         "trunk_*", "shared", "Constructor arguments, input convention, and digests of weights and source of the trunk."
     )
     yield Column("optimizer_*", "shared", "Constructor and arguments of the optimizer.")
-    yield Column("sampler_*", "shared", "Constructor and arguments of the sampler; references to the method stay text.")
-    yield Column("evaluation_*", "shared", "What `dmlbench evaluate` did differently from training runs.")
+    yield Column("sampler_*", "shared", "Constructor and arguments of the sampler; references to the method are kept as text.")
+    yield Column("evaluation_*", "shared", "Settings of `dmlbench evaluate` that differ from those of training runs.")
     yield from _of_schema("trunk", "shared", Trunk, ("name", "label", "make", "weights", "published"))
     yield from _of_schema("protocol", "shared", Protocol, ("name",))
     yield from _of_schema("tuning", "shared", Tuning, ("only",))
@@ -128,11 +130,11 @@ def _shared() -> Iterator[Column]:
     yield Column("tuning_*", "shared", "Field of a tuning budget that this version does not know.")
 
 
-def _of_schema(group: str, role: Role, cls: type, without: Sequence[str]) -> Iterator[Column]:
-    """The columns of a configuration class, one per field, except for those that are no column or several."""
+def _of_schema(group: str, role: Role, cls: type, excluded: Sequence[str]) -> Iterator[Column]:
+    """Yield one column per field of a configuration class, except for fields without a column or with several."""
     meanings = _args_of(cls)
     for field in dataclasses.fields(cls):
-        if field.name not in without:
+        if field.name not in excluded:
             since, before = field.metadata.get("since", 1), field.metadata.get("before", UNSET)
             caption = field.metadata.get("caption") or ""
             yield Column(f"{group}_{field.name}", role, meanings[field.name], caption=caption, since=since, before=before)
@@ -141,7 +143,9 @@ def _of_schema(group: str, role: Role, cls: type, without: Sequence[str]) -> Ite
 def _method() -> Iterator[Column]:
     yield Column("loss", "method", "Method: stem of its file in `conf/loss/`.", kind=str, caption="{}", brings="loss_")
     yield from _of_schema("loss", "method", Method, ("name", "label", "make", "miner", "search"))
-    yield Column("loss_*", "method", "Hyper-parameters of the method: constructor and arguments of loss and miner, and others.")
+    yield Column(
+        "loss_*", "method", "Other hyper-parameters of the method, such as constructor and arguments of loss and miner."
+    )
 
 
 def _results() -> Iterator[Column]:
@@ -160,7 +164,10 @@ def _results() -> Iterator[Column]:
     yield Column("cluster_*", "result", "Initialisation and seed of k-means.", evaluated=True)
     yield Column("*_std", "result", "Standard deviation over several runs of k-means.", evaluated=True)
     yield Column(
-        "separated_*", "result", "With one model per fold: mean over the models; repeated without the prefix.", evaluated=True
+        "separated_*",
+        "result",
+        "With one model per fold: mean over the models, equal to the column without the prefix.",
+        evaluated=True,
     )
     yield Column("fold*_map_at_r", "result", "MAP@R of the model of one fold.", evaluated=True)
     yield Column("concatenated_dim", "result", "Size of the concatenated embedding.", evaluated=True)
@@ -177,7 +184,7 @@ def _costs() -> Iterator[Column]:
     yield cost(
         "images_per_second", "Training images per second, median over epochs.", "Images/s", in_tables=True, needs="training"
     )
-    yield cost("memory_gib", "Peak memory: of the process on the CPU, of the device on CUDA.", "Mem.", "GiB", in_tables=True)
+    yield cost("memory_gib", "Peak memory of the process (CPU) or of the device (CUDA).", "Mem.", "GiB", in_tables=True)
     parameters = {"scale": 1e6, "per_machine": False, "reproducible": True, "evaluated": False}
     yield cost("n_model_parameters", "Parameters of trunk and head.", "Model parameters", "M", **parameters)
     yield cost("n_loss_parameters", "Parameters of the loss.", "Loss parameters", "M", **parameters)
@@ -187,42 +194,42 @@ def _costs() -> Iterator[Column]:
 
 
 def _provenance() -> Iterator[Column]:
-    def told(name: str, meaning: str, label: str = "", **more: Any) -> Column:
+    def record(name: str, meaning: str, label: str = "", **more: Any) -> Column:
         return Column(name, "provenance", meaning, label, **more)
 
-    yield told("selected_on", "How the reported model was chosen: `last` epoch, `validation`, or `none`.", "model selection")
-    yield told("n_models", "Number of models: one, or one per fold.", "models")
-    yield told("embedding_dim", "Size of the embedding.", "embedding size", reproducible=True)
-    yield told("embeddings_sha256", "SHA-256 of an external file of embeddings.")
-    yield told("n_images", "Images of the data set, over all roles.", "images")
-    yield told("n_train_images", "Training images.", "training images")
-    yield told("n_train_classes", "Training classes.", "training classes")
-    yield told("n_query_images", "Images that are queries.", "query images")
-    yield told("n_gallery_images", "Images in the gallery.", "gallery images")
-    yield told("n_queries", "Evaluated queries.", "number of queries", evaluated=True, must_agree=True)
-    yield told("n_excluded", "Queries without a relevant item, which are excluded.", "excluded queries", evaluated=True)
-    yield told("n_gallery", "Items in the gallery.", "gallery items", evaluated=True)
-    yield told("n_test_classes", "Test classes.", "number of test classes", must_agree=True)
-    yield told("n_images_skipped", "Images skipped because they could not be read.", "skipped images")
-    yield told("tuned_*", "Result of the hyper-parameter search.")
-    yield told("n_tuning_*", "Trials and epochs of the hyper-parameter search.")
-    yield told("device", "Kind of device.", "device", must_agree=True)
+    yield record("selected_on", "How the reported model was chosen: `last` epoch, `validation`, or `none`.", "model selection")
+    yield record("n_models", "Number of models: one, or one per fold.", "models")
+    yield record("embedding_dim", "Size of the embedding.", "embedding size", reproducible=True)
+    yield record("embeddings_sha256", "SHA-256 of an external file of embeddings.")
+    yield record("n_images", "Images of the data set, over all roles.", "images")
+    yield record("n_train_images", "Training images.", "training images")
+    yield record("n_train_classes", "Training classes.", "training classes")
+    yield record("n_query_images", "Images that are queries.", "query images")
+    yield record("n_gallery_images", "Images in the gallery.", "gallery images")
+    yield record("n_queries", "Evaluated queries.", "number of queries", evaluated=True, must_agree=True)
+    yield record("n_excluded", "Queries without a relevant item, which are excluded.", "excluded queries", evaluated=True)
+    yield record("n_gallery", "Items in the gallery.", "gallery items", evaluated=True)
+    yield record("n_test_classes", "Test classes.", "number of test classes", must_agree=True)
+    yield record("n_images_skipped", "Images skipped because they could not be read.", "skipped images")
+    yield record("tuned_*", "Result of the hyper-parameter search.")
+    yield record("n_tuning_*", "Trials and epochs of the hyper-parameter search.")
+    yield record("device", "Kind of device.", "device", must_agree=True)
     for name in ("dmlbench", "torch", "pytorch_metric_learning"):
         library = name.replace("_", "-")
-        yield told(f"{name}_version", f"Version of {library}.", f"version of {library}", must_agree=True)
-    yield told("*_version", "Version of a library.")
-    yield told("code_revision", "Git revision of dmlbench, if it runs from a checkout.", "revision")
-    moment: dict[str, Any] = {"reproducible": False, "evaluated": True}
-    yield told("hostname", "Name of the machine.", "machine", **moment)
-    yield told("finished_at", "When the run ended, in UTC.", "finished", **moment)
-    yield told("n_resumed", "How often training resumed from a checkpoint.", "resumed", **moment)
+        yield record(f"{name}_version", f"Version of {library}.", f"version of {library}", must_agree=True)
+    yield record("*_version", "Version of a library.")
+    yield record("code_revision", "Git revision of dmlbench, if it runs from a checkout.", "revision")
+    per_execution: dict[str, Any] = {"reproducible": False, "evaluated": True}
+    yield record("hostname", "Name of the machine.", "machine", **per_execution)
+    yield record("finished_at", "When the run ended, in UTC.", "finished", **per_execution)
+    yield record("n_resumed", "How often training resumed from a checkpoint.", "resumed", **per_execution)
     since_2: dict[str, Any] = {"reproducible": False, "since": 2, "before": None}
-    yield told("overrides", "Values that were overridden on the command line (JSON list).", **since_2)
-    yield told("config_files", "Chosen configuration files, each with its SHA-256 (JSON object).", **since_2)
+    yield record("overrides", "Values that were overridden on the command line (JSON list).", **since_2)
+    yield record("config_files", "Chosen configuration files, each with its SHA-256 (JSON object).", **since_2)
 
 
 def _args_of(cls: type) -> dict[str, str]:
-    """The descriptions in a class's `Args` section, by field."""
+    """Return the descriptions in the `Args` section of a class, by field."""
     text = inspect.getdoc(cls) or ""
     section = text.partition("Args:\n")[2].partition("\n\n")[0]
     entries = re.findall(r"^    (\w+): (.+?)(?=^    \w+: |\Z)", section + "\n", re.MULTILINE | re.DOTALL)

@@ -17,12 +17,12 @@ from dmlbench.results.metric_specs import parse_metric
 SCHEMA_VERSION = max(one.since for one in COLUMNS)
 REQUIRED = {one.name: one.kind for one in COLUMNS if one.kind is not None}
 TABLE_COSTS = tuple(one for one in COLUMNS if one.in_tables)
-# The columns that name a chosen configuration file, each with the columns that it brings.
+# The columns that name a chosen configuration file.
 CHOICES = {one.name: one for one in COLUMNS if one.brings}
 
 _EXACT = {one.name: one for one in COLUMNS if not one.is_family}
 _FAMILIES = sorted((one for one in COLUMNS if one.is_family), key=lambda one: -len(one.name))
-# Columns that older rows lack, with the value that describes them.
+# Columns that a later version added, and that older rows therefore lack.
 _LATER = {one.name: one for one in COLUMNS if one.since > 1}
 
 
@@ -34,7 +34,7 @@ def column(name: str) -> Column:
         name: Name of the column in a row.
 
     Returns:
-        Its declaration under its own name. A column that nothing declares is a `result`.
+        Its declaration, under the given name also if a family declares it. An undeclared column is a `result`.
     """
     if name in _EXACT:
         return _EXACT[name]
@@ -53,25 +53,29 @@ def _pattern(family: str) -> re.Pattern[str]:
 
 
 def value_range(name: str) -> tuple[float, float]:
-    """The smallest and the largest value that a column may hold: a metric's own range, else any number."""
+    """Return the smallest and the largest value of a column: the range of its metric, or any number.
+
+    Args:
+        name: Name of the column.
+    """
     metric = parse_metric(name)
     return (metric.spec.low, metric.spec.high) if metric else (-math.inf, math.inf)
 
 
 def fingerprint(shared: Mapping[str, Scalar]) -> str:
-    """The identity of everything but the method and the seed.
+    """Return the digest that identifies everything except the method and the seed.
 
     Args:
         shared: All shared columns of a run.
 
     Returns:
-        8 hex digits, equal exactly for rows that may be compared.
+        8 hex digits, which are equal for rows that may be compared.
     """
     return identity_digest(shared)
 
 
 def method_digest(columns: Mapping[str, Scalar]) -> str:
-    """The identity of a method.
+    """Return the digest that identifies a method.
 
     Args:
         columns: Its `loss_*` columns.
@@ -83,39 +87,54 @@ def method_digest(columns: Mapping[str, Scalar]) -> str:
 
 
 def run_id(fingerprint: str, method_digest: str, seed: Scalar) -> str:
-    """The name of a run, and of its directory."""
+    """Return the name of a run, which is also the name of its directory.
+
+    Args:
+        fingerprint: What `fingerprint` returned.
+        method_digest: What `method_digest` returned.
+        seed: Seed of the run.
+    """
     return f"{fingerprint}-{method_digest}-{seed}"
 
 
 def identity_digest(columns: Mapping[str, Any]) -> str:
-    """A digest that does not change when columns are added with the value that describes older runs."""
+    """Return a digest that ignores columns of a later version if they have the value that describes older rows.
+
+    Args:
+        columns: Column name to value.
+
+    Returns:
+        8 hex digits. They stay the same if a new column is added with its declared `before` value.
+    """
     later = {name: value for one in _LATER.values() if one.before is not UNSET for name, value in flatten(one.name, one.before)}
     kept = {name: value for name, value in columns.items() if not (name in later and later[name] == value)}
     return digest(kept)[:8]
 
 
 def migrated(columns: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """Bring the columns of a row that an older version wrote up to date.
+    """Convert the columns of a row that an older version wrote to the current schema.
 
-    Moved constructors get their new path. Columns that did not exist then get the value that describes that time, if the row
-    has other columns of their group.
+    Constructors that have moved get their new path. Columns that did not exist yet get their declared `before` value, if the
+    row has other columns of their group.
 
     Args:
-        columns: As read.
+        columns: Columns as read from the file.
 
     Returns:
-        The columns under today's schema. `schema_version` stays as written.
+        Columns of the current schema, except for `schema_version`, which does not change.
     """
-    found = {name: MOVED_TARGETS.get(value, value) if isinstance(value, str) else value for name, value in columns.items()}
+    migrated_columns = {
+        name: MOVED_TARGETS.get(value, value) if isinstance(value, str) else value for name, value in columns.items()
+    }
     written = columns.get("schema_version")
     for one in _LATER.values():
         if isinstance(written, int) and written < one.since and one.before is not UNSET and _belongs(one.name, columns):
             for name, value in flatten(one.name, one.before):
-                found.setdefault(name, value)
-    return found
+                migrated_columns.setdefault(name, value)
+    return migrated_columns
 
 
 def _belongs(name: str, columns: Mapping[str, Scalar]) -> bool:
-    """Whether a row has the group of a column: an external row has no protocol columns, an untuned one no tuning columns."""
-    group = next((one.brings for one in CHOICES.values() if name.startswith(one.brings)), name)
-    return any(other.startswith(group) for other in columns)
+    """Whether a row has columns of the same group: external rows have no protocol columns, untuned rows no tuning columns."""
+    prefix = next((one.brings for one in CHOICES.values() if name.startswith(one.brings)), name)
+    return any(other.startswith(prefix) for other in columns)

@@ -1,4 +1,4 @@
-"""How values of rows are written in print."""
+"""Format the values of rows for printing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _MAX_SEEDS = 10
 
 
 def format_value(value: Scalar) -> str:
-    """Format a column's value; digests are cut to eight digits.
+    """Format the value of a column; digests are cut to eight digits.
+
+    Args:
+        value: Value of the column.
 
     >>> format_value(None), format_value(0.0001), format_value("0123456789abcdef0123")
     ('none', '0.0001', '01234567')
@@ -23,7 +26,10 @@ def format_value(value: Scalar) -> str:
 
 
 def format_seeds(seeds: Sequence[int]) -> str:
-    """Format a list of seeds.
+    """Format a list of seeds; a long list is reduced to its range.
+
+    Args:
+        seeds: At least one seed, ascending.
 
     >>> format_seeds([0]), format_seeds([0, 1, 4]), format_seeds(range(20))
     ('seed 0', 'seeds 0, 1, 4', '20 seeds from 0 to 19')
@@ -34,7 +40,11 @@ def format_seeds(seeds: Sequence[int]) -> str:
 
 
 def format_percent(value: float, digits: int = 1) -> str:
-    """Format a fraction as percent, without the sign.
+    """Format a fraction as percent, without the percent sign.
+
+    Args:
+        value: Fraction.
+        digits: Decimals.
 
     >>> format_percent(0.3333)
     '33.3'
@@ -43,7 +53,11 @@ def format_percent(value: float, digits: int = 1) -> str:
 
 
 def format_difference(value: float, digits: int = 1) -> str:
-    """Format a difference of fractions in percentage points, with its sign; without one if it rounds to zero.
+    """Format a difference of fractions in percentage points, with its sign unless it rounds to zero.
+
+    Args:
+        value: Difference of two fractions.
+        digits: Decimals.
 
     >>> format_difference(0.0321), format_difference(-0.0001)
     ('+3.2', '0.0')
@@ -53,12 +67,19 @@ def format_difference(value: float, digits: int = 1) -> str:
 
 
 def metric_label(metric: str) -> str:
-    """Return a metric's name in print."""
+    """Return the name of a metric in print.
+
+    Args:
+        metric: Name of its column.
+    """
     return metric_column(metric).label
 
 
 def metric_column(metric: str) -> MetricColumn:
-    """Return what a metric's column contains.
+    """Parse the name of a metric's column.
+
+    Args:
+        metric: Name of the column.
 
     Raises:
         KeyError: The column is not a metric.

@@ -1,7 +1,7 @@
 """Every metric and diagnostic of a row, declared once.
 
-`evaluation` computes them, `columns` and tables know them by these names; docs/metrics.md is generated from this module.
-Retrieval metrics are means over queries; with `macro_` before the name, means over classes of the classes' means.
+`evaluation` computes them; `columns` and tables use these names; docs/metrics.md is generated from this module. Retrieval
+metrics are means over queries. With the prefix `macro_`, they are means over classes of the means per class.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ class MetricSpec:
     """Declaration of one metric or diagnostic.
 
     Args:
-        name: Name of its column; `<k>` stands for a number of ranks.
+        name: Name of its column; `<k>` stands for the number of ranks.
         label: Name in print.
-        kind: `retrieval` and `clustering` are metrics, which tables compare; a `diagnostic` describes the geometry of the
-            embedding and is not a performance metric.
+        kind: `retrieval` and `clustering` metrics are compared by tables. A `diagnostic` describes the geometry of the
+            embedding; it is not a performance metric.
         higher_is_better: Whether a larger value is better.
         low: Smallest possible value.
         high: Largest possible value.
-        definition: One sentence.
-        source: Where it is defined.
+        definition: Definition in one sentence.
+        source: Publication that defines it.
     """
 
     name: str
@@ -184,7 +184,7 @@ METRIC_SPECS = (
 
 @dataclass(frozen=True)
 class MetricColumn:
-    """What the column of a metric contains.
+    """Contents of the column of a metric.
 
     Args:
         spec: Declaration of the metric.
@@ -210,7 +210,7 @@ class MetricColumn:
 
     @property
     def sort_key(self) -> tuple[bool, bool, int, int]:
-        """Order in print: by kind of mean, metric and k."""
+        """Sort key for printing: by kind of mean, metric and k."""
         return self.concatenated, self.macro, METRIC_SPECS.index(self.spec), self.k or 0
 
 

@@ -1,7 +1,7 @@
 """A result row: one finished run as flat columns.
 
-A row is a mapping of snake_case columns to scalars, and `columns` declares each. It stands alone: reading it requires none of
-the code or configuration that made it. Fractions are in [0, 1], times in seconds, memory in GiB.
+A row maps snake_case columns, which `column_specs` declares, to scalars. It is self-contained: reading it requires neither
+the code nor the configuration that produced it. Fractions are in [0, 1], times in seconds, memory in GiB.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from dmlbench.errors import UserError
 from dmlbench.results import run_files
 from dmlbench.results.columns import REQUIRED, SCHEMA_VERSION, column, migrated, value_range
 
-MISSING = "missing"  # status of a run that was started and has no row
+MISSING = "missing"  # status of a run that was started but has no row
 UNTRAINED = "untrained"  # the loss of the untrained trunk
-EXTERNAL = "external"  # the protocol of embeddings from elsewhere
+EXTERNAL = "external"  # the protocol of external embeddings
 ROUNDING = 1e-6  # by which the mean of a metric may exceed its range
 _SCALAR_TYPES = frozenset((str, int, float, bool, type(None)))
 
@@ -33,7 +33,7 @@ class Row:
     Args:
         columns: Column name to scalar. Every column of `columns.REQUIRED` must be present with its type. Rows of an older
             schema are migrated: see `columns.migrated`.
-        folder: Directory that it was read from, with the other files of the run.
+        folder: Directory from which it was read, which contains the other files of the run.
 
     Raises:
         UserError: A required column is missing or has another type, a column holds no scalar, or the row was written by a
@@ -63,14 +63,26 @@ class Row:
         return self.columns[name]
 
     def get(self, name: str, default: Scalar = None) -> Scalar:
-        """Return the column's value, or `default` if the row does not have it."""
+        """Return the value of a column.
+
+        Args:
+            name: Name of the column.
+            default: Value to return if the row does not have the column.
+        """
         return self.columns.get(name, default)
 
     def number(self, name: str) -> float | None:
-        """Return the column as a finite number, or None if it is not one or is outside the range of its metric."""
+        """Return the value of a column as a finite number.
+
+        Args:
+            name: Name of the column.
+
+        Returns:
+            The number; None if the value is missing, not a finite number, or outside the range of its metric.
+        """
         value = self.columns.get(name)
         low, high = _range(name)
-        if type(value) is float:  # as nearly always
+        if type(value) is float:  # the most frequent case
             return value if low <= value <= high else None
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
@@ -78,7 +90,7 @@ class Row:
 
     @property
     def ok(self) -> bool:
-        """Whether the run ended with results: neither a failed method nor an unfinished run."""
+        """Whether the run has results: it neither failed nor is unfinished."""
         return self.columns["status"] == "ok"
 
     @property
@@ -88,7 +100,7 @@ class Row:
 
     @property
     def shared(self) -> dict[str, Scalar]:
-        """The columns that must be equal before this row may be compared with another."""
+        """The columns that must be equal in two rows that are compared."""
         return {name: self.columns[name] for name in _by_role(tuple(self.columns)).shared}
 
     @property
@@ -98,26 +110,26 @@ class Row:
 
     @property
     def metrics(self) -> dict[str, Scalar]:
-        """The columns that are metrics, in the row's order; fractions."""
+        """The metrics as fractions, in the order of the row."""
         return {name: self.columns[name] for name in _by_role(tuple(self.columns)).metrics}
 
     @cached_property
     def kind(self) -> Hashable:
-        """Equal for two rows that agree in every shared column and in the method. 1, 1.0 and true are different values."""
+        """A value that is equal for two rows with equal shared columns and method; 1, 1.0 and true count as different."""
         names = _by_role(tuple(self.columns)).kind
         values = tuple(map(self.columns.__getitem__, names))
         return names, values, tuple(map(type, values))
 
     @property
     def outcome(self) -> dict[str, Scalar]:
-        """Every column that the same plan and seed reproduce."""
+        """All columns that the same plan and seed reproduce."""
         return {name: value for name, value in self.columns.items() if column(name).reproducible}
 
     @cached_property
     def overrides(self) -> tuple[str, ...] | None:
-        """Values that were overridden on the command line, as `key=value`; None if they are not known.
+        """Values that were overridden on the command line, as `key=value`; None if they were not recorded.
 
-        Rows of schema 1 do not have the column: their overrides are read from the file beside the row.
+        Rows of schema 1 do not have this column; their overrides are read from the file beside the row.
         """
         text = self.columns.get("overrides")
         if not isinstance(text, str) and self.folder is not None:
@@ -138,7 +150,7 @@ class _Roles(NamedTuple):
 
 @lru_cache(256)
 def _by_role(names: tuple[str, ...]) -> _Roles:
-    """Sort a row's columns by role; thousands of rows have the same columns."""
+    """Group the columns of a row by role. The cache helps because thousands of rows have the same columns."""
     shared, method, metrics = (
         tuple(name for name in names if column(name).role == role) for role in ("shared", "method", "metric")
     )

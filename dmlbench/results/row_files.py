@@ -19,7 +19,7 @@ from dmlbench.system.atomic_write import atomic_write
 
 
 class SkippedFile(NamedTuple):
-    """A file or directory from which no row could be read, and a clause that says why."""
+    """A file or directory from which no row could be read: its path, and a clause that says why."""
 
     path: str
     reason: str
@@ -31,13 +31,13 @@ def write_row(folder: Path, row: Row, name: str = run_files.ROW) -> Path:
     Args:
         folder: Run directory; created if missing.
         row: Row to write.
-        name: Name of the file; `run_files.PENDING_ROW` for what is known before the run has ended.
+        name: Name of the file; `run_files.PENDING_ROW` for the columns that are known before the run ends.
 
     Returns:
         Path of the file.
 
     Raises:
-        ValueError: A column holds a number that is not finite; JSON has none.
+        ValueError: A column contains a number that is not finite, which JSON cannot represent.
     """
     for column, value in row.columns.items():
         if isinstance(value, float) and not math.isfinite(value):
@@ -50,8 +50,11 @@ def write_row(folder: Path, row: Row, name: str = run_files.ROW) -> Path:
 def read_row(path: Path) -> Row:
     """Read one `row.json`.
 
+    Args:
+        path: The file.
+
     Raises:
-        UserError: The file is not a row: it is corrupt, from another program, or of a newer schema.
+        UserError: The file is not a row: it is corrupt, written by another program, or of a newer schema.
     """
     row, reason = _read(str(path))
     if row is None:
@@ -65,7 +68,7 @@ def _read(path: str) -> tuple[Row | None, str]:
         with open(path, "rb", buffering=0) as file:
             data = file.read()
         columns: Any = json.loads(data.decode())
-        if b"\\ud" in data or b"\\uD" in data:  # perhaps half a surrogate pair, which cannot be printed
+        if b"\\ud" in data or b"\\uD" in data:  # possibly an unpaired surrogate, which cannot be printed
             json.dumps(columns, ensure_ascii=False).encode()
         if not isinstance(columns, dict):
             return None, "it is not a JSON object"
@@ -81,13 +84,13 @@ def _read(path: str) -> tuple[Row | None, str]:
 
 
 def read_rows(*paths: Path) -> tuple[list[Row], list[SkippedFile]]:
-    """Read every row at or below some paths, and every run there that was started and has no row.
+    """Read all rows at or below some paths, and all runs there that were started but have no row.
 
     Args:
         paths: Directories, in which files that are not rows are skipped; or files, which must be rows.
 
     Returns:
-        The rows in the order of their paths, followed by rows of status `missing` for runs that have a row nowhere; and the
+        The rows in the order of their paths, followed by rows of status `missing` for runs without a row anywhere; and the
         skipped files.
 
     Raises:
@@ -115,7 +118,7 @@ def read_rows(*paths: Path) -> tuple[list[Row], list[SkippedFile]]:
 
 
 def _read_pending(path: str) -> tuple[Row | None, str]:
-    """Return the row of status `missing` that a pending row stands for, or the row of a run that has ended meanwhile."""
+    """Return a row of status `missing` for a pending row; or the row of the run, if it has ended in the meantime."""
     row, reason = _read(path)
     folder = os.path.dirname(path)
     status = run_status(Path(folder))
@@ -127,7 +130,14 @@ def _read_pending(path: str) -> tuple[Row | None, str]:
 
 
 def find_rows(*paths: Path) -> Iterator[Path]:
-    """Find every `row.json` at or below the given directories or files, each once, in the order of their paths."""
+    """Find every `row.json` at or below some paths.
+
+    Args:
+        paths: Directories or files.
+
+    Yields:
+        Each file once, in the order of their paths.
+    """
     files = {str(path) for path in paths if path.is_file()}
     files.update(_find(path for path in paths if not path.is_file())[0])
     yield from map(Path, sorted(files, key=_parts))
@@ -140,7 +150,7 @@ def _parts(path: str) -> list[str]:
 def _find(folders: Iterable[Path]) -> tuple[list[str], list[str], list[SkippedFile]]:
     """Find the rows below some directories, the pending rows without a row beside them, and what cannot be read.
 
-    Links to directories are not followed, because they may form a circle.
+    Links to directories are not followed, because they may form a cycle.
     """
     rows, pending, skipped = set(), set(), set()
     left = [str(folder) for folder in folders]
@@ -155,7 +165,7 @@ def _find(folders: Iterable[Path]) -> tuple[list[str], list[str], list[SkippedFi
                         seen[entry.name] = _why_not_a_file(entry)
                     elif entry.is_dir(follow_symlinks=False):
                         left.append(prefix + entry.name)
-        except FileNotFoundError:  # removed meanwhile
+        except FileNotFoundError:  # removed in the meantime
             continue
         except OSError as error:
             skipped.add(SkippedFile(folder, error.strerror or str(error)))
@@ -169,7 +179,7 @@ def _find(folders: Iterable[Path]) -> tuple[list[str], list[str], list[SkippedFi
 
 
 def _why_not_a_file(entry: os.DirEntry[str]) -> str:
-    """Return why a directory entry is not a file that can be read; empty if it is one."""
+    """Return why a directory entry is not a readable file; empty if it is one."""
     try:
         if entry.is_file():
             return ""
@@ -177,4 +187,4 @@ def _why_not_a_file(entry: os.DirEntry[str]) -> str:
             return "it is a directory"
     except OSError as error:  # a link to itself
         return error.strerror or str(error)
-    return "it is a link to nothing" if entry.is_symlink() else "it is not a regular file"
+    return "it is a broken link" if entry.is_symlink() else "it is not a regular file"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-ROW = "row.json"  # the result; written last, so that its existence means that the run is done
-PENDING_ROW = "plan.json"  # what the row will begin with, while there is no row
-OVERRIDES = "overrides.json"  # command-line overrides that the run was composed of, for people to read
-OVERRIDES_SCHEMA_1 = "words.json"  # their name in runs of schema 1
+ROW = "row.json"  # the result; written last, so its existence means that the run is done
+PENDING_ROW = "plan.json"  # the columns that are known before the run ends; removed once the row exists
+OVERRIDES = "overrides.json"  # command-line overrides of the run, for people to read
+OVERRIDES_SCHEMA_1 = "words.json"  # name of the same file in runs of schema 1
 PER_QUERY = "per_query.safetensors"  # ids, labels, and one vector per metric
 CLASSES = "classes.json"  # names of the test classes, by label
 HISTORY = "history.jsonl"  # one line per epoch
-CHECKPOINT = "checkpoint.pt"  # everything that resuming needs; removed once the row exists
-BEST = "best.pt"  # model of the best validation so far; removed once the row exists
+CHECKPOINT = "checkpoint.pt"  # training state for resuming; removed once the row exists
+BEST = "best.pt"  # model with the best validation score so far; removed once the row exists
 MODEL = "model.pt"  # trained weights
 EMBEDDINGS = "embeddings.safetensors"  # of query and gallery images
 ERROR = "error.txt"  # traceback of a crash

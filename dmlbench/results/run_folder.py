@@ -1,4 +1,4 @@
-"""The contents of a run directory, whether the run has finished or not. Nothing in it is executed."""
+"""Read a run directory, whether the run has finished or not. Nothing in it is executed."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class RunFolder:
 
     Args:
         path: The directory.
-        row: Row, if there is one that can be read.
-        pending_row: What the row will begin with, while there is none.
-        unreadable: Why the row cannot be read, if it exists.
+        row: The row; None if it does not exist or cannot be read.
+        pending_row: Columns that were known before the run ended; None once the row exists.
+        unreadable: Why the row cannot be read; None if it can, or does not exist.
         histories: Directory of each model (`.`, or one per fold) to its epochs.
         status: Why there is no row, a clause.
-        checkpoint: When the last checkpoint was written, if there is one.
-        overrides: Overrides that the run was composed of; empty if they were not kept.
+        checkpoint: Time of the last checkpoint; None without one.
+        overrides: Command-line overrides of the run; empty if they were not recorded.
         sizes: Bytes of each file, by name.
     """
 
@@ -46,7 +46,14 @@ class RunFolder:
 
 
 def read_folder(path: Path) -> RunFolder:
-    """Read a run directory; what is missing or corrupt in it is None or empty."""
+    """Read a run directory.
+
+    Args:
+        path: The directory.
+
+    Returns:
+        Its contents; missing or corrupt files are None or empty.
+    """
     row, unreadable = None, None
     if (path / run_files.ROW).is_file():
         try:
@@ -70,7 +77,7 @@ def read_folder(path: Path) -> RunFolder:
 
 
 def _epochs(file: Path) -> list[dict[str, float]]:
-    """The lines of a history that can be read, each with its numbers only."""
+    """Return the numbers in each readable line of a history."""
     try:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

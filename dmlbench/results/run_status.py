@@ -1,4 +1,4 @@
-"""Why a run has no row, as far as its directory tells."""
+"""Find out from a run directory why the run has no row."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _TRACEBACK = "Traceback (most recent call last):\n"
 
 
 def run_status(folder: Path) -> str:
-    """Return a clause: the run is being executed, crashed, or was interrupted.
+    """Return why a run has no row: it is running, crashed, or was interrupted.
 
     Args:
         folder: Run directory without a row.
@@ -23,7 +23,7 @@ def run_status(folder: Path) -> str:
         text = (folder / run_files.ERROR).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return "not finished"
-    # The first line of the last traceback that is not indented is the error; its text may continue below.
+    # The error is the first line of the last traceback that is not indented; its message may continue below.
     lines = text.rpartition(_TRACEBACK)[2].splitlines()
     error = next((line for line in lines if line.strip() and not line[0].isspace()), "unknown error")
     return f"crashed: {error[:200]}"

@@ -1,4 +1,4 @@
-"""What is bold in a table: the best method of a metric, and every method that is not significantly worse."""
+"""Find what a table prints in bold: the best method in each metric, and every method that is not significantly worse."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dmlbench.results.formatting import metric_label
 from dmlbench.results.row import UNTRAINED, Row
 
-FEW_SEEDS = 3
+FEW_SEEDS = 3  # up to this number of seeds, the text mentions low power
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Bold:
 
     Args:
         best: Each tested metric to the labels of the methods that are not significantly worse than the best one, including it.
-        meaning: What bold means, a clause for the caption; empty if nothing is bold.
-        details: How the tests were done and what was not tested, a sentence each.
+        meaning: Meaning of bold, a clause for the caption; empty if nothing is bold.
+        details: How the tests were done and what was not tested, one sentence each, without a full stop.
     """
 
     best: Mapping[str, frozenset[str]] = field(default_factory=dict)
@@ -31,9 +31,9 @@ def find_bold(labels: Sequence[str], methods: Iterable[Mapping[int, Row]], metri
 
     Args:
         labels: Names of the methods.
-        methods: Result rows of each by seed.
+        methods: Result rows of each method by seed.
         metrics: Printed metrics.
-        test: Whether to test significance.
+        test: Whether to test significance. It needs two methods and two seeds.
     """
     trained = {
         label: list(seeds.values())
@@ -42,18 +42,18 @@ def find_bold(labels: Sequence[str], methods: Iterable[Mapping[int, Row]], metri
     }
     if not trained:
         return Bold()
-    untested = "bold marks the best method, which is not tested"
+    untested = "bold marks the best method, without a significance test"
     if not test or len(trained) < 2 or max(map(len, trained.values())) < 2:
         return Bold(meaning=untested)
-    from dmlbench.tables.significance import not_significantly_worse  # with numpy, which a table without tests does not need
+    from dmlbench.tables.significance import not_significantly_worse  # imports numpy, which only tests need
 
     best, reasons, counts = {}, {}, set()
     for metric in metrics:
-        having = {label: rows for label, rows in trained.items() if all(row.number(metric) is not None for row in rows)}
-        found, reason = not_significantly_worse(having, metric)
+        complete = {label: rows for label, rows in trained.items() if all(row.number(metric) is not None for row in rows)}
+        labels_of_best, reason = not_significantly_worse(complete, metric)
         if reason is None:
-            best[metric] = found
-            counts.add(len(next(iter(having.values()))))
+            best[metric] = labels_of_best
+            counts.add(len(next(iter(complete.values()))))
         else:
             reasons[metric] = reason
     meaning = "bold marks the best method and every method not significantly different from it" if best else untested
@@ -65,7 +65,7 @@ def _test_details(counts: Collection[int]) -> list[str]:
 
     if not counts:
         return []
-    few = "; this few seeds give little power" if min(counts) <= FEW_SEEDS else ""
+    few = "; so few seeds give the test little power" if min(counts) <= FEW_SEEDS else ""
     return [
         f"Significance at {100 * LEVEL:.0f} %: mixed model with random effects of seeds and classes, Satterthwaite degrees of "
         f"freedom, Tukey's correction; n = {' or '.join(map(str, sorted(counts)))} seeds{few}"
@@ -73,7 +73,7 @@ def _test_details(counts: Collection[int]) -> list[str]:
 
 
 def _untested(reasons: Mapping[str, str], some: bool) -> list[str]:
-    """Why metrics were not tested, one sentence per reason; without their names if no metric was tested for one reason."""
+    """Return why metrics were not tested, one sentence per reason; without their names if the reason holds for all."""
     metrics: dict[str, list[str]] = {}
     for metric, reason in reasons.items():
         metrics.setdefault(reason, []).append(metric_label(metric))

@@ -1,4 +1,4 @@
-"""The text of a table: three sentences above it (data, protocol, what bold means) and details below it."""
+"""The text around a table: three sentences above it (data, protocol, meaning of numbers and bold), and details below it."""
 
 from __future__ import annotations
 
@@ -25,37 +25,47 @@ def caption(rows: Sequence[Row], axis: Axis, seeds: Collection[int], bold: str) 
 
     Args:
         rows: All result rows of the table.
-        axis: What its rows differ in.
+        axis: Axis of the table.
         seeds: Numbers of seeds of the methods with results.
-        bold: What bold means, a clause; empty if nothing is bold.
+        bold: Meaning of bold, a clause; empty if nothing is bold.
     """
     numbers = "; ".join(part for part in (_numbers_clause(seeds), bold) if part)
-    sentences = [_data_sentence(rows, axis), _protocol_sentence(rows, axis), numbers]
-    return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences if sentence)
+    sentences = [f"{sentence[0].upper()}{sentence[1:]}" for sentence in (_protocol_sentence(rows, axis), numbers) if sentence]
+    # The first sentence starts with the name of the data set, whose spelling is kept.
+    return " ".join(f"{sentence}." for sentence in (_data_sentence(rows, axis), *sentences))
 
 
 def details(rows: Sequence[Row], axis: Axis, selection_differs: bool, costs: Sequence[Column], oracle: bool) -> list[str]:
-    """Return what a reader may want to know below a table, one sentence each.
+    """Return the sentences below a table, each without a full stop: model selection, costs, oracle gap.
 
     Args:
         rows: All result rows of the table.
-        axis: What its rows differ in.
+        axis: Axis of the table.
         selection_differs: Whether a column shows how the models of each method were selected.
         costs: Costs that are printed.
         oracle: Whether the oracle gap is printed.
     """
     found = [_selection_sentence(rows, axis, selection_differs), _cost_sentence(rows, costs)]
     if oracle:
-        found.append("Oracle gap: additional MAP@R that choosing the epoch on the test set would have claimed; never used")
+        found.append(
+            "Oracle gap: additional MAP@R that choosing the epoch on the test set would have claimed; it affects no result"
+        )
     return [sentence for sentence in found if sentence]
 
 
 def selection_of(rows: Sequence[Row]) -> str:
-    """Return how the models of one method were selected, such as `validation, tuned (20 trials)`; empty if unknown."""
+    """Return how the models of one method were selected, such as `validation, tuned (20 trials)`.
+
+    Args:
+        rows: Result rows of the method.
+
+    Returns:
+        The text; empty if unknown.
+    """
     if rows[0]["loss"] == UNTRAINED:
         return _NOT_TRAINED
     found = [_SELECTED_BRIEFLY.get(name, name) for name in _values(rows, "selected_on")]
-    if found:  # otherwise the run has not ended
+    if found:  # empty for runs that have not ended
         found += [f"tuned ({trials} trials)" for trials in _values(rows, "tuning_trials")]
     return ", ".join(found)
 
@@ -65,7 +75,7 @@ def _values(rows: Sequence[Row], name: str) -> list[str]:
 
 
 def _agreed(rows: Sequence[Row], name: str) -> Scalar:
-    """The value that all rows with this column have; None if they differ or none has it."""
+    """Return the value of a column if all rows that have the column agree; None if they differ or none has it."""
     values = {row.get(name) for row in rows} - {None}
     return values.pop() if len(values) == 1 else None
 
@@ -85,9 +95,11 @@ def _data_sentence(rows: Sequence[Row], axis: Axis) -> str:
 def _protocol_sentence(rows: Sequence[Row], axis: Axis) -> str:
     if rows[0]["protocol"] == EXTERNAL:
         trunk = "" if rows[0]["trunk"] == EXTERNAL else f", trunk {rows[0]['trunk']} as stated by their authors"
-        return f"external embeddings{trunk}: training and model selection are unknown, and none is marked best"
+        return f"external embeddings{trunk}: training and model selection are unknown, and none is marked as best"
     if axis.is_preset:
-        return "each row has the trunk, protocol and optimizer of its preset; rows are not comparable, and none is marked best"
+        return (
+            "each row has the trunk, protocol and optimizer of its preset; rows are not comparable, and none is marked as best"
+        )
     parts = [] if axis.owns("trunk") else [_trunk_clause(rows[0])]
     parts.append(_protocol_clause(rows[0], axis))
     parts += _overrides_clause(rows, axis)
@@ -117,23 +129,30 @@ def _protocol_clause(row: Row, axis: Axis) -> str:
 
 
 def _overrides_clause(rows: Sequence[Row], axis: Axis) -> list[str]:
-    """What was overridden on the command line, with the values that all rows of the table have."""
-    known = [row.overrides for row in rows]
-    keys = {one.partition("=")[0] for overrides in known for one in overrides or ()}
+    """Return what was overridden on the command line, with the values that all rows of the table have."""
+    recorded = [row.overrides for row in rows]
+    as_typed = {_key(one): one for overrides in recorded for one in overrides or ()}
     listed = []
-    for key in sorted(keys):
-        name = column_name(key.lstrip("~"))
+    for key, override in sorted(as_typed.items()):
+        name = column_name(key)
         group = name.partition("_")[0]
         if group not in _OVERRIDABLE or name in _SHOWN or axis.owns(name) or axis.owns(group):
             continue
-        value = "removed" if name not in rows[0].columns else _as_typed(rows[0][name])
-        listed.append(f"{key.lstrip('~')}={value}" if value != "removed" else f"{key.lstrip('~')} removed")
+        if name in rows[0].columns:
+            listed.append(f"{key}={_override_value(rows[0][name])}")
+        else:  # removed with `~`, or a value with several columns
+            listed.append(f"{key} removed" if override.startswith("~") else override.lstrip("+"))
     clauses = [f"overridden: {', '.join(listed)}"] if listed else []
     trained_here = rows[0]["protocol"] != EXTERNAL
-    return [*clauses, *(["overrides were not recorded"] if trained_here and None in known else [])]
+    return [*clauses, *(["overrides were not recorded"] if trained_here and None in recorded else [])]
 
 
-def _as_typed(value: Scalar) -> str:
+def _key(override: str) -> str:
+    """Return the key of `key=value`, `+key=value` or `~key`."""
+    return override.lstrip("~+").partition("=")[0]
+
+
+def _override_value(value: Scalar) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else format_value(value)
 
 
@@ -147,7 +166,7 @@ def _numbers_clause(seeds: Collection[int]) -> str:
 
 
 def _selection_sentence(rows: Sequence[Row], axis: Axis, differs: bool) -> str:
-    """How all models were selected; or, if that differs, what the column that shows it means."""
+    """Return how all models were selected; or, if that differs, the meaning of the column that shows it."""
     trained = [row for row in rows if row["loss"] != UNTRAINED]
     selections, trials = _values(trained, "selected_on"), _values(trained, "tuning_trials")
     if not selections:

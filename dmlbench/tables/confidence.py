@@ -1,4 +1,4 @@
-"""How sure a mean over seeds is."""
+"""Confidence interval of a mean over seeds."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ CONFIDENCE = 0.95
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean of some values and the half width of its 95 % Student t interval (ddof 1).
+    """Compute the mean of some values and the half width of its 95 % Student t interval (ddof 1).
 
     Args:
-        values: one finite number a seed, at least one.
+        values: One finite number per seed; at least one.
 
     Returns:
-        The mean, and half the width of the interval around it, both in the values' unit; None in place of the
-        half width where there is one value only, for one value says nothing of the spread.
+        Mean and half width, in the unit of the values. The half width of a single value is None.
 
     Raises:
-        ValueError: there is no value.
+        ValueError: There is no value.
 
     >>> t_interval([0.5])
     (0.5, None)
@@ -33,21 +32,21 @@ def t_interval(values: Sequence[float]) -> tuple[float, float | None]:
     n = len(values)
     if n == 1:
         return values[0], None
-    if min(values) == max(values):  # seeds that agree to the last bit have a half width of 0, not of 1e-17
+    if min(values) == max(values):  # otherwise, rounding could give equal values a half width of 1e-17
         return values[0], 0.0
-    mean = math.fsum(values) / n  # not `statistics`: its fractions take most of the time of a table of thousands of rows
+    mean = math.fsum(values) / n  # `statistics` computes with fractions, which is too slow for thousands of rows
     variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
     return mean, t_quantile(n - 1) * math.sqrt(variance / n)
 
 
 @cache
-def t_quantile(freedom: int) -> float:
-    """The number within which, on both sides of 0, Student's t lies with the probability `CONFIDENCE`.
+def t_quantile(degrees_of_freedom: int) -> float:
+    """Compute the two-sided quantile of Student's t distribution: |t| is below it with probability `CONFIDENCE`.
 
-    Not scipy's, which takes a third of a second to load.
+    scipy is not used because importing it takes a third of a second.
 
     Args:
-        freedom: degrees of freedom, at least 1.
+        degrees_of_freedom: Degrees of freedom, at least 1.
 
     Source:
         Abramowitz & Stegun, Handbook of mathematical functions, 1964, 26.7.3 and 26.7.4.
@@ -57,18 +56,18 @@ def t_quantile(freedom: int) -> float:
     """
     low, high = 0.0, math.pi / 2
     while low < (angle := (low + high) / 2) < high:
-        if _t_within(angle, freedom) < CONFIDENCE:
+        if _central_probability(angle, degrees_of_freedom) < CONFIDENCE:
             low = angle
         else:
             high = angle
-    return math.sqrt(freedom) * math.tan(angle)
+    return math.sqrt(degrees_of_freedom) * math.tan(angle)
 
 
-def _t_within(angle: float, freedom: int) -> float:
-    """How likely |t| is below sqrt(freedom) tan(angle)."""
-    cosine, odd = math.cos(angle), freedom % 2
+def _central_probability(angle: float, degrees_of_freedom: int) -> float:
+    """Return the probability that |t| is below sqrt(degrees_of_freedom) * tan(angle)."""
+    cosine, odd = math.cos(angle), degrees_of_freedom % 2
     term, total = (cosine, 0.0) if odd else (1.0, 0.0)
-    for power in range(odd, freedom - 1, 2):  # of the cosine
+    for power in range(odd, degrees_of_freedom - 1, 2):  # powers of the cosine
         total += term
         term *= cosine**2 * (power + 1) / (power + 2)
     total *= math.sin(angle)

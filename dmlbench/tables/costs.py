@@ -15,34 +15,57 @@ from dmlbench.results.row import UNTRAINED, Row
 
 
 def cost_of(row: Row, cost: Column) -> float | None:
-    """Return what a run cost, in the printed unit; None if the row does not have it."""
+    """Return a cost of a run in the printed unit; None if the row does not have it.
+
+    Args:
+        row: Result row.
+        cost: Declaration of the cost.
+    """
     parts = [row.number(name) for name in cost.sum_of or (cost.name,)]
     return None if None in parts else sum(part for part in parts if part is not None) / cost.scale
 
 
 def is_expected(row: Row, cost: Column) -> bool:
-    """Return whether a run of this kind has the cost at all, so that it is missing if the row does not have it."""
+    """Return whether a run of this kind should have a cost, so that its absence is reported.
+
+    Args:
+        row: Result row.
+        cost: Declaration of the cost.
+    """
     trained, tuned = row["loss"] != UNTRAINED, bool(row.get("tuning_trials"))
     return {"": True, "training": trained, "tuning": trained and tuned}[cost.needs]
 
 
 def mean_cost(rows: Sequence[Row], cost: Column) -> float | None:
-    """Return the mean over runs; None if one does not have it, because no mean is taken over missing values."""
+    """Return the mean of a cost over runs; None if a run does not have it, because missing values are not averaged.
+
+    Args:
+        rows: Result rows of one method.
+        cost: Declaration of the cost.
+    """
     values = [cost_of(row, cost) for row in rows]
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if len(known) == len(values) else None
 
 
 def costs_of(rows: Sequence[Row]) -> tuple[Column, ...]:
-    """Return the costs that tables print and that at least one of the rows has."""
+    """Return the costs that tables print and that at least one row has.
+
+    Args:
+        rows: Result rows of a table.
+    """
     return tuple(cost for cost in TABLE_COSTS if any(cost_of(row, cost) is not None for row in rows))
 
 
 def machine_warning(rows: Sequence[Row]) -> list[str]:
-    """Return a clause if costs cannot be compared because the rows come from several machines."""
+    """Return a clause if costs cannot be compared because the rows come from several machines.
+
+    Args:
+        rows: Result rows of a table.
+    """
     devices = {row["device"] for row in rows if row.get("device")}
     hosts = {row["hostname"] for row in rows if row.get("hostname")}
     if len(devices) <= 1 and len(hosts) <= 1:
         return []
-    where = f"{len(hosts)} machines" if len(hosts) > 1 else f"{len(devices)} kinds of device"
-    return [f"time, speed and memory are not comparable: the rows come from {where}"]
+    origin = f"{len(hosts)} machines" if len(hosts) > 1 else f"{len(devices)} kinds of device"
+    return [f"time, speed and memory are not comparable because the rows come from {origin}"]

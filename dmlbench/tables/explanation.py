@@ -1,4 +1,4 @@
-"""Why rows are in one table or in several, in plain text."""
+"""Explain in plain text why rows are in one table or in several."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from dmlbench.config.schema import Scalar
 from dmlbench.results.columns import CHOICES, column
 from dmlbench.results.formatting import format_seeds, format_value
 from dmlbench.tables.axis import ABSENT, GROUP_AXES, override_key
-from dmlbench.tables.table import Table, differences
+from dmlbench.tables.table import Table
+from dmlbench.tables.table_differences import differences
 
-MAX_PAIRS = 10  # of more tables, each is compared only with the one that it is most similar to
+MAX_PAIRS = 10  # with more pairs of tables, each table is compared only with the most similar one
 LINE_LENGTH = 100
 
 
 def explain(tables: Sequence[Table], vary: str = "loss") -> str:
-    """Say which rows are compared and what separates the others.
+    """Explain which rows are compared and what separates the others.
 
     Args:
         tables: What `table.compare` returned.
-        vary: The axis that it was given.
+        vary: Name of the axis.
 
     Returns:
-        For one table, what all rows agree in; for several, what each contains, and the columns in which each pair differs.
+        For one table, the columns in which all rows agree; for several, the contents of each, and the columns in which each
+        pair differs.
     """
     if len(tables) == 1:
         return "\n".join([f"All rows are in one table: {_size(tables[0])}.", "", *_agreement(tables[0], vary), ""])
@@ -42,7 +44,7 @@ def explain(tables: Sequence[Table], vary: str = "loss") -> str:
 
 
 def _size(table: Table) -> str:
-    """`24 rows, 8 methods, seeds 0, 1, 2`."""
+    """Return `24 rows, 8 methods, seeds 0, 1, 2`."""
     rows = [row for one in table.rows for row in one.rows]
     kind = "method" if "loss" not in table.shared else "value"
     counts = [_count(len(rows), "row"), _count(len(table.rows), kind)]
@@ -54,7 +56,7 @@ def _count(n: int, noun: str) -> str:
 
 
 def _names(table: Table, named: Sequence[str]) -> str:
-    """What distinguishes a table: `dataset=cub protocol=quick`."""
+    """Return what distinguishes a table: `dataset=cub protocol=quick`."""
     return " ".join(f"{name}={format_value(table.shared.get(name, ABSENT))}" for name in named)
 
 
@@ -63,7 +65,7 @@ def _most_similar(i: int, tables: Sequence[Table]) -> int:
 
 
 def _pair(i: int, k: int, tables: Sequence[Table], vary: str) -> list[str]:
-    """The columns in which two tables differ: chosen files first, each with the columns that it determines."""
+    """Return the columns in which two tables differ: chosen files first, each with the columns that it determines."""
     differing = differences([tables[i], tables[k]])
     roots = {name: [other for other in differing if _belongs(other, name)] for name in CHOICES if name in differing}
     determined = {other for columns in roots.values() for other in columns}
@@ -89,7 +91,7 @@ def _values(values: tuple[Scalar, ...]) -> str:
 
 
 def _axis(differing: Iterable[str], vary: str) -> str | None:
-    """What to vary so that two tables become one, if a single axis suffices."""
+    """Return the axis on which two tables would be one table, if there is one."""
     names = set(differing)
     if vary != "loss":
         return None
@@ -100,19 +102,19 @@ def _axis(differing: Iterable[str], vary: str) -> str | None:
 
 
 def _agreement(table: Table, vary: str) -> list[str]:
-    """What all rows agree in, one paragraph per chosen file."""
+    """Return the columns in which all rows agree, one paragraph per chosen file."""
     lines = [f"They agree in everything except {vary} and the seed:"]
     left = dict(table.shared)
     width = max(map(len, CHOICES))
     for choice in ("loss", *(name for name in CHOICES if name != "loss")):
-        own = {name: left.pop(name) for name in list(left) if name == choice or _belongs(name, choice)}
-        if not own:
+        group = {name: left.pop(name) for name in list(left) if name == choice or _belongs(name, choice)}
+        if not group:
             continue
         prefix = CHOICES[choice].brings
         values = ", ".join(
-            f"{name.removeprefix(prefix)}={format_value(value)}" for name, value in own.items() if name != choice
+            f"{name.removeprefix(prefix)}={format_value(value)}" for name, value in group.items() if name != choice
         )
-        text = f"{format_value(own.get(choice, ABSENT))}{f' ({values})' if values else ''}"
+        text = f"{format_value(group.get(choice, ABSENT))}{f' ({values})' if values else ''}"
         lines += _wrap(text, " " * (width + 4), f"  {choice.ljust(width)}  ")
     if left:
         lines += _wrap(", ".join(f"{name}={format_value(value)}" for name, value in left.items()), "  ")

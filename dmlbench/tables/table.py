@@ -1,35 +1,37 @@
-"""Fair comparison tables: rows are compared only where everything except the axis and the seed is equal.
+"""Fair comparison tables: rows are compared only if everything except the axis and the seed is equal.
 
-    result rows --grouped by shared columns--> tables --one row per method--> cells: mean and interval over seeds
+    result rows --group_by_table--> tables --group_by_method--> one row per method --> cells: mean and interval over seeds
 
-Rows that may not be compared are in different tables, and `differences` says why. Means are fractions; `render` writes percent.
+Rows that may not be compared are in different tables; `table_differences` says why. Means are fractions; `formats` converts
+them to percent.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dmlbench.config.schema import Scalar
 from dmlbench.errors import UserError, suggest
 from dmlbench.results.column_specs import COLUMNS, Column
-from dmlbench.results.columns import CHOICES, column
-from dmlbench.results.formatting import format_value, metric_column, metric_label
+from dmlbench.results.formatting import format_value, metric_column
 from dmlbench.results.literature import SPLIT, PublishedResult, find_published
 from dmlbench.results.metric_specs import CONCATENATED
-from dmlbench.results.row import EXTERNAL, UNTRAINED, Row
-from dmlbench.tables.axis import ABSENT, Axis, find_axis, recipe_notes, row_labels
+from dmlbench.results.row import EXTERNAL, Row
+from dmlbench.tables.axis import Axis, find_axis
+from dmlbench.tables.baseline import highest_mean, unbeaten_baseline, with_baseline_notes
 from dmlbench.tables.bold import Bold, find_bold
 from dmlbench.tables.caption import caption, details
 from dmlbench.tables.costs import costs_of, machine_warning
+from dmlbench.tables.grouping import ORDER, MethodKey, group_by_method, group_by_table, method_sort_key, table_sort_key
+from dmlbench.tables.row_labels import recipe_notes, row_labels
 from dmlbench.tables.table_row import ORACLE, TableRow, make_table_row, selection_differs, with_costs, with_oracle_gap
 from dmlbench.tables.warnings import newest_versions, old_version_warning
 
-# Order of the methods in print: pair losses, proxy losses, softmax losses with a margin. Other losses follow by name.
-ORDER = (UNTRAINED, "contrastive", "triplet", "proxy_nca", "softtriple", "multi_similarity", "cosface", "arcface")
-# Which published results are printed below a rule: none, those with the table's trunk, or all of its data set, with ablations.
+__all__ = ["ORDER", "PUBLISHED", "Table", "compare"]
+
+# Which published results to print: none, those with the table's trunk, or those with any trunk and ablations.
 PUBLISHED = ("none", "same", "all")
 _MUST_AGREE = tuple(one for one in COLUMNS if one.must_agree)
 
@@ -39,18 +41,18 @@ class Table:
     """Methods that may be compared.
 
     Args:
-        shared: Columns, with their values, in which all result rows agree.
+        shared: Columns in which all result rows agree, with their values.
         rows: One row per method, the untrained trunk first.
         metrics: All metrics of the result rows, in printed order.
         columns: Metrics to print.
-        caption: Up to three sentences: data, protocol, what numbers and bold mean.
-        details: Model selection, tests and costs, one sentence each.
-        notes: Warnings about the whole table, one clause each.
-        comparable: Whether rows differ only in the axis; otherwise none is the best.
+        caption: Up to three sentences: data, protocol, and the meaning of numbers and bold.
+        details: Model selection, costs and tests, one sentence each, without a full stop.
+        notes: Warnings about the whole table, one sentence each, without a full stop.
+        comparable: Whether rows differ only in the axis. Otherwise, no row is marked as best.
         bold: Each tested metric to the labels of the methods that are not significantly worse than the best one.
         costs: Costs to print.
         oracle: Whether to print the oracle gap.
-        published: Published results, not comparable, to print below a rule.
+        published: Published results to print below a rule; they are not comparable.
     """
 
     shared: Mapping[str, Scalar]
@@ -68,19 +70,26 @@ class Table:
 
     @property
     def selection_differs(self) -> bool:
-        """Whether methods differ in how their models were selected; otherwise `details` says it for all."""
+        """Whether methods differ in how their models were selected; otherwise, `details` states it for all."""
         return selection_differs(self.rows)
 
     def best(self, metric: str) -> float | None:
-        """Return the highest mean of a trained method, a fraction; None if there is none, or if rows are not comparable."""
+        """Return the highest mean of a trained method, a fraction.
+
+        Args:
+            metric: Name of the metric.
+
+        Returns:
+            The mean; None if no method has one, or if rows are not comparable.
+        """
         if not self.comparable:
             return None
-        return _highest((row for row in self.rows if row.trained), metric)
+        return highest_mean((row for row in self.rows if row.trained), metric)
 
 
 @dataclass(frozen=True)
 class _Options:
-    """What to print, and whether to test; see `compare`."""
+    """Arguments of `compare`, and the newest version of each protocol."""
 
     metrics: tuple[str, ...]
     tested: bool
@@ -105,17 +114,17 @@ def compare(
 
     Args:
         rows: Result rows in any order; a run that is given twice counts once.
-        vary: Axis, see `axes`: `loss`, `trunk`, `loss.make.alpha` and others.
+        vary: Axis: `loss`, `trunk`, `loss.make.alpha` and others; see `axis`.
         metrics: Metrics to print; empty for Recall@k, R-precision and MAP@R, if all rows have them.
-        tested: Whether to test which methods are significantly worse than the best, from the scores of each query.
+        tested: Whether to test which methods are significantly worse than the best one, using per-query scores.
         oracle: Whether to print what choosing the epoch on the test set would have claimed, if rows have it.
         cost: Whether to print costs.
         published: Which published results to print below a rule, one of `PUBLISHED`.
         config_dir: Directory of the user's own configuration files, whose `published/` is read too.
 
     Returns:
-        One table for each set of rows that agree in every shared column that the axis does not own, and on an axis other than
-        the method also in the method. Of these, tables with one row are left out if there are others.
+        One table for each set of rows that agree in every shared column that the axis does not own and, on an axis other than
+        the method, also in the method. If some of these have several rows, tables with a single row are left out.
 
     Raises:
         UserError: There is no row, the axis or a metric is unknown, or no row has the oracle's column.
@@ -126,6 +135,16 @@ def compare(
             "runs: `dmlbench table DIRECTORY`"
         )
     axis = find_axis(vary, rows)
+    _refuse_unknown(rows, metrics, oracle, published)
+    options = _Options(tuple(dict.fromkeys(metrics)), tested, oracle, cost, published, config_dir, newest_versions(rows))
+    tables = [_table(group, axis, options) for group in group_by_table(rows, axis)]
+    tables.sort(key=lambda table: table_sort_key(table.shared))
+    if axis.is_loss or axis.is_preset:
+        return tables
+    return [table for table in tables if len(table.rows) > 1] or tables  # a single row compares nothing
+
+
+def _refuse_unknown(rows: Sequence[Row], metrics: Sequence[str], oracle: bool, published: str) -> None:
     for metric in metrics:
         if not any(metric in row.metrics for row in rows):
             known = {name for row in rows for name in row.metrics}
@@ -134,85 +153,10 @@ def compare(
         raise UserError(f"--oracle: no row has the column {ORACLE}; `dmlbench train` and `sweep` write it with oracle=true")
     if published not in PUBLISHED:
         raise UserError(f"--published {published} is not known{suggest(published, PUBLISHED)}")
-    options = _Options(tuple(dict.fromkeys(metrics)), tested, oracle, cost, published, config_dir, newest_versions(rows))
-    groups: dict[str, list[Row]] = {}
-    key = _text_of(axis.equal)
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
-    tables = sorted((_table(group, axis, options) for group in groups.values()), key=_table_sort_key)
-    if axis.is_loss or axis.is_preset:
-        return tables
-    several = [table for table in tables if len(table.rows) > 1]  # a single row compares nothing
-    return several or tables
-
-
-def _text_of(columns_of: Callable[[Row], Mapping[str, Scalar]]) -> Callable[[Row], str]:
-    """Return a function from a row to some of its columns as text, computed once for all rows of a kind."""
-    known: dict[Hashable, str] = {}
-
-    def text(row: Row) -> str:
-        if row.kind not in known:
-            known[row.kind] = json.dumps(columns_of(row), sort_keys=True)
-        return known[row.kind]
-
-    return text
-
-
-def differences(tables: Sequence[Table]) -> dict[str, tuple[Scalar, ...]]:
-    """Say why some tables are not one.
-
-    Args:
-        tables: What `compare` returned.
-
-    Returns:
-        Each shared column in which not all tables agree, with its value in each, or `ABSENT`.
-    """
-    columns = sorted({name for table in tables for name in table.shared})
-    values = {name: tuple(table.shared.get(name, ABSENT) for table in tables) for name in columns}
-    return {name: found for name, found in values.items() if len(set(map(repr, found))) > 1}
-
-
-def differences_to_print(tables: Sequence[Table]) -> list[str]:
-    """Return the columns in which tables differ although their captions do not show it.
-
-    A column that the name of its configuration file determines is left out (`protocol_pooling`, if all tables of one
-    `protocol` have the same pooling): the caption shows the name.
-    """
-    return [
-        name
-        for name in differences(tables)
-        if not _shown(tables, name) and not any(_determines(tables, choice, name) for choice in _choices_of(name))
-    ]
-
-
-def _shown(tables: Sequence[Table], name: str) -> bool:
-    """Whether the captions distinguish all values of a column; two trunks may have the same label."""
-    if not column(name).caption:
-        return False
-    values = {repr(table.shared.get(name, ABSENT)) for table in tables}
-    return len({_caption_text(table, name) for table in tables}) == len(values)
-
-
-def _caption_text(table: Table, name: str) -> str:
-    """What a caption says of a column."""
-    value = table.shared.get(name)
-    if value is None or (name == "preset" and value == "none"):
-        return ""
-    return str(table.rows[0].rows[0].get(f"{name}_label") or value)
-
-
-def _choices_of(name: str) -> Iterable[str]:
-    return (choice for choice, one in CHOICES.items() if name.startswith(one.brings))
-
-
-def _determines(tables: Sequence[Table], choice: str, name: str) -> bool:
-    """Whether the chosen file alone determines the column, in these tables."""
-    pairs = {(repr(table.shared.get(choice)), repr(table.shared.get(name, ABSENT))) for table in tables}
-    return len(pairs) == len({chosen for chosen, _ in pairs})
 
 
 def _table(rows: Sequence[Row], axis: Axis, options: _Options) -> Table:
-    methods, contradictory = _by_method(rows)
+    methods, contradictory = group_by_method(rows)
     unique = [row for seeds in methods.values() for row in seeds.values()]
     metrics = tuple(
         sorted({metric for row in unique for metric in row.metrics}, key=lambda metric: metric_column(metric).sort_key)
@@ -225,11 +169,11 @@ def _table(rows: Sequence[Row], axis: Axis, options: _Options) -> Table:
     labels = row_labels(firsts, axis)
     bold = find_bold(labels, methods.values(), printed, options.tested) if comparable else Bold()
     table_rows = _sorted_rows(labels, methods, axis, metrics, printed, costs, oracle)
-    notes = [
-        *(recipe_notes(labels, firsts, axis) if axis.is_preset else _unbeaten(table_rows, printed)),
+    warnings = [
+        *([] if axis.is_preset else unbeaten_baseline(table_rows, printed)),
         *old_version_warning(unique, options.newest_versions),
         *(f"{row} exists twice with different results; only one of them is used" for row in contradictory),
-        *(note for one in _MUST_AGREE for note in _disagreement(unique, one)),
+        *(warning for one in _MUST_AGREE for warning in _disagreement(unique, one)),
         *(machine_warning(unique) if any(cost.per_machine for cost in costs) else []),
     ]
     differs = selection_differs(table_rows)
@@ -240,7 +184,7 @@ def _table(rows: Sequence[Row], axis: Axis, options: _Options) -> Table:
         columns=printed,
         caption=caption(unique, axis, {row.n for row in table_rows if any(row.cells.values())}, bold.meaning),
         details=(*details(unique, axis, differs, costs, oracle), *bold.details),
-        notes=tuple(notes),
+        notes=(*(recipe_notes(labels, firsts, axis) if axis.is_preset else []), *map(_capitalized, warnings)),
         comparable=comparable,
         bold=bold.best,
         costs=costs,
@@ -249,16 +193,20 @@ def _table(rows: Sequence[Row], axis: Axis, options: _Options) -> Table:
     )
 
 
+def _capitalized(clause: str) -> str:
+    return f"{clause[0].upper()}{clause[1:]}"
+
+
 def _sorted_rows(
     labels: Sequence[str],
-    methods: Mapping[tuple[str, ...], Mapping[int, Row]],
+    methods: Mapping[MethodKey, Mapping[int, Row]],
     axis: Axis,
     metrics: Sequence[str],
     printed: Sequence[str],
     costs: Sequence[Column],
     oracle: bool,
 ) -> list[TableRow]:
-    """The rows of a table in printed order."""
+    """Return the rows of a table in printed order."""
     all_seeds = {seed for seeds in methods.values() for seed in seeds}
     rows = []
     for label, seeds in zip(labels, methods.values(), strict=True):
@@ -266,12 +214,12 @@ def _sorted_rows(
         rows.append(with_oracle_gap(with_costs(row, costs), oracle))
     if not (axis.is_loss or axis.is_preset):
         return sorted(rows, key=lambda row: axis.sort_key(row.rows[0]))
-    rows = sorted(rows, key=_method_sort_key)
-    return _with_baseline_notes(rows) if axis.is_loss else rows
+    rows = sorted(rows, key=method_sort_key)
+    return with_baseline_notes(rows) if axis.is_loss else rows
 
 
 def _published(rows: Sequence[Row], metrics: Sequence[str], options: _Options) -> list[PublishedResult]:
-    """Published results on the same data set and split, with any trunk or with that of the rows."""
+    """Find published results on the same data set and split, with any trunk or with the trunks of the rows."""
     if options.published == "none":
         return []
     everything = options.published == "all"
@@ -285,69 +233,15 @@ def _published(rows: Sequence[Row], metrics: Sequence[str], options: _Options) -
     )
 
 
-def _by_method(rows: Sequence[Row]) -> tuple[dict[tuple[str, ...], dict[int, Row]], list[str]]:
-    """Group rows by method (loss, digest, shared columns) and by seed, each once; also return runs whose copies disagree."""
-    shared = _text_of(lambda row: row.shared)
-    copies: dict[tuple[str, ...], dict[int, list[Row]]] = {}
-    for row in rows:
-        method = copies.setdefault((str(row["loss"]), str(row["method_digest"]), shared(row)), {})
-        method.setdefault(row.seed, []).append(row)
-    methods: dict[tuple[str, ...], dict[int, Row]] = {}
-    contradictory = set()
-    for name in sorted(copies):  # independent of the order of reading
-        for seed, same in sorted(copies[name].items()):
-            if len(same) > 1:  # if copies disagree, the one without results is used
-                same.sort(key=lambda row: (row.ok, json.dumps(row.outcome, sort_keys=True)))
-            first = methods.setdefault(name, {}).setdefault(seed, same[0])
-            if any((first.ok, first.metrics) != (row.ok, row.metrics) for row in same[1:]):
-                contradictory.add(f"run {first['run_id']}")
-    return methods, sorted(contradictory)
-
-
-def _table_sort_key(table: Table) -> list[tuple[str, float, str]]:
-    """Order tables by data set, trunk and protocol, then by the other shared columns; numbers by size."""
-    names = dict.fromkeys(("dataset", "trunk", "protocol", *sorted(table.shared)))
-    values = {name: table.shared.get(name, "") for name in names}
-    return [(name, value if isinstance(value, int | float) else 0, str(value)) for name, value in values.items()]
-
-
-def _method_sort_key(row: TableRow) -> tuple[int, str, str, str]:
-    return (ORDER.index(row.loss) if row.loss in ORDER else len(ORDER), row.loss, row.label, row.method_digest)
-
-
 def _default_metrics(rows: Sequence[Row], metrics: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the metrics that are printed by default, if all rows with results have them."""
     ok = [row for row in rows if row.ok]
     usual = [metric for metric in metrics if metric.startswith(("recall_at_", "r_precision", "map_at_r"))]
     usual += [metric for metric in metrics if metric in (f"{CONCATENATED}recall_at_1", f"{CONCATENATED}map_at_r")]
     return tuple(metric for metric in usual if all(metric in row.columns for row in ok))
 
 
-def _highest(rows: Iterable[TableRow], metric: str) -> float | None:
-    return max((cell.mean for row in rows if (cell := row.cells.get(metric))), default=None)
-
-
-def _with_baseline_notes(rows: Sequence[TableRow]) -> list[TableRow]:
-    """Add a footnote to methods that are worse than the untrained trunk."""
-    baseline = _highest((row for row in rows if not row.trained), "map_at_r")
-    marked = []
-    for row in rows:
-        cell = row.cells.get("map_at_r")
-        if baseline is not None and cell and row.trained and cell.mean < baseline:
-            row = replace(row, notes=(*row.notes, "its mean MAP@R is below that of the untrained trunk"))
-        marked.append(row)
-    return marked
-
-
-def _unbeaten(rows: Sequence[TableRow], metrics: Sequence[str]) -> list[str]:
-    names = []
-    for metric in metrics:
-        baseline = _highest((row for row in rows if not row.trained), metric)
-        best = _highest((row for row in rows if row.trained), metric)
-        if baseline is not None and best is not None and best <= baseline:
-            names.append(metric_label(metric))
-    return [f"no method exceeds the untrained trunk in {', '.join(names)}"] if names else []
-
-
 def _disagreement(rows: Sequence[Row], one: Column) -> list[str]:
+    """Return a clause if rows differ in a column in which they should agree."""
     values = sorted({format_value(value) for value in {row.get(one.name) for row in rows} if value is not None})
     return [f"the rows differ in {one.label}: {', '.join(values)}"] if len(values) > 1 else []

@@ -21,7 +21,12 @@ ORACLE = "oracle_map_at_r"
 
 @dataclass(frozen=True)
 class Cell:
-    """A metric of one method: mean over its seeds and half width of the 95 % interval, both fractions."""
+    """A metric of one method.
+
+    Args:
+        mean: Mean over its seeds, a fraction.
+        half_width: Half width of the 95 % interval, a fraction; None for one seed.
+    """
 
     mean: float
     half_width: float | None
@@ -90,8 +95,8 @@ def make_table_row(
     for metric in printed:
         if complete and cells.get(metric) is None:
             notes.append(_missing(metric_label(metric), [row for row in rows if row.number(metric) is None]))
-    if lacking := all_seeds - {row.seed for row in rows}:
-        notes.append(f"no {_seeds(lacking)}, which other methods have")
+    if absent := all_seeds - {row.seed for row in rows}:
+        notes.append(f"no {_seeds(absent)}, which other methods have")
     notes += warnings_of(ok)
     return TableRow(
         label=label,
@@ -106,25 +111,39 @@ def make_table_row(
 
 
 def selection_differs(rows: Iterable[TableRow]) -> bool:
-    """Return whether trained methods differ in how their models were selected."""
+    """Return whether trained methods differ in how their models were selected.
+
+    Args:
+        rows: Rows of a table.
+    """
     return len({row.selection for row in rows if row.trained and row.selection}) > 1
 
 
 def with_costs(row: TableRow, costs: Sequence[Column]) -> TableRow:
-    """Return the table row with its costs; a method of which a run failed has none, because that run was incomplete."""
+    """Return a table row with its costs. A method with a failed run has none, because that run was incomplete.
+
+    Args:
+        row: Row of the table.
+        costs: Costs to print.
+    """
     if row.n < len(row.rows):
         return replace(row, costs=dict.fromkeys(cost.name for cost in costs))
     means = {cost.name: mean_cost(row.rows, cost) for cost in costs}
-    missing: dict[tuple[int, ...], list[str]] = {}  # costs that the same seeds lack share a footnote
+    missing: dict[tuple[int, ...], list[str]] = {}  # costs that are missing for the same seeds share a footnote
     for cost in costs:
         if seeds := tuple(one.seed for one in row.rows if is_expected(one, cost) and cost_of(one, cost) is None):
-            missing.setdefault(seeds, []).append(cost.label.lower())
+            missing.setdefault(seeds, []).append(cost.heading)
     notes = [f"no {', '.join(names)} for {_seeds(seeds)}" for seeds, names in missing.items()]
     return replace(row, costs=means, notes=(*row.notes, *notes))
 
 
 def with_oracle_gap(row: TableRow, oracle: bool) -> TableRow:
-    """Return the table row with its oracle gap, if it is requested; an untrained trunk has none."""
+    """Return a table row with its oracle gap. The untrained trunk has none.
+
+    Args:
+        row: Row of the table.
+        oracle: Whether the oracle gap is printed.
+    """
     if not oracle or not row.trained or row.n < len(row.rows):
         return row
     if without := [one for one in row.rows if _oracle_gap(one) is None]:
@@ -142,10 +161,10 @@ def _missing(what: str, rows: Iterable[Row]) -> str:
 
 
 def _mean(values: Iterable[float | None]) -> Cell | None:
-    """A cell of one value per seed; None if one is missing."""
-    each = list(values)
-    numbers = [value for value in each if value is not None]
-    return Cell(*t_interval(numbers)) if len(numbers) == len(each) else None
+    """Return the cell of one value per seed; None if a value is missing."""
+    per_seed = list(values)
+    numbers = [value for value in per_seed if value is not None]
+    return Cell(*t_interval(numbers)) if len(numbers) == len(per_seed) else None
 
 
 def _seeds(seeds: Iterable[int]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dmlbench.results.row import Row
 
-MIN_RANK = 2.0  # an effective rank below it: almost all variance of the embeddings is on one line
+MIN_RANK = 2.0  # below this effective rank, almost all variance of the embeddings is along one direction
 
 
 def warnings_of(rows: Sequence[Row]) -> list[str]:
@@ -16,7 +16,7 @@ def warnings_of(rows: Sequence[Row]) -> list[str]:
         rows: Finished runs, one per seed.
 
     Returns:
-        Clauses, with the seeds that they are about.
+        Clauses that name the seeds concerned.
     """
     return [*_dead_proxies(rows), *_low_rank(rows), *_failed_trials(rows)]
 
@@ -37,16 +37,16 @@ def _low_rank(rows: Sequence[Row]) -> list[str]:
 
 def _failed_trials(rows: Sequence[Row]) -> list[str]:
     failed = _seeds_by_share(rows, "n_tuning_failed", "n_tuning_trials", "tuning trials")
-    if [len(seeds) for seeds in failed.values()] == [len(rows)]:  # as usual, because seeds share a search
+    if [len(seeds) for seeds in failed.values()] == [len(rows)]:  # the usual case, because seeds share a search
         return [f"{share} failed" for share in failed]
     return [f"{_with_seeds(failed)} failed"] if failed else []
 
 
-def _seeds_by_share(rows: Sequence[Row], part: str, whole: str, noun: str) -> dict[str, list[int]]:
-    """Map `2 of 9 proxies` to the seeds of which it is true; empty if no row is concerned."""
+def _seeds_by_share(rows: Sequence[Row], part: str, total: str, noun: str) -> dict[str, list[int]]:
+    """Return, for example, `2 of 9 proxies` with the seeds for which it is true; empty if there are none."""
     found: dict[str, list[int]] = {}
     for row in rows:
-        n_part, n = row.get(part), row.get(whole)
+        n_part, n = row.get(part), row.get(total)
         if isinstance(n, int) and isinstance(n_part, int) and n_part > 0:
             found.setdefault(f"{n_part} of {n} {noun}", []).append(row.seed)
     return found
@@ -58,7 +58,11 @@ def _with_seeds(found: Mapping[str, Sequence[int]]) -> str:
 
 
 def newest_versions(rows: Sequence[Row]) -> dict[str, int]:
-    """Return the newest version of each protocol among some rows."""
+    """Return the newest version of each protocol among some rows.
+
+    Args:
+        rows: Result rows of any tables.
+    """
     found: dict[str, int] = {}
     for row in rows:
         version = row.get("protocol_version")
@@ -68,7 +72,7 @@ def newest_versions(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def old_version_warning(rows: Sequence[Row], newest: Mapping[str, int]) -> list[str]:
-    """Return a clause for each protocol of which other rows have a newer version.
+    """Return a clause for each protocol that has a newer version in other rows.
 
     Args:
         rows: Rows of one table.
@@ -76,7 +80,7 @@ def old_version_warning(rows: Sequence[Row], newest: Mapping[str, int]) -> list[
     """
     versions = {(str(row["protocol"]), row.get("protocol_version")) for row in rows}
     return [
-        f"{name} version {version}; other results have version {newest[name]}"
+        f"protocol {name} has version {version}, but other results have version {newest[name]}"
         for name, version in sorted((name, version) for name, version in versions if isinstance(version, int))
         if version < newest.get(name, version)
     ]

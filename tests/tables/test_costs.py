@@ -1,8 +1,7 @@
-"""What a line cost: means over seeds in the unit that the head says, never averaged over holes, never bold."""
+"""Costs of methods: means over seeds in the printed unit, never averaged over missing values, never bold."""
 
 from __future__ import annotations
 
-import doctest
 import math
 import re
 import statistics
@@ -10,145 +9,148 @@ import statistics
 import pytest
 from rows_factory import COST, make_row, make_study
 
-import dmlbench.tables.costs
+from dmlbench.results.column_specs import Column
+from dmlbench.results.columns import TABLE_COSTS
 from dmlbench.results.row import Row
-from dmlbench.tables.costs import COSTS, costs_of, machines_apart
+from dmlbench.tables.costs import costs_of, machine_warning
 from dmlbench.tables.formats import html, latex, markdown
-from dmlbench.tables.table import Line, Table, compare
+from dmlbench.tables.table import Table, compare
+from dmlbench.tables.table_row import TableRow
 
-ALIKE = {**COST, "tuned_hours": 1.5, "tuning_trials": 20}
+TUNED = {**COST, "tuned_hours": 1.5, "tuning_trials": 20}
 
 
-def one(rows: list[Row], **asked: object) -> Table:
-    (table,) = compare(rows, **asked)  # type: ignore[arg-type]
+def only_table(rows: list[Row], **options: object) -> Table:
+    (table,) = compare(rows, **options)  # type: ignore[arg-type]
     return table
 
 
-def line_of(table: Table, loss: str) -> Line:
-    (line,) = [line for line in table.lines if line.loss == loss]
-    return line
+def row_of(table: Table, loss: str) -> TableRow:
+    (row,) = [row for row in table.rows if row.loss == loss]
+    return row
 
 
-def cells(table: Table) -> dict[str, list[str]]:
-    """Method to the last cells of its line in markdown: the costs."""
+def printed_costs(table: Table) -> dict[str, list[str]]:
+    """Return the last cells of each row of a markdown table, by method."""
     lines = [line.strip("|").split("|") for line in markdown([table]).splitlines() if line.startswith("| ")]
     return {re.sub(r" \[.*", "", line[0].strip()): [cell.strip() for cell in line[-len(table.costs) :]] for line in lines}
 
 
-def rows_of(column: str, values: list[object], **columns: object) -> list[Row]:
-    """A row a seed, which differ in one cost."""
-    return [make_row(seed=seed, **{**ALIKE, **columns, column: value}) for seed, value in enumerate(values)]
+def rows_with(column: str, values: list[object], **columns: object) -> list[Row]:
+    """Make one row per seed, which differ in one cost."""
+    return [make_row(seed=seed, **{**TUNED, **columns, column: value}) for seed, value in enumerate(values)]
 
 
-@pytest.mark.parametrize("cost", COSTS, ids=lambda cost: cost.name)
-def test_a_cost_is_the_mean_over_seeds_in_the_unit_of_print(cost: dmlbench.tables.costs.Cost) -> None:
+@pytest.mark.parametrize("cost", TABLE_COSTS, ids=lambda cost: cost.name)
+def test_a_cost_is_the_mean_over_seeds_in_the_printed_unit(cost: Column) -> None:
     values = [3_000_000, 5_000_000, 7_000_000]
-    table = one(rows_of(cost.columns[0], values))  # type: ignore[arg-type]
-    others = sum(ALIKE[column] for column in cost.columns[1:])
+    columns = cost.sum_of or (cost.name,)
+    table = only_table(rows_with(columns[0], values))  # type: ignore[arg-type]
+    others = sum(TUNED[column] for column in columns[1:])
     expected = statistics.fmean((value + others) / cost.scale for value in values)
-    assert table.lines[0].costs[cost.name] == pytest.approx(expected)
+    assert table.rows[0].costs[cost.name] == pytest.approx(expected)
 
 
 def test_parameters_are_millions_of_model_and_loss_together() -> None:
-    table = one([make_row(**COST)])
-    assert table.lines[0].costs["parameters of model and loss"] == pytest.approx(2.4)
+    table = only_table([make_row(**COST)])
+    assert table.rows[0].costs["n_parameters"] == pytest.approx(2.4)
     assert "Par. (M)" in markdown([table])
 
 
-@pytest.mark.parametrize("hole", [None, math.nan, math.inf, "120", True])
-def test_no_mean_is_taken_over_a_seed_that_does_not_tell_its_cost(hole: object) -> None:
-    table = one(rows_of("train_seconds", [100.0, hole, 140.0]))
-    (line,) = table.lines
-    assert line.costs["training seconds"] is None
-    assert line.costs["memory"] == 1.25
-    assert line.notes == ("no training seconds for seed 1",)
-    assert "[1] no training seconds for seed 1" in markdown([table])
+@pytest.mark.parametrize("missing", [None, math.nan, math.inf, "120", True])
+def test_missing_costs_are_not_averaged_and_a_footnote_names_the_seed(missing: object) -> None:
+    table = only_table(rows_with("train_seconds", [100.0, missing, 140.0]))
+    (row,) = table.rows
+    assert row.costs["train_seconds"] is None
+    assert row.costs["memory_gib"] == 1.25
+    assert row.notes == ("no Train (s) for seed 1",)
+    assert "[1] no Train (s) for seed 1" in markdown([table])
 
 
-def test_costs_that_the_same_seeds_lack_share_a_footnote() -> None:
-    bare = make_row(seed=1, **{**ALIKE, "train_seconds": None, "memory_gib": None, "n_loss_parameters": None})
-    table = one([make_row(**ALIKE), bare])
-    assert table.lines[0].notes == ("no training seconds, memory, parameters of model and loss for seed 1",)
+def test_costs_that_are_missing_for_the_same_seeds_share_a_footnote() -> None:
+    incomplete = make_row(seed=1, **{**TUNED, "train_seconds": None, "memory_gib": None, "n_loss_parameters": None})
+    table = only_table([make_row(**TUNED), incomplete])
+    assert table.rows[0].notes == ("no Train (s), Mem. (GiB), Par. (M) for seed 1",)
 
 
-def test_a_failed_line_costs_nothing_that_could_be_compared_and_needs_no_second_note() -> None:
+def test_a_method_with_a_failed_run_has_no_costs_and_no_second_footnote() -> None:
     failed = make_row(loss="triplet", seed=1, status="failed", reason="nan", **COST)
-    table = one([make_row(**COST), make_row(seed=1, **COST), make_row(loss="triplet", **COST), failed])
-    line = line_of(table, "triplet")
-    assert set(line.costs.values()) == {None}
-    assert line.notes == ("seed 1 failed: nan",)
+    table = only_table([make_row(**COST), make_row(seed=1, **COST), make_row(loss="triplet", **COST), failed])
+    row = row_of(table, "triplet")
+    assert set(row.costs.values()) == {None}
+    assert row.notes == ("seed 1 failed: nan",)
 
 
-def test_the_untrained_trunk_has_no_speed_and_no_tuning_and_that_is_no_hole() -> None:
-    untrained = make_row(loss="untrained", **{**ALIKE, "images_per_second": None, "tuned_hours": None})
-    line = line_of(one([make_row(**ALIKE), untrained]), "untrained")
-    assert (line.costs["images/s"], line.costs["hours of tuning"]) == (None, None)
-    assert line.notes == ()
+def test_the_untrained_trunk_has_no_speed_and_no_tuning_time_and_needs_no_footnote() -> None:
+    untrained = make_row(loss="untrained", **{**TUNED, "images_per_second": None, "tuned_hours": None})
+    row = row_of(only_table([make_row(**TUNED), untrained]), "untrained")
+    assert (row.costs["images_per_second"], row.costs["tuned_hours"]) == (None, None)
+    assert row.notes == ()
 
 
-def test_a_recipe_that_was_not_tuned_has_no_hours_of_tuning_and_that_is_no_hole() -> None:
-    rows = [make_row(**COST), make_row(method_digest="b" * 8, **ALIKE)]
-    lines = one(rows, vary="preset").lines
-    assert {line.costs["hours of tuning"] for line in lines} == {None, 1.5}
-    assert all(line.notes == () for line in lines)
+def test_a_method_that_was_not_tuned_has_no_tuning_time_and_needs_no_footnote() -> None:
+    table = only_table([make_row(**COST), make_row(method_digest="b" * 8, **TUNED)], vary="preset")
+    assert {row.costs["tuned_hours"] for row in table.rows} == {None, 1.5}
+    assert all(row.notes == () for row in table.rows)
 
 
-def test_a_tuned_method_that_does_not_tell_its_hours_has_a_hole() -> None:
-    table = one([make_row(**ALIKE), make_row(loss="triplet", **{**ALIKE, "tuned_hours": None})])
-    assert line_of(table, "triplet").notes == ("no hours of tuning for seed 0",)
+def test_a_tuned_method_without_tuning_time_has_a_footnote() -> None:
+    table = only_table([make_row(**TUNED), make_row(loss="triplet", **{**TUNED, "tuned_hours": None})])
+    assert row_of(table, "triplet").notes == ("no Tuning (h) for seed 0",)
 
 
-def test_a_cost_that_no_row_tells_is_no_column() -> None:
+def test_a_cost_that_no_row_has_is_not_printed() -> None:
     assert costs_of([make_row()]) == ()
-    table = one([make_row(memory_gib=math.nan, train_seconds=1.0)])
-    assert [cost.name for cost in table.costs] == ["training seconds"]
-    assert "Cost on cpu, means over seeds: training seconds." in table.caption
+    table = only_table([make_row(memory_gib=math.nan, train_seconds=1.0)])
+    assert [cost.name for cost in table.costs] == ["train_seconds"]
+    assert "Costs are means over seeds, on cpu" in table.details
+    assert not any("Costs" in sentence for sentence in only_table([make_row()]).details)
 
 
-def test_without_cost_nothing_is_said_of_it() -> None:
+def test_without_costs_neither_columns_nor_notes_mention_them() -> None:
     rows = [make_row(**COST), make_row(loss="triplet", **{**COST, "hostname": "beta"})]
-    table = one(rows, cost=False)
+    table = only_table(rows, cost=False)
     assert (table.costs, table.notes) == ((), ())
-    assert "Cost" not in table.caption
+    assert "Cost" not in " ".join([table.caption, *table.details])
     assert "Train (s)" not in markdown([table])
 
 
-def test_costs_decide_nothing() -> None:
-    with_costs = one([make_row(0.4, **COST), make_row(0.5, loss="triplet", **{**COST, "train_seconds": 1e6})])
-    without = one([make_row(0.4), make_row(0.5, loss="triplet")])
-    assert [line.cells for line in with_costs.lines] == [line.cells for line in without.lines]
-    assert (with_costs.best("map_at_r"), with_costs.even) == (without.best("map_at_r"), without.even)
+def test_costs_do_not_affect_scores_and_bold() -> None:
+    with_costs = only_table([make_row(0.4, **COST), make_row(0.5, loss="triplet", **{**COST, "train_seconds": 1e6})])
+    without = only_table([make_row(0.4), make_row(0.5, loss="triplet")])
+    assert [row.cells for row in with_costs.rows] == [row.cells for row in without.rows]
+    assert (with_costs.best("map_at_r"), with_costs.bold) == (without.best("map_at_r"), without.bold)
 
 
 @pytest.mark.parametrize(
-    ("columns", "words"),
+    ("columns", "origin"),
     [
         ({"hostname": "beta"}, "2 machines"),
         ({"device": "cuda"}, "2 kinds of device"),
         ({"hostname": "beta", "device": "cuda"}, "2 machines"),
     ],
 )
-def test_times_of_several_machines_are_marked_as_not_comparable(columns: dict[str, str], words: str) -> None:
+def test_costs_of_several_machines_are_marked_as_not_comparable(columns: dict[str, str], origin: str) -> None:
     rows = [make_row(**COST), make_row(loss="triplet", **{**COST, **columns})]
-    said = f"time, speed and memory are not comparable: the rows come from {words}"
-    assert machines_apart(rows) == [said]
-    assert said in one(rows).notes
+    warning = f"time, speed and memory are not comparable because the rows come from {origin}"
+    assert machine_warning(rows) == [warning]
+    assert f"T{warning[1:]}" in only_table(rows).notes
 
 
-def test_parameters_alone_are_the_same_on_any_machine() -> None:
+def test_parameters_alone_are_comparable_between_machines() -> None:
     counts = {"n_model_parameters": 10, "n_loss_parameters": 0}
-    assert one([make_row(hostname="a", **counts), make_row(loss="triplet", hostname="b", **counts)]).notes == ()
+    assert only_table([make_row(hostname="a", **counts), make_row(loss="triplet", hostname="b", **counts)]).notes == ()
 
 
 def test_no_cost_is_bold_in_any_format() -> None:
-    tables = [one([make_row(0.4, **COST), make_row(0.5, loss="triplet", **COST)], metrics=["map_at_r"])]
+    tables = [only_table([make_row(0.4, **COST), make_row(0.5, loss="triplet", **COST)], metrics=["map_at_r"])]
     assert re.findall(r"\*\*(.*?)\*\*", markdown(tables)) == ["50.0"]
     assert re.findall(r"textbf\{(.*?)\}", latex(tables)) == ["50.0"]
     assert re.findall(r"<strong>(.*?)</strong>", html(tables)) == ["50.0"]
 
 
-def test_latex_has_the_costs_in_a_tabular_of_their_own() -> None:
-    text = latex([one(make_study(**COST))])
+def test_latex_prints_costs_in_a_separate_tabular() -> None:
+    text = latex([only_table(make_study(**COST))])
     scores, costs = re.findall(r"\\begin\{tabular\}(.*?)\\end\{tabular\}", text, re.DOTALL)
     assert "MAP@R" in scores
     assert "MAP@R" not in costs
@@ -159,17 +161,12 @@ def test_latex_has_the_costs_in_a_tabular_of_their_own() -> None:
         assert len({line.count("&") for line in lines}) == 1
 
 
-def test_every_cost_says_what_it_is_in_the_caption() -> None:
-    columns = {name: 1.0 for cost in COSTS for name in cost.columns}
-    caption = one([make_row(**columns)]).caption
-    assert all(cost.name in caption for cost in COSTS)
+def test_every_cost_of_a_table_has_a_label_and_a_meaning_for_the_documentation() -> None:
+    assert [cost.heading for cost in TABLE_COSTS] == ["Train (s)", "Images/s", "Mem. (GiB)", "Par. (M)", "Tuning (h)"]
+    assert all(cost.meaning.endswith(".") for cost in TABLE_COSTS)
 
 
-def test_a_cost_is_never_bold_and_has_no_interval() -> None:
+def test_printed_costs_have_no_interval() -> None:
     rows = [make_row(seed=seed, **{**COST, "train_seconds": 100.0 + seed}) for seed in range(3)]
-    for text in cells(one(rows))["Contrastive"]:
+    for text in printed_costs(only_table(rows))["Contrastive"]:
         assert re.fullmatch(r"[\d.,]+", text)
-
-
-def test_the_examples_in_the_docstrings_hold() -> None:
-    assert doctest.testmod(dmlbench.tables.costs).failed == 0

@@ -1,3 +1,7 @@
+"""Tables in markdown, LaTeX, HTML and CSV."""
+
+from __future__ import annotations
+
 import csv as csv_reader
 import doctest
 import importlib
@@ -7,11 +11,13 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rows_factory import COST, METRICS, make_row, make_study
 
 from dmlbench.errors import UserError
+from dmlbench.results.row import Row
 from dmlbench.tables.formats import FORMATS, csv, html, latex, markdown, render
 from dmlbench.tables.table import compare
 
@@ -19,8 +25,8 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 HOSTILE = r"A&B_{50%}$x$ #1 ~^\ <tag> |pipe| *star* [box]"
 
 
-def difficult_study():
-    """Rows that call for everything at once: variants, a failure, a missing seed, two devices, no cost, two tables."""
+def difficult_study() -> list[Row]:
+    """Make rows with variants, a failure, a missing seed, two devices, missing costs, overrides, and of two tables."""
     rows = make_study(**COST)
     rows += [make_row(0.43 + 0.01 * seed, loss_make_neg_margin=1.0, seed=seed, **COST) for seed in range(2)]
     rows += [make_row(0.05 + 0.01 * seed, loss="softtriple", seed=seed, device="cuda", **COST) for seed in range(3)]
@@ -28,42 +34,43 @@ def difficult_study():
         make_row(0.3, loss="cosface"),
         make_row(loss="cosface", seed=1, status="failed", reason="nan in epoch 2"),
     ]
-    return [*rows, make_row(0.1, loss="untrained", protocol_epochs=12), make_row(0.4, protocol_epochs=12)]
+    overridden = {"protocol_epochs": 12, "overrides": '["optimizer.weight_decay=0.0001", "protocol.epochs=12"]'}
+    return [*rows, make_row(0.1, loss="untrained", **overridden), make_row(0.4, **overridden)]
 
 
-def cells(text):
-    """Method to cells, read back from a markdown table."""
+def cells(text: str) -> dict[str, list[str]]:
+    """Read the cells of markdown tables, by method."""
     lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
     return {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines}
 
 
 @pytest.mark.parametrize(("form", "suffix"), FORMATS.items())
-def test_a_difficult_study_looks_as_it_did(form, suffix):
+def test_the_tables_of_a_difficult_study_equal_the_golden_files(form: str, suffix: str) -> None:
     expected = (GOLDEN / f"tables{suffix}").read_text(encoding="utf-8")
     assert render(compare(difficult_study()), form) == expected
 
 
-def test_an_unknown_format_is_refused_with_a_near_name():
-    with pytest.raises(UserError, match="format=latx is no format of a table; did you mean 'latex'"):
+def test_an_unknown_format_is_refused_with_a_similar_name() -> None:
+    with pytest.raises(UserError, match="--format latx is not known; did you mean 'latex'"):
         render(compare([make_row()]), "latx")
 
 
 # --- markdown
 
 
-def test_percent_has_one_decimal_and_the_best_is_bold():
+def test_percent_has_one_decimal_and_the_best_is_bold() -> None:
     table = cells(markdown(compare([make_row(0.48123), make_row(0.3999, loss="triplet")])))
     assert table["Contrastive"] == ["1", *["**48.1**"] * 6]
     assert table["Triplet"] == ["1", *["40.0"] * 6]
 
 
-def test_the_interval_stands_inside_the_bold():
+def test_the_interval_is_bold_together_with_the_mean() -> None:
     table = cells(markdown(compare([make_row(0.40, seed=0), make_row(0.42, seed=1)])))
     # Two seeds 0.02 apart: 12.7062 * 0.01.
     assert table["Contrastive"][-1] == "**41.0 ± 12.7**"
 
 
-def test_methods_that_tie_as_printed_are_all_bold():
+def test_methods_with_the_same_printed_score_are_all_bold() -> None:
     rows = [make_row(0.48123), make_row(0.48101, loss="triplet"), make_row(0.4789, loss="arcface")]
     table = cells(markdown(compare(rows)))
     assert [table[name][-1] for name in ("Contrastive", "Triplet", "ArcFace")] == [
@@ -73,19 +80,19 @@ def test_methods_that_tie_as_printed_are_all_bold():
     ]
 
 
-def test_the_untrained_trunk_is_never_bold_and_its_lead_is_told():
+def test_the_untrained_trunk_is_never_bold_and_a_note_says_if_no_method_exceeds_it() -> None:
     text = markdown(compare([make_row(0.9, loss="untrained"), make_row(0.5)]))
     assert cells(text)["Untrained trunk"][-1] == "90.0"
     assert cells(text)["Contrastive [1]"][-1] == "**50.0**"
-    assert "- no method is above the untrained trunk in R@1, R@2, R@4, R@8, RP, MAP@R" in text
+    assert "- No method exceeds the untrained trunk in R@1, R@2, R@4, R@8, RP, MAP@R" in text
 
 
-def test_an_untrained_trunk_that_ties_with_the_best_is_not_bold():
+def test_an_untrained_trunk_with_the_best_score_is_not_bold() -> None:
     table = cells(markdown(compare([make_row(0.5, loss="untrained"), make_row(0.5)])))
     assert table["Untrained trunk"][-1] == "50.0"
 
 
-def test_a_missing_number_is_visible_and_its_footnote_says_why():
+def test_a_missing_score_is_visible_and_its_footnote_says_why() -> None:
     text = markdown(compare(difficult_study()))
     (label,) = [label for label in cells(text) if label.startswith("CosFace")]
     (marks,) = re.findall(r"\[(.*)\]", label)
@@ -95,19 +102,19 @@ def test_a_missing_number_is_visible_and_its_footnote_says_why():
     )
 
 
-def test_the_columns_of_a_markdown_table_stand_below_each_other():
+def test_the_columns_of_a_markdown_table_are_aligned() -> None:
     text = markdown(compare(difficult_study()))
     for block in text.split("\n\n"):
         if block.startswith("|"):
             assert len({tuple(i for i, c in enumerate(line) if c == "|") for line in block.splitlines()}) == 1
 
 
-def test_a_pipe_in_a_label_does_not_open_a_column():
+def test_a_pipe_in_a_label_does_not_start_a_column() -> None:
     text = markdown(compare([make_row(loss_label="a|b")]))
     assert r"| a\|b" in text
 
 
-def test_several_tables_say_in_which_fields_they_differ():
+def test_several_tables_are_preceded_by_the_columns_in_which_they_differ() -> None:
     text = markdown(compare([make_row(), make_row(protocol_epochs=12, optimizer_weight_decay=0.1)]))
     assert "- optimizer_weight_decay: 0.0001 | 0.1\n- protocol_epochs: 6 | 12\n" in text.replace(r"\_", "_")
     unwrapped = " ".join(text.split())
@@ -119,7 +126,7 @@ def test_several_tables_say_in_which_fields_they_differ():
 # --- LaTeX
 
 
-def assert_environments_balance(text):
+def assert_environments_balance(text: str) -> None:
     opened = []
     for verb, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
         if verb == "begin":
@@ -131,7 +138,7 @@ def assert_environments_balance(text):
     assert bare.count("{") == bare.count("}")
 
 
-def test_a_float_is_complete_and_its_environments_balance():
+def test_a_float_is_complete_and_its_environments_are_balanced() -> None:
     text = latex(compare(difficult_study()))
     assert_environments_balance(text)
     for part in (r"\begin{table}", r"\caption{", r"\toprule", r"\midrule", r"\bottomrule", r"\end{table}"):
@@ -139,21 +146,21 @@ def test_a_float_is_complete_and_its_environments_balance():
     assert r"\textbf{43.5 $\pm$ 6.4}" in text
 
 
-def test_every_line_of_a_latex_table_has_as_many_cells_as_columns():
+def test_every_line_of_a_latex_table_has_one_cell_per_column() -> None:
     text = latex(compare(difficult_study()))
     for columns, body in re.findall(r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", text, re.DOTALL):
         lines = [line for line in body.splitlines() if line.endswith(r"\\")]
         assert {len(re.split(r"(?<!\\)&", line)) for line in lines} == {len(columns)}
 
 
-def test_labels_of_floats_are_unique_and_plain():
+def test_labels_of_floats_are_unique_and_consist_of_plain_characters() -> None:
     rows = [make_row(), make_row(protocol_epochs=12), make_row(dataset="Ä_b c")]
     labels = re.findall(r"\\label\{(.*?)\}", latex(compare(rows)))
     assert len(set(labels)) == 3
     assert all(re.fullmatch(r"tab:[a-z0-9-]+", label) for label in labels)
 
 
-def test_special_characters_are_escaped_in_labels_captions_and_notes():
+def test_special_characters_are_escaped_in_labels_captions_and_footnotes() -> None:
     names = {"dataset_label": HOSTILE, "trunk_label": HOSTILE}
     rows = [
         make_row(loss_label=HOSTILE, **names),
@@ -168,12 +175,12 @@ def test_special_characters_are_escaped_in_labels_captions_and_notes():
     assert text.count(escaped) == 4
 
 
-def test_what_differs_stands_in_the_captions_for_a_printed_page_has_no_list():
+def test_latex_captions_contain_the_columns_in_which_tables_differ() -> None:
     text = latex(compare([make_row(), make_row(optimizer_weight_decay=0.1)]))
-    assert re.findall(r"Here optimizer\\_weight\\_decay = (\S+)\. ", text) == ["0.0001", "0.1"]
+    assert re.findall(r"Here optimizer\\_weight\\_decay = (\S+)\.", text) == ["0.0001", "0.1"]
 
 
-def test_latex_compiles(tmp_path):
+def test_the_latex_compiles(tmp_path: Path) -> None:
     compiler = next(filter(None, map(shutil.which, ("pdflatex", "tectonic"))), None)
     if compiler is None:
         pytest.skip("neither pdflatex nor tectonic is on PATH: the LaTeX is not compiled")
@@ -182,28 +189,28 @@ def test_latex_compiles(tmp_path):
     head = "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
     (tmp_path / "page.tex").write_text(head + body + "\\end{document}\n", encoding="utf-8")
     options = ["-halt-on-error", "-interaction=nonstopmode"] if "pdflatex" in compiler else []
-    done = subprocess.run([compiler, *options, "page.tex"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([compiler, *options, "page.tex"], cwd=tmp_path, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "page.pdf").stat().st_size > 0
 
 
-def test_every_printable_letter_of_ascii_and_hundreds_of_others_compile_in_one_page(tmp_path):
+def test_all_printable_ascii_characters_and_hundreds_of_others_compile(tmp_path: Path) -> None:
     compiler = shutil.which("pdflatex")
     if compiler is None:
-        pytest.skip("pdflatex is not on PATH: the letters are not compiled")
-    ascii_letters = [chr(code) for code in range(32, 127)]
+        pytest.skip("pdflatex is not on PATH: the characters are not compiled")
+    ascii_characters = [chr(code) for code in range(32, 127)]
     others = [chr(code) for code in (*range(0xA0, 0x180), *range(0x1E00, 0x1F00), *range(0x370, 0x400), *range(0x2010, 0x2040))]
     others += list("€→←∞≈≠≤≥√∈中文กא🙂\u200b\u0301\ufffd\x07")
-    # Each at the beginning, amid and at the end of a label, for some mean something only after the end of a line.
-    rows = [make_row(loss=f"l{i}", loss_label=f"{letter}a{letter}{letter}b{letter}") for i, letter in enumerate(ascii_letters)]
-    words = ["".join(others[i : i + 20]) for i in range(0, len(others), 20)]
-    rows += [make_row(loss=f"m{i}", loss_label=word, status="failed", reason=word) for i, word in enumerate(words)]
+    # Each at the start, inside and at the end of a label, because some are special only at the start of a line.
+    rows = [make_row(loss=f"l{i}", loss_label=f"{one}a{one}{one}b{one}") for i, one in enumerate(ascii_characters)]
+    texts = ["".join(others[i : i + 20]) for i in range(0, len(others), 20)]
+    rows += [make_row(loss=f"m{i}", loss_label=one, status="failed", reason=one) for i, one in enumerate(texts)]
     text = latex(compare(rows, metrics=["map_at_r"]))
     assert text.isascii()
     head = "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
     (tmp_path / "page.tex").write_text(head + text + "\\end{document}\n", encoding="ascii")
     options = ["-halt-on-error", "-interaction=nonstopmode", "page.tex"]
-    done = subprocess.run([compiler, *options], cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    done = subprocess.run([compiler, *options], cwd=tmp_path, check=False, capture_output=True, text=True, errors="replace")
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Missing character" not in (tmp_path / "page.log").read_text(encoding="latin-1")
 
@@ -212,16 +219,19 @@ def test_every_printable_letter_of_ascii_and_hundreds_of_others_compile_in_one_p
 
 
 class Page(HTMLParser):
-    """What stands on a page: tags with their attributes, and the text in each kind of them; it must be well nested."""
+    """The content of a page: tags with their attributes, the text within tags, and table rows. Nesting is checked."""
 
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         super().__init__()
-        self.opened, self.tags, self.text, self.rows = [], [], [], []
+        self.opened: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[tuple[tuple[str, ...], str]] = []
+        self.rows: list[list[str]] = []
         self.feed(text)
         self.close()
         assert self.opened == []
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
         if tag == "tr":
             self.rows.append([])
@@ -230,29 +240,29 @@ class Page(HTMLParser):
         if tag != "meta":
             self.opened.append(tag)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         assert self.opened.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         self.text.append((tuple(self.opened), data))
         if {"td", "th"} & set(self.opened) and "sup" not in self.opened:
             self.rows[-1][-1] += data
 
-    def inside(self, *tags):
+    def inside(self, *tags: str) -> list[str]:
         return [text for opened, text in self.text if opened[-len(tags) :] == tags]
 
 
-def test_an_html_page_is_well_nested_and_needs_no_network():
+def test_an_html_page_is_well_nested_and_requests_nothing() -> None:
     published = {"dataset": "cub", "trunk": "bn_inception", "split_rule": "zero_shot"}
     for text in (html(compare(difficult_study())), html(compare(make_study(**published, **COST)))):
         page = Page(text)
         names = {name for _, attributes in page.tags for name in attributes}
-        assert names <= {"lang", "charset", "name", "content", "class", "scope"}
+        assert names <= {"lang", "charset", "name", "content", "class", "scope", "style"}
         assert {tag for tag, _ in page.tags}.isdisjoint({"script", "link", "img", "iframe", "a", "base", "object"})
         assert not re.search(r"https?:|url\(|@import", text)
 
 
-def test_every_line_of_an_html_table_has_as_many_cells_as_its_head_and_each_number_its_place():
+def test_every_row_of_an_html_table_has_one_cell_per_column_in_the_order_of_the_heading() -> None:
     rows = make_study(**COST)
     page = Page(html(compare(rows)))
     assert {len(row) for row in page.rows} == {12}
@@ -261,21 +271,22 @@ def test_every_line_of_an_html_table_has_as_many_cells_as_its_head_and_each_numb
     assert page.rows[-1][-4:] == ["120", "61.5", "1.25", "2.40"]
 
 
-def test_hostile_labels_are_text_of_an_html_page_and_nothing_else():
-    label = """<script>alert(1)</script> "double" 'single' & &amp; </td></table>"""
+@pytest.mark.parametrize("line_break", [" ", "\n", "\x85", "\u2028"])
+def test_labels_with_markup_and_line_breaks_are_plain_text_in_an_html_page(line_break: str) -> None:
+    label = f"""<script>alert(1)</script> "double"{line_break}'single' & &amp; </td></table>"""
     columns = {"dataset_label": label, "trunk_label": label, "dataset": label}
     failed = make_row(loss="triplet", loss_label="T", status="failed", reason=label, **columns)
     text = html(compare([make_row(loss_label=label, **columns), failed, make_row(**columns, protocol_lr=0.5, optimizer=label)]))
     assert "<script" not in text
     assert "&lt;script&gt;" in text
-    page = Page(text)
+    page, label = Page(text), label.replace(line_break, " ")
     assert label in [row[0].strip() for row in page.rows]
     assert any(label in caption for caption in page.inside("figcaption"))
     assert any(label in note for note in page.inside("li"))
     assert any(label in title for title in page.inside("title"))
 
 
-def test_an_html_page_marks_the_best_and_rules_off_the_untrained_trunk_and_what_was_published():
+def test_an_html_table_has_rules_after_the_untrained_trunk_and_before_published_results() -> None:
     columns = {"dataset": "cub", "trunk": "bn_inception", "split_rule": "zero_shot"}
     text = html(compare(make_study(**columns)))
     assert set(Page(text).inside("td", "strong")) == {"41.0 ± 2.5"}
@@ -286,7 +297,13 @@ def test_an_html_page_marks_the_best_and_rules_off_the_untrained_trunk_and_what_
     assert "<strong>" not in text.rpartition("<tbody>")[2].partition("</tbody>")[0]
 
 
-def test_each_number_of_an_html_footnote_has_its_note_and_each_note_its_line():
+def test_a_line_break_in_a_label_does_not_move_the_rules_of_an_html_table() -> None:
+    rows = [make_row(loss=loss, loss_label=f"{loss}\nlabel") for loss in ("untrained", "contrastive", "triplet")]
+    bodies = re.findall(r"<tbody>(.*?)</tbody>", html(compare(rows)), re.DOTALL)
+    assert [body.count("<tr>") for body in bodies] == [1, 2]
+
+
+def test_every_footnote_number_of_an_html_table_has_a_footnote_and_the_reverse() -> None:
     for figure in html(compare(difficult_study())).split("<figure>")[1:]:
         table, _, notes = figure.partition("</table>")
         marks = {mark for group in re.findall(r"<sup>(.*?)</sup>", table) for mark in group.split(", ")}
@@ -296,7 +313,7 @@ def test_each_number_of_an_html_footnote_has_its_note_and_each_note_its_line():
 # --- CSV
 
 
-def test_csv_has_a_line_a_method_and_table_with_every_metric_as_a_fraction():
+def test_csv_has_one_line_per_method_and_table_with_every_metric_as_a_fraction() -> None:
     rows = difficult_study()
     lines = list(csv_reader.DictReader(io.StringIO(csv(compare(rows)))))
     assert len(lines) == 7 + 2
@@ -307,41 +324,41 @@ def test_csv_has_a_line_a_method_and_table_with_every_metric_as_a_fraction():
     assert set(rows[0].shared) <= set(triplet)
 
 
-def test_csv_leaves_missing_numbers_empty_and_says_why():
+def test_csv_leaves_missing_scores_empty_and_says_why() -> None:
     lines = list(csv_reader.DictReader(io.StringIO(csv(compare(difficult_study())))))
     failed = next(line for line in lines if line["loss"] == "cosface")
     assert failed["map_at_r"] == failed["map_at_r_half_width"] == ""
     assert "nan in epoch 2" in failed["notes"]
 
 
-def read_csv(rows, **asked):
-    return list(csv_reader.DictReader(io.StringIO(csv(compare(rows, **asked)))))
+def read_csv(rows: list[Row]) -> list[dict[str, str]]:
+    return list(csv_reader.DictReader(io.StringIO(csv(compare(rows)))))
 
 
-def test_every_column_of_every_row_is_in_csv():
+def test_csv_contains_every_column_of_every_row() -> None:
     rows = [
         *difficult_study(),
-        make_row(loss="mine", loss_make_alpha=3, oracle_map_at_r=0.5, note_of_ours="x", n_dead_proxies=2),
+        make_row(loss="mine", loss_make_alpha=3, oracle_map_at_r=0.5, undeclared="x", n_dead_proxies=2),
     ]
     lines = read_csv(rows)
     assert {name for row in rows for name in row.columns} - {"seed"} <= set(lines[0])
     (mine,) = [line for line in lines if line["loss"] == "mine"]
-    for name, value in make_row(loss="mine", note_of_ours="x", **COST).columns.items():
+    for name, value in make_row(loss="mine", undeclared="x", **COST).columns.items():
         if name not in (*COST, "seed", "method_digest", "run_id"):
             assert mine[name] == ("" if value is None else str(value)), name
 
 
-def test_csv_reads_back_as_the_means_of_each_table_with_all_digits():
+def test_csv_contains_the_means_of_each_table_with_all_digits() -> None:
     tables = compare(difficult_study())
-    cells = [(metric, cell) for table in tables for line in table.lines for metric, cell in line.cells.items()]
+    cells = [(metric, cell) for table in tables for row in table.rows for metric, cell in row.cells.items()]
     lines = read_csv(difficult_study())
     per_line = [(line, metric) for line in lines for metric in METRICS]
     assert len(cells) == len(per_line)
     found = {(line["method_digest"], line["protocol_epochs"], metric): line[metric] for line, metric in per_line}
     for table in tables:
-        for line in table.lines:
-            for metric, cell in line.cells.items():
-                text = found[line.method_digest, str(table.shared["protocol_epochs"]), metric]
+        for row in table.rows:
+            for metric, cell in row.cells.items():
+                text = found[row.method_digest, str(table.shared["protocol_epochs"]), metric]
                 assert text == ("" if cell is None else str(cell.mean))
 
 
@@ -357,18 +374,18 @@ def test_csv_reads_back_as_the_means_of_each_table_with_all_digits():
         ((None, None, None), ""),
     ],
 )
-def test_what_differs_between_the_seeds_of_a_line_is_a_mean_or_each_text_and_never_a_mean_over_holes(values, text):
-    (line,) = read_csv([make_row(seed=seed, n_of_ours=value) for seed, value in enumerate(values)])
-    assert line["n_of_ours"] == text
+def test_csv_merges_values_of_several_seeds_without_averaging_over_missing_ones(values: tuple[Any, ...], text: str) -> None:
+    (line,) = read_csv([make_row(seed=seed, undeclared=value) for seed, value in enumerate(values)])
+    assert line["undeclared"] == text
 
 
-def test_a_failed_line_has_no_means_of_cost_in_csv():
+def test_csv_has_no_mean_cost_of_a_method_with_a_failed_run() -> None:
     rows = [make_row(train_seconds=1.0), make_row(seed=1, train_seconds=3.0, status="failed", reason="nan")]
     (line,) = read_csv(rows)
     assert (line["train_seconds"], line["map_at_r"], line["reason"]) == ("", "", "nan")
 
 
-def test_hostile_labels_survive_csv():
+def test_csv_quotes_special_characters_in_labels() -> None:
     label = 'a,b "c"\nd; | \u4e2d'
     (line,) = read_csv([make_row(loss_label=label)])
     assert line["label"] == line["loss_label"] == label
@@ -383,7 +400,7 @@ def test_hostile_labels_survive_csv():
         ("loss.make.margin", ["margin = 0.1", "margin = 0.2"], 4),
     ],
 )
-def test_every_format_has_tables_of_other_axes(form, vary, labels, n_tables):
+def test_every_format_has_tables_of_other_axes(form: str, vary: str, labels: list[str], n_tables: int) -> None:
     rows = [
         make_row(seed=seed, trunk=trunk, trunk_label=trunk, loss="triplet", loss_make_margin=margin, preset=preset, **COST)
         for seed in range(2)
@@ -399,12 +416,14 @@ def test_every_format_has_tables_of_other_axes(form, vary, labels, n_tables):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_every_format_ends_with_one_newline(form):
+def test_every_format_ends_with_one_newline(form: str) -> None:
     text = render(compare(make_study()), form)
     assert text.endswith("\n")
     assert not text.endswith("\n\n")
 
 
-@pytest.mark.parametrize("module", ["body", "markdown", "latex", "tex_letters", "html", "csv"])
-def test_the_examples_in_the_docstrings_hold(module):
+@pytest.mark.parametrize(
+    "module", ["cells", "markdown", "latex", "latex_escape", "html", "csv", "text", "run_text", "pairwise_verdict"]
+)
+def test_the_examples_in_the_docstrings_are_correct(module: str) -> None:
     assert doctest.testmod(importlib.import_module(f"dmlbench.tables.formats.{module}")).failed == 0

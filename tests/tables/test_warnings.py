@@ -1,32 +1,30 @@
-"""What a table warns of: proxies that never moved, an embedding of one line, rows of an earlier version."""
+"""Warnings of a table: proxies that did not move, nearly collapsed embeddings, failed trials, old protocol versions."""
 
 from __future__ import annotations
 
 import pytest
-from dmlbench.launch import compose
 from rows_factory import make_row
 
-from dmlbench.results.columns import SCHEMA_VERSION
 from dmlbench.tables.table import compare
-from dmlbench.tables.warnings import outdated, protocol_version, sentinels
+from dmlbench.tables.warnings import newest_versions, old_version_warning, warnings_of
 
 
-def test_proxies_that_never_moved_are_told_with_their_seeds() -> None:
+def test_proxies_that_did_not_move_are_reported_with_their_seeds() -> None:
     dead = [12, 0, 12, 3]
     [table] = compare([make_row(seed=seed, n_proxies=100, n_dead_proxies=n) for seed, n in enumerate(dead)])
-    assert table.lines[0].notes == ("12 of 100 proxies (seeds 0, 2), 3 of 100 proxies (seed 3) never moved",)
+    assert table.rows[0].notes == ("12 of 100 proxies (seeds 0, 2), 3 of 100 proxies (seed 3) did not move during training",)
 
 
-def test_an_embedding_of_nearly_one_line_is_told() -> None:
+def test_an_embedding_that_is_nearly_one_dimensional_is_reported() -> None:
     [table] = compare([make_row(seed=seed, effective_rank=rank) for seed, rank in enumerate((1.26, 2.0, 30.0))])
-    assert table.lines[0].notes == ("the embedding is nearly one line: effective rank 1.3 (seed 0)",)
+    assert table.rows[0].notes == ("the embedding is nearly one-dimensional: effective rank 1.3 (seed 0)",)
 
 
-def test_trials_that_failed_in_tuning_are_told_and_their_seeds_where_they_differ() -> None:
+def test_failed_tuning_trials_are_reported_with_their_seeds_if_these_differ() -> None:
     [table] = compare([make_row(seed=seed, n_tuning_trials=3, n_tuning_failed=3) for seed in range(2)])
-    assert table.lines[0].notes == ("3 of 3 trials of its tuning failed",)
+    assert table.rows[0].notes == ("3 of 3 tuning trials failed",)
     [table] = compare([make_row(seed=seed, n_tuning_trials=20, n_tuning_failed=n) for seed, n in enumerate((0, 2, 2))])
-    assert table.lines[0].notes == ("2 of 20 trials (seeds 1, 2) of its tuning failed",)
+    assert table.rows[0].notes == ("2 of 20 tuning trials (seeds 1, 2) failed",)
 
 
 @pytest.mark.parametrize(
@@ -38,35 +36,33 @@ def test_trials_that_failed_in_tuning_are_told_and_their_seeds_where_they_differ
         {"n_dead_proxies": "x", "effective_rank": None},
     ],
 )
-def test_nothing_odd_is_nothing_said(columns: dict[str, object]) -> None:
-    assert sentinels([make_row(**columns)]) == []
+def test_without_a_problem_there_is_no_warning(columns: dict[str, object]) -> None:
+    assert warnings_of([make_row(**columns)]) == []
 
 
-@pytest.mark.parametrize("name", ["quick", "standard", "best_practice", "reality_check"])
-def test_the_version_of_today_is_the_one_that_a_run_would_get(name: str) -> None:
-    assert protocol_version(name) == compose([f"protocol={name}", "dataset=digits"])[0].protocol.version
+def test_a_table_of_an_older_protocol_version_than_other_rows_has_a_note() -> None:
+    old = [make_row(protocol_version=1, seed=seed) for seed in range(2)]
+    older_table, newer_table = compare([*old, make_row(protocol_version=2)])
+    assert older_table.notes == ("Protocol quick has version 1, but other results have version 2",)
+    assert newer_table.notes == ()
 
 
-def test_rows_of_an_earlier_version_of_a_protocol_are_told() -> None:
-    [table] = compare([make_row(protocol_version=0, seed=seed) for seed in range(2)])
-    assert table.notes == ("made under quick version 0; today's is version 1: run the sweep again",)
+def test_versions_are_compared_among_the_rows_and_never_with_configuration_files() -> None:
+    [table] = compare([make_row(protocol_version=0)])
+    assert table.notes == ()
 
 
 @pytest.mark.parametrize(
     "columns",
     [
-        {"protocol_version": 1},
+        {"protocol_version": 2},
         {"protocol_version": 99},
         {"protocol_version": None},
-        {"protocol": "of_my_own", "protocol_version": 0},
-        {"protocol": "../protocol/quick", "protocol_version": 0},
+        {"protocol": "own_protocol", "protocol_version": 0},
         {"protocol": "external"},
     ],
 )
-def test_of_todays_rows_and_of_protocols_that_are_not_ours_nothing_is_said(columns: dict[str, object]) -> None:
-    assert outdated([make_row(**columns)]) == []
-
-
-def test_rows_of_an_earlier_schema_are_told() -> None:
-    [note] = outdated([make_row(schema_version=SCHEMA_VERSION - 1), make_row()])
-    assert note == f"written under schema {SCHEMA_VERSION - 1} of rows; today's is {SCHEMA_VERSION}: run the sweep again"
+def test_the_newest_version_and_other_protocols_have_no_warning(columns: dict[str, object]) -> None:
+    newest = newest_versions([make_row(protocol_version=version) for version in (0, 2, 1, None)])
+    assert newest == {"quick": 2}
+    assert old_version_warning([make_row(**columns)], newest) == []

@@ -1,4 +1,4 @@
-"""Tables as text, one module per format. Only here fractions become percent and text is escaped."""
+"""Tables as text, one module per format. Fractions are converted to percent, and text is escaped, only in this package."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dmlbench.tables.table import Table
 
 __all__ = ["FORMATS", "csv", "html", "latex", "markdown", "render"]
 
-FORMATS = {"markdown": ".md", "latex": ".tex", "csv": ".csv", "html": ".html"}  # with the suffix of a file
+FORMATS = {"markdown": ".md", "latex": ".tex", "csv": ".csv", "html": ".html"}  # name to file suffix
 _WRITERS: dict[str, Callable[[Sequence[Table]], str]] = {"markdown": markdown, "latex": latex, "csv": csv, "html": html}
 
 
 def render(tables: Sequence[Table], format: str = "markdown") -> str:  # noqa: A002 -- the option's name
-    """Write tables in a format.
+    """Write tables as text.
 
     Args:
         tables: What `table.compare` returned.

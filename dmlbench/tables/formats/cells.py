@@ -1,4 +1,4 @@
-"""What the printed formats share: heading, rows, footnotes and caption of a table as text."""
+"""Heading, rows, footnotes and caption of a table as text, for all printed formats."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import tabulate
 
 from dmlbench.results.formatting import format_value, metric_label
 from dmlbench.results.literature import PublishedResult
-from dmlbench.tables.table import Table, differences, differences_to_print
+from dmlbench.tables.table import Table
+from dmlbench.tables.table_differences import differences, differences_to_print
 from dmlbench.tables.table_row import Cell, TableRow
 
 MISSING = "--"
@@ -23,14 +24,14 @@ BELOW_THE_RULE = (
 
 @dataclass(frozen=True)
 class Style:
-    """How a format writes what all formats have.
+    """How a format writes text that all formats have in common.
 
     Args:
         escape: Escapes plain text.
         bold: Template of bold text, with one field.
         plus_minus: Sign between mean and half width.
-        marks: Template of footnote marks, with one field.
-        count: Heading of the number of seeds.
+        marks: Template of footnote numbers, with one field.
+        count: Heading of the column with the number of seeds.
     """
 
     escape: Callable[[str], str]
@@ -43,6 +44,10 @@ class Style:
 def percent(cell: Cell | None, plus_minus: str = "±") -> str:
     """Format a cell as percent.
 
+    Args:
+        cell: Mean and half width; None for a missing value.
+        plus_minus: Sign between mean and half width.
+
     >>> percent(Cell(0.4812, 0.0071)), percent(Cell(0.4812, None)), percent(None)
     ('48.1 ± 0.7', '48.1', '--')
     """
@@ -53,7 +58,7 @@ def percent(cell: Cell | None, plus_minus: str = "±") -> str:
 
 
 def layout(rows: Sequence[Sequence[str]], heading: Sequence[str], tablefmt: str, align: Sequence[str]) -> str:
-    """Lay out cells with tabulate, without the extra space that it gives to headings.
+    """Lay out cells with tabulate, without the padding that it adds to headings.
 
     Args:
         rows: Cells as text, escaped.
@@ -69,7 +74,11 @@ def layout(rows: Sequence[Sequence[str]], heading: Sequence[str], tablefmt: str,
 
 
 def captions(tables: Sequence[Table]) -> list[str]:
-    """Return each table's caption, with the columns that distinguish it from the others."""
+    """Return the caption of each table, with the columns that distinguish it from the other tables.
+
+    Args:
+        tables: What `table.compare` returned.
+    """
     differing, printed = differences(tables), differences_to_print(tables)
     found = []
     for i, table in enumerate(tables):
@@ -79,17 +88,30 @@ def captions(tables: Sequence[Table]) -> list[str]:
 
 
 def n_left(table: Table) -> int:
-    """Return how many columns are text and left-aligned: the method, and its model selection if that differs."""
+    """Return the number of left-aligned text columns: the method, and its model selection if that differs.
+
+    Args:
+        table: A table.
+    """
     return 1 + table.selection_differs
 
 
 def alignments(table: Table) -> tuple[str, ...]:
-    """Return the alignment of each column."""
+    """Return the alignment of each column, `left` or `right`.
+
+    Args:
+        table: A table.
+    """
     return ("left",) * n_left(table) + ("right",) * (1 + len(table.columns) + table.oracle + len(table.costs))
 
 
 def heading(table: Table, style: Style) -> list[str]:
-    """Return the names of the columns: method, selection, n, metrics, oracle gap, costs."""
+    """Return the names of the columns: method, selection, n, metrics, oracle gap, costs.
+
+    Args:
+        table: A table.
+        style: How the format writes text.
+    """
     left = ["Method", "Selection"][: n_left(table)]
     metrics = [style.escape(metric_label(metric)) for metric in table.columns]
     gap = ["Oracle gap"] if table.oracle else []
@@ -97,7 +119,12 @@ def heading(table: Table, style: Style) -> list[str]:
 
 
 def rows(table: Table, style: Style) -> list[list[str]]:
-    """Return every measured row as text, with the best methods of each metric in bold."""
+    """Return every measured row as text, with the best methods of each metric in bold.
+
+    Args:
+        table: A table.
+        style: How the format writes text.
+    """
     footnotes, costs = _footnotes(table), _costs(table)
     found = []
     for i, row in enumerate(table.rows):
@@ -110,7 +137,12 @@ def rows(table: Table, style: Style) -> list[list[str]]:
 
 
 def published_rows(table: Table, style: Style) -> list[list[str]]:
-    """Return every published row as text: numbers with the digits of their source, without interval, never bold."""
+    """Return every published row as text, with the digits of the source, without intervals and never in bold.
+
+    Args:
+        table: A table.
+        style: How the format writes text.
+    """
     footnotes = _footnotes(table)
     found = []
     for one in table.published:
@@ -123,7 +155,10 @@ def published_rows(table: Table, style: Style) -> list[list[str]]:
 
 
 def all_digits(value: float | None) -> str:
-    """Format a fraction as percent with all its digits, at least one decimal.
+    """Format a fraction as percent with all its digits and at least one decimal.
+
+    Args:
+        value: Fraction; None for a missing value.
 
     >>> all_digits(0.2955), all_digits(0.83), all_digits(None)
     ('29.55', '83.0', '--')
@@ -132,14 +167,23 @@ def all_digits(value: float | None) -> str:
 
 
 def notes(table: Table, style: Style) -> list[str]:
-    """Return the footnotes of rows by their numbers, then the details and warnings of the whole table."""
+    """Return the numbered footnotes of rows, then the details and warnings of the whole table.
+
+    Args:
+        table: A table.
+        style: How the format writes text.
+    """
     numbered = [f"{style.marks.format(i).strip()} {style.escape(note)}" for note, i in _footnotes(table).items()]
     below = [BELOW_THE_RULE] if table.published else []
     return numbered + [style.escape(note) for note in (*table.details, *table.notes, *below)]
 
 
 def n_untrained(table: Table) -> int:
-    """Return how many rows at the top are the untrained trunk; 0 if the table has no other rows."""
+    """Return the number of rows at the top that are the untrained trunk; 0 if the table has no other rows.
+
+    Args:
+        table: A table.
+    """
     untrained = sum(not row.trained for row in table.rows)
     return untrained if untrained < len(table.rows) else 0
 
@@ -150,7 +194,16 @@ def _number(table: Table, row: TableRow, metric: str, style: Style) -> str:
 
 
 def is_bold(table: Table, row: TableRow, metric: str) -> bool:
-    """Return whether a method has the best printed number of a metric, or is not significantly worse than the best one."""
+    """Return whether to print a number in bold.
+
+    Args:
+        table: A table.
+        row: One of its rows.
+        metric: Name of the metric.
+
+    Returns:
+        Whether the method has the best number as printed, or is not significantly worse than the best one.
+    """
     cell, best = row.cells.get(metric), table.best(metric)
     if cell is None or best is None or not row.trained:
         return False
@@ -158,12 +211,15 @@ def is_bold(table: Table, row: TableRow, metric: str) -> bool:
 
 
 def _costs(table: Table) -> list[list[str]]:
-    """Each cost of all rows."""
+    """Return each column of costs."""
     return [format_column([row.costs.get(cost.name) for row in table.rows]) for cost in table.costs]
 
 
 def format_column(values: Sequence[float | None]) -> list[str]:
-    """Format the numbers of one column: three significant digits of the largest, and as many decimals for all.
+    """Format the numbers of one column: the largest with three significant digits, all with the same number of decimals.
+
+    Args:
+        values: Numbers; None for missing values.
 
     >>> format_column([0.0, 116.24, None, 12345.6]), format_column([1.416, 0.052]), format_column([0.00249])
     (['0', '116', '--', '12,346'], ['1.42', '0.05'], ['0.00249'])
@@ -174,7 +230,7 @@ def format_column(values: Sequence[float | None]) -> list[str]:
 
 
 def _footnotes(table: Table) -> dict[str, int]:
-    """The number of each footnote; rows with the same one share it."""
+    """Return the number of each footnote; rows with the same footnote share its number."""
     measured = [note for row in table.rows for note in row.notes]
     sources = [note for one in table.published for note in _notes_of(one)]
     return {note: i for i, note in enumerate(dict.fromkeys(measured + sources), 1)}

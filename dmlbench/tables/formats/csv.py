@@ -1,4 +1,4 @@
-"""Tables as comma-separated values: the one format that carries every column."""
+"""Tables as comma-separated values, the only format with all columns."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ _GAP = "oracle_gap"
 
 
 def csv(tables: Sequence[Table]) -> str:
-    """Write everything that is known of every method as comma-separated values.
+    """Write all columns of every method as comma-separated values.
 
     Args:
         tables: What `table.compare` returned.
 
     Returns:
         One line per method and table: shared columns, method, seeds and hyper-parameters, mean and half width of each metric
-        as fractions (empty if missing), all other columns of the result rows, and notes. If the rows of a method differ
-        in such a column, it has the mean of their numbers (empty if a row failed or lacks it), or their texts joined by ` | `.
+        as fractions (empty if missing), all other columns of the result rows, and notes. If the rows of a method differ in one
+        of these other columns, the value is the mean of their numbers (empty if a row failed or does not have it), or their
+        texts joined by ` | `.
     """
     shared = dict.fromkeys(name for table in tables for name in table.shared)
     rows = [row for table in tables for one in table.rows for row in one.rows]
-    own = dict.fromkeys(name for row in rows for name in row.columns)
+    columns = dict.fromkeys(name for row in rows for name in row.columns)
     metrics = dict.fromkeys(metric for table in tables for metric in table.metrics)
     gap = [_GAP] if any(table.oracle for table in tables) else []
     numbers = [name for metric in (*metrics, *gap) for name in _names(metric)]
-    method = [name for name in own if column(name).role == "method" or name == "loss_label"]
-    rest = [name for name in own if name != "seed"]
+    method = [name for name in columns if column(name).role == "method" or name == "loss_label"]
+    rest = [name for name in columns if name != "seed"]
     names = dict.fromkeys([*shared, *_IDENTITY, *method, *numbers, *rest, "notes"])
     text = io.StringIO()
     writer = DictWriter(text, list(names), lineterminator="\n")
@@ -62,7 +63,7 @@ def _cell(metric: str, cell: Cell | None) -> dict[str, Scalar]:
 
 
 def _merged(rows: Sequence[Row]) -> dict[str, Scalar]:
-    """The columns of a method's rows as one line, without the seed."""
+    """Merge the columns of a method's rows, without the seed."""
     names = dict.fromkeys(name for row in rows for name in row.columns if name != "seed")
     return {name: _one(name, rows) for name in names}
 
@@ -76,5 +77,5 @@ def _one(name: str, rows: Sequence[Row]) -> Scalar:
     if None not in numbers and all(row.ok for row in rows):
         return statistics.fmean(number for number in numbers if number is not None)
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in known):
-        return None  # no mean is taken over missing values
+        return None  # missing values are not averaged
     return " | ".join(dict.fromkeys(map(str, known)))

@@ -1,15 +1,29 @@
-"""Tables as one HTML page without script, fonts or network; light or dark as the reader prefers."""
+"""Tables as one self-contained HTML page, without scripts, fonts or network access; it follows the reader's colour scheme."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from html import escape
+from html import escape as escape_markup
 
 from dmlbench.results.formatting import format_value
 from dmlbench.tables.formats import cells
 from dmlbench.tables.formats.cells import Style
-from dmlbench.tables.table import Table, differences
+from dmlbench.tables.table import Table
+from dmlbench.tables.table_differences import differences
+
+
+def escape(text: str) -> str:
+    r"""Escape HTML's special characters, on one line.
+
+    Args:
+        text: Plain text. Consecutive white space, including line breaks, becomes one space.
+
+    >>> escape("a < b\n& c")
+    'a &lt; b &amp; c'
+    """
+    return escape_markup(" ".join(text.split()))
+
 
 STYLE = Style(escape, "<strong>{}</strong>", "±", "<sup>{}</sup>", "n")
 _LOOK = """\
@@ -36,7 +50,7 @@ def html(tables: Sequence[Table]) -> str:
         tables: What `table.compare` returned.
 
     Returns:
-        Caption, table and footnotes of each; before several, a list of the columns in which they differ.
+        Caption, table and footnotes of each. Several tables are preceded by a list of the columns in which they differ.
     """
     datasets = ", ".join(dict.fromkeys(format_value(table.shared["dataset"]) for table in tables))
     pairs = enumerate(zip(tables, cells.captions(tables), strict=True), 1)
@@ -61,7 +75,7 @@ def html(tables: Sequence[Table]) -> str:
 
 
 def _differences(tables: Sequence[Table]) -> list[str]:
-    """The columns in which several tables differ."""
+    """Return a list of the columns in which several tables differ."""
     if len(tables) < 2:
         return []
     items = [
@@ -88,13 +102,13 @@ def _figure(table: Table, caption: str, number: int, n_tables: int) -> str:
 
 
 def _table(table: Table) -> str:
-    """The table, with a rule after the untrained trunk and one before published results."""
+    """Return the table, with a rule after the untrained trunk and one before published results."""
     measured, n_untrained = cells.rows(table, STYLE), cells.n_untrained(table)
     rows = [*measured, *cells.published_rows(table, STYLE)]
     text = cells.layout(rows, cells.heading(table, STYLE), "unsafehtml", cells.alignments(table))
     text = re.sub(r" *(</t[dh]>)", r"\1", re.sub(r"(<t[dh][^>]*>) *", r"\1", text))
     text = text.replace("<th", '<th scope="col"').replace('<th scope="col"ead>', "<thead>")
-    # The first cell of a row is its heading, which screen readers announce.
+    # The first cell of a row becomes its heading, so that screen readers announce it.
     text = re.sub(r"<tr><td([^>]*)>(.*?)</td>", r'<tr><th scope="row"\1>\2</th>', text)
     lines = text.splitlines()
     first = lines.index("<tbody>") + 1

@@ -22,7 +22,7 @@ def latex(tables: Sequence[Table]) -> str:
         tables: What `table.compare` returned.
 
     Returns:
-        One `table` environment each, in ASCII; captions contain what distinguishes several.
+        One `table` environment per table, in ASCII. Captions contain the columns that distinguish several tables.
     """
     floats = ["% needs \\usepackage{booktabs,graphicx}"]
     labels: list[str] = []
@@ -36,7 +36,7 @@ def latex(tables: Sequence[Table]) -> str:
 
 
 def _float(table: Table, caption: str, label: str) -> str:
-    """One float: the scores, and below them the costs, because one tabular of both would be too small to read."""
+    """Return one float: the scores, and the costs below them. A single tabular would be too small to read."""
     heading, measured = cells.heading(table, STYLE), cells.rows(table, STYLE)
     n_untrained, align = cells.n_untrained(table), cells.alignments(table)
     parts = [measured[:n_untrained], measured[n_untrained:], cells.published_rows(table, STYLE)]
@@ -64,11 +64,11 @@ def _float(table: Table, caption: str, label: str) -> str:
 
 
 def _tabular(heading: Sequence[str], parts: Sequence[Sequence[Sequence[str]]], align: Sequence[str]) -> str:
-    """Rows in parts, with a rule before each."""
+    """Return a tabular of rows in parts, with a rule before each part."""
     filled = [part for part in parts if part]
     rows = [row for part in filled for row in part]
     text = cells.layout(rows, heading, "latex_raw", align)
-    begin, _, head, _, *body, _, end = text.splitlines()  # rules are \hline
+    begin, _, head, _, *body, _, end = text.splitlines()  # the omitted lines are \hline
     lines = [begin, r"\toprule", head]
     for part in filled:
         lines += [r"\midrule", *body[: len(part)]]

@@ -1,18 +1,18 @@
-"""Letters as pdflatex can set them, in ASCII and with its standard fonts, whatever encoding the user's document has."""
+"""Escape text for LaTeX: ASCII only, for pdflatex with its standard fonts and any input encoding."""
 
 from __future__ import annotations
 
 import unicodedata
 
 _MARKUP = {
-    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    **{character: f"\\{character}" for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    # After the end of a line of a tabular these two would be read as its arguments.
+    # At the start of a row of a tabular, LaTeX would read these two as arguments of the preceding \\.
     "[": "{[}",
     "*": "{*}",
 }
@@ -63,10 +63,10 @@ _MATHEMATICS = {
     "ο": "o",
 }
 _GREEK = "alpha beta gamma delta zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon chi psi omega"
-# Greek capitals that look like a Latin letter have no command of their own.
+# LaTeX has no command for Greek capitals that look like a Latin capital.
 _CAPITALS = {
-    **{letter: rf"\mathrm{{{latin}}}" for letter, latin in zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧ", "ABEZHIKMNOPTX", strict=True)},
-    **{letter: rf"\{unicodedata.name(letter).split()[-1].title()}" for letter in "ΓΔΘΞΠΣΥΦΨΩ"},
+    **{greek: rf"\mathrm{{{latin}}}" for greek, latin in zip("ΑΒΕΖΗΙΚΜΝΟΡΤΧ", "ABEZHIKMNOPTX", strict=True)},
+    **{greek: rf"\{unicodedata.name(greek).split()[-1].title()}" for greek in "ΓΔΘΞΠΣΥΦΨΩ"},
     "Λ": r"\Lambda",
 }
 _ACCENTS = {
@@ -88,43 +88,44 @@ _ACCENTS = {
 
 
 def _greek() -> dict[str, str]:
-    names = {name: "LAMDA" if name == "lambda" else name.upper() for name in _GREEK.split()}
-    return {unicodedata.lookup(f"GREEK SMALL LETTER {known}"): rf"\{name}" for name, known in names.items()}
+    """Return the command of each small Greek letter; Unicode spells lambda as LAMDA."""
+    unicode_names = {name: "LAMDA" if name == "lambda" else name.upper() for name in _GREEK.split()}
+    return {unicodedata.lookup(f"GREEK SMALL LETTER {known}"): rf"\{name}" for name, known in unicode_names.items()}
 
 
-_LETTERS = {
+_REPLACEMENTS = {
     **_MARKUP,
     **_LATIN,
-    **{letter: rf"\ensuremath{{{command}}}" for letter, command in {**_greek(), **_CAPITALS, **_MATHEMATICS}.items()},
+    **{character: rf"\ensuremath{{{command}}}" for character, command in {**_greek(), **_CAPITALS, **_MATHEMATICS}.items()},
     "±": r"$\pm$",
 }
 
 
 def escape(text: str) -> str:
-    r"""Escape what LaTeX would read as a command, and what its standard fonts lack.
+    r"""Escape LaTeX's special characters, and characters that its standard fonts do not have.
 
     Args:
-        text: any Unicode text; white space counts as one space.
+        text: Any Unicode text. Consecutive white space becomes one space.
 
     Returns:
-        ASCII: a letter that no standard font has is told by its code point.
+        ASCII text. A character that no standard font has is replaced by its code point.
 
     >>> print(escape("50 % of R&D_1 ± 2"))
     50 \% of R\&D\_1 $\pm$ 2
     >>> print(escape("Müller's α, 中"))
     M\"{u}ller's \ensuremath{\alpha}, {[}U+4E2D]
     """
-    return "".join(_letter(letter) for letter in unicodedata.normalize("NFC", " ".join(text.split())))
+    return "".join(_escaped(character) for character in unicodedata.normalize("NFC", " ".join(text.split())))
 
 
-def _letter(letter: str) -> str:
-    if letter in _LETTERS:
-        return _LETTERS[letter]
-    if letter.isascii() and letter.isprintable():
-        return letter
-    base, *marks = list(unicodedata.normalize("NFD", letter))
+def _escaped(character: str) -> str:
+    if character in _REPLACEMENTS:
+        return _REPLACEMENTS[character]
+    if character.isascii() and character.isprintable():
+        return character
+    base, *marks = list(unicodedata.normalize("NFD", character))
     if not marks or not base.isascii() or any(mark not in _ACCENTS for mark in marks):
-        return f"{{[}}U+{ord(letter):04X}]"
+        return f"{{[}}U+{ord(character):04X}]"
     accented = {"i": r"\i", "j": r"\j"}.get(base, base)
     for mark in marks:
         accented = f"{_ACCENTS[mark]}{{{accented}}}"

@@ -9,19 +9,20 @@ from collections.abc import Sequence
 from dmlbench.results.formatting import format_value
 from dmlbench.tables.formats import cells
 from dmlbench.tables.formats.cells import Style
-from dmlbench.tables.table import Table, differences
+from dmlbench.tables.table import Table
+from dmlbench.tables.table_differences import differences
 
 LINE_LENGTH = 100
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """Write tables as markdown that also reads well as plain text.
+    """Write tables as markdown that is also readable as plain text.
 
     Args:
         tables: What `table.compare` returned.
 
     Returns:
-        Caption, pipe table and footnotes of each; before several, a list of the columns in which they differ.
+        Caption, pipe table and footnotes of each. Several tables are preceded by a list of the columns in which they differ.
     """
     blocks = []
     if len(tables) > 1:
@@ -38,7 +39,10 @@ def markdown(tables: Sequence[Table]) -> str:
 
 
 def escape(text: str) -> str:
-    r"""Escape what markdown would read as markup; an underscore within a word is not markup.
+    r"""Escape markdown's special characters. An underscore within a word is not special.
+
+    Args:
+        text: Plain text.
 
     >>> print(escape("a|b *c* proxy_nca _target_"))
     a\|b \*c\* proxy_nca \_target\_
@@ -51,13 +55,13 @@ STYLE = Style(escape, "**{}**", "±", " [{}]", "n")
 
 
 def _pipe_table(table: Table) -> str:
-    """The rows, and below a rule the published ones; markdown has no rule within a table, so that is a row of dashes."""
+    """Return the rows, and published rows below a rule. Markdown has no rules within a table, so it is a row of dashes."""
     heading, published = cells.heading(table, STYLE), cells.published_rows(table, STYLE)
     ruled = [["---"] * len(heading), *published] if published else []
     return cells.layout([*cells.rows(table, STYLE), *ruled], heading, "pipe", cells.alignments(table))
 
 
 def _wrap(text: str) -> str:
-    """Break a paragraph into lines, never between a number and its percent sign."""
+    """Break a paragraph into lines, but not between a number and its percent sign."""
     wrapped = textwrap.fill(text.replace(" %", "\u00a0%"), LINE_LENGTH, break_long_words=False, break_on_hyphens=False)
     return wrapped.replace("\u00a0%", " %")

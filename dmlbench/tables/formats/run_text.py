@@ -20,7 +20,11 @@ _SEPARATED = "separated_"  # repeats the plain names
 
 
 def as_text(run: RunFolder) -> str:
-    """Write one screen: how the run ended, its metrics, training, configuration, cost and files."""
+    """Write a run as one screen of text: how it ended, metrics, training, configuration, cost and files.
+
+    Args:
+        run: Contents of the run directory.
+    """
     if run.row is None:
         parts = [_unfinished(run), _configuration(run.pending_row) if run.pending_row else [], [*_training(run), *_files(run)]]
     else:
@@ -30,7 +34,7 @@ def as_text(run: RunFolder) -> str:
 
 
 def _unfinished(run: RunFolder) -> list[str]:
-    """What a directory without a row tells."""
+    """Return why there is no row, the overrides, and how the run will continue."""
     sentences = [f"{run.unreadable}."] if run.unreadable else [f"{run.path} has no row: {run.status}."]
     if run.overrides:
         sentences.append(f"Overrides: {' '.join(run.overrides)}")
@@ -56,7 +60,7 @@ def _ending(row: Row) -> list[str]:
 
 
 def _configuration(row: Row) -> list[str]:
-    """Everything that the run was made of, a paragraph each."""
+    """Return the configuration of the run, one paragraph per group."""
     weights = row.get("trunk_weights")
     loaded = "" if weights is None else ", no pretrained weights" if weights == "none" else f", weights {weights}"
     version = "" if row.get("protocol_version") is None else f" (version {row['protocol_version']})"
@@ -71,7 +75,7 @@ def _configuration(row: Row) -> list[str]:
         ("sampler", f"{row.get('sampler') or ''}", _values(row, "sampler_")),
         ("evaluation", "", _values(row, "evaluation_")),
         ("overrides", overrides, ""),
-        ("files", _config_files(row), ""),
+        ("config", _config_files(row), ""),
     ]
     return [
         line for name, head, values in parts if head or values for line in labelled(name, _joined(head, values), max_lines=7)
@@ -85,7 +89,7 @@ def _counts(row: Row) -> str:
 
 
 def _config_files(row: Row) -> str:
-    """The configuration files of the run, with the first digits of their SHA-256."""
+    """Return the configuration files of the run, with the first digits of their SHA-256."""
     try:
         files = json.loads(str(row.get("config_files")))
     except ValueError:
@@ -94,7 +98,7 @@ def _config_files(row: Row) -> str:
 
 
 def _values(row: Row, prefix: str, *without: str) -> str:
-    """The columns with a prefix as `margin=0.2`; null is left out, and of dotted names all but the last part."""
+    """Return the columns with a prefix, as `margin=0.2`; null values are left out, and paths reduced to their last part."""
     found = []
     for name, value in row.columns.items():
         short = name.removeprefix(prefix)
@@ -125,7 +129,7 @@ def _selection(row: Row) -> str:
 
 
 def _metrics(row: Row) -> list[str]:
-    """Every metric, one line per kind."""
+    """Return all metrics, one line per kind."""
     found = {name: one for name in row.columns if not name.startswith(_SEPARATED) and (one := parse_metric(name)) is not None}
     lines = []
     for title, is_kind in _KINDS.items():
@@ -141,7 +145,7 @@ def _metrics(row: Row) -> list[str]:
 
 _KINDS: dict[str, Callable[[MetricColumn], bool]] = {
     "retrieval, %": lambda one: one.spec.kind == "retrieval" and not one.macro and not one.concatenated,
-    "mean of classes, %": lambda one: one.spec.kind == "retrieval" and one.macro and not one.concatenated,
+    "macro average, %": lambda one: one.spec.kind == "retrieval" and one.macro and not one.concatenated,
     "clustering, %": lambda one: one.spec.kind == "clustering" and not one.concatenated,
     "diagnostics": lambda one: one.spec.kind == "diagnostic" and not one.concatenated,
     "concatenated, %": lambda one: one.concatenated and one.spec.kind != "diagnostic" and not one.macro,
@@ -149,8 +153,9 @@ _KINDS: dict[str, Callable[[MetricColumn], bool]] = {
 
 
 def _number(row: Row, name: str) -> str:
-    value, one = row[name], parse_metric(name)
-    if not isinstance(value, int | float) or one is None:
+    """Format a metric in percent, or a diagnostic; `--` for a missing or impossible value."""
+    value, one = row.number(name), parse_metric(name)
+    if value is None or one is None:
         return "--"
     if one.spec.kind == "diagnostic":
         return f"{value:.3g}"
@@ -163,16 +168,16 @@ def _is_fold(name: str) -> bool:
 
 
 def _training(run: RunFolder) -> list[str]:
-    """A sparkline of each recorded quantity."""
+    """Return a sparkline of each recorded quantity."""
     lines = []
     for part, epochs in run.histories.items():
-        where = "" if part == "." else f"{part} "
+        prefix = "" if part == "." else f"{part} "
         for name, label, in_percent in (
             ("loss", "loss", False),
             ("validation_map_at_r", "validation", True),
             ("test_map_at_r", "test", True),
         ):
-            lines += _curve(f"{where}{label}", epochs, name, in_percent)
+            lines += _curve(f"{prefix}{label}", epochs, name, in_percent)
     return lines
 
 
@@ -181,19 +186,21 @@ def _curve(label: str, epochs: Epochs, name: str, in_percent: bool) -> list[str]
     if not points:
         return []
 
-    def form(value: float) -> str:
+    def formatted(value: float) -> str:
         return f"{format_percent(value)} %" if in_percent else f"{value:.4g}"
 
     (first, begin), (last, end) = points[0], points[-1]
-    text = f"{form(begin)} -> {form(end)}, epochs {first} to {last}" if len(points) > 1 else f"{form(begin)}, epoch {first}"
+    text = f"{formatted(begin)}, epoch {first}"
+    if len(points) > 1:
+        text = f"{formatted(begin)} -> {formatted(end)}, epochs {first} to {last}"
     if in_percent:
         epoch, best = max(points, key=lambda point: point[1])
-        text += f"; best {form(best)} at epoch {epoch}"
+        text += f"; best {formatted(best)} at epoch {epoch}"
     return labelled(label, f"{sparkline([value for _, value in points])}  {text}", width=max(12, len(label) + 1))
 
 
 def _provenance(row: Row) -> list[str]:
-    """Cost, machine and versions."""
+    """Return costs, hardware and versions."""
     versions = [
         f"{name.removesuffix('_version').replace('_', '-')} {printable(value)}"
         for name, value in row.columns.items()
@@ -206,7 +213,7 @@ def _provenance(row: Row) -> list[str]:
 
 
 def _costs(row: Row) -> list[str]:
-    """Every cost of the run in its printed unit, and how often it was resumed."""
+    """Return each cost of the run in its printed unit, and how often the run was resumed."""
     found = []
     for one in map(column, row.columns):
         number = row.number(one.name)
@@ -224,7 +231,7 @@ def _list(label: str, texts: Iterable[str]) -> list[str]:
 
 def _files(run: RunFolder) -> list[str]:
     files = [f"{name} ({_size(size)})" for name, size in run.sizes.items() if size]
-    return [f"{'path':12}{printable(run.path)}", *labelled("files", ", ".join(files))]  # a path is never cut
+    return [f"{'path':12}{printable(run.path)}", *labelled("files", ", ".join(files))]  # a path is never wrapped
 
 
 def _size(n_bytes: int) -> str:

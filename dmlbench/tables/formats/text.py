@@ -17,7 +17,10 @@ _MAX_BARS = 40
 
 
 def printable(text: object) -> str:
-    r"""Return text on one line, without control characters.
+    r"""Return text on one line, with control characters replaced by `?`.
+
+    Args:
+        text: Text, or any object.
 
     >>> printable("Loss\x1b[31m\n2")
     'Loss?[31m?2'
@@ -26,7 +29,11 @@ def printable(text: object) -> str:
 
 
 def shorten(text: object, width: int) -> str:
-    """Return text of at most `width` characters, with an ellipsis for what is cut.
+    """Shorten text; an ellipsis replaces the rest.
+
+    Args:
+        text: Text, or any object.
+        width: Maximum number of characters.
 
     >>> shorten("black_footed_albatross", 10)
     'black_foo…'
@@ -41,8 +48,8 @@ def wrap(text: str, indent: str = "", first: str | None = None, max_lines: int |
     Args:
         text: Text.
         indent: Prefix of each line.
-        first: Prefix of the first line, if it differs.
-        max_lines: Maximum number of lines; the rest becomes an ellipsis.
+        first: Prefix of the first line; None for `indent`.
+        max_lines: Maximum number of lines; an ellipsis replaces the rest.
     """
     begin = indent if first is None else first
     wrapper = textwrap.TextWrapper(
@@ -53,7 +60,13 @@ def wrap(text: str, indent: str = "", first: str | None = None, max_lines: int |
 
 
 def labelled(label: str, text: str, max_lines: int | None = None, width: int = 12) -> list[str]:
-    """Wrap text with a label before it.
+    """Wrap text into lines, with a label before the first one.
+
+    Args:
+        label: Label.
+        text: Text.
+        max_lines: Maximum number of lines; an ellipsis replaces the rest.
+        width: Width of the column of labels.
 
     >>> labelled("trunk", "ConvNet", width=8)
     ['trunk   ConvNet']
@@ -64,6 +77,9 @@ def labelled(label: str, text: str, max_lines: int | None = None, width: int = 1
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Align the columns of a table: the first to the left, the others to the right.
 
+    Args:
+        rows: Cells of each row.
+
     >>> aligned([["cost", "A"], ["time", "1,200"]])
     ['cost      A', 'time  1,200']
     """
@@ -73,7 +89,10 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Draw values as a row of bars, from the smallest to the largest; what is not finite becomes `!`.
+    """Draw values as a line of bars between the smallest and the largest value; values that are not finite become `!`.
+
+    Args:
+        values: Numbers. If there are too many, evenly spaced ones are drawn.
 
     >>> sparkline([0, 1, 2, 7])
     '▁▂▃█'

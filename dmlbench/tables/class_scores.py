@@ -1,0 +1,153 @@
+"""Class means of methods, computed from the per-query scores beside their result rows.
+
+Scores are used only if they belong to the rows and were computed on the same queries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from dmlbench.results import run_files
+from dmlbench.results.metric_specs import MACRO, parse_metric
+from dmlbench.results.row import Row
+
+# Largest difference between a row's metric and the mean of its per-query scores, which are saved in single precision.
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class ClassScores:
+    """Scores of methods on the same queries, averaged within each class.
+
+    Args:
+        labels: Labels of the classes, int `(C,)`.
+        counts: Number of queries of each class, int `(C,)`.
+        means: Mean score of each method, seed and class as a fraction, float64 `(M, S, C)`.
+        macro: Whether all classes have the same weight; otherwise, the weight of a class is its number of queries.
+    """
+
+    labels: np.ndarray
+    counts: np.ndarray
+    means: np.ndarray
+    macro: bool = False
+
+    @property
+    def values(self) -> np.ndarray:
+        """Class means, scaled so that all classes have the same weight: `(M, S, C)`."""
+        return self.means if self.macro else weighted(self.means, self.counts)
+
+
+def weighted(means: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Scale class means so that their unweighted mean is the mean over all queries.
+
+    The deviation of each class mean from the overall mean is scaled. A difference between two methods that is the same in
+    every class therefore stays the same, whatever the sizes of the classes.
+
+    Args:
+        means: Class means `(..., C)`.
+        counts: Number of queries of each class, `(C,)`.
+
+    Returns:
+        Scaled class means `(..., C)`.
+    """
+    share = counts * (len(counts) / counts.sum())
+    overall = (means * share).mean(-1, keepdims=True)
+    return overall + share * (means - overall)
+
+
+def class_scores(methods: Sequence[Sequence[Row]], metric: str) -> tuple[ClassScores | None, str | None]:
+    """Compute the class means of methods that have the same seeds.
+
+    Args:
+        methods: Rows of each method, one per seed.
+        metric: Name of the metric; with the prefix `macro_`, all classes have the same weight.
+
+    Returns:
+        The class means, with seeds in the order of the rows, and None; or None, and a clause that says why there are none.
+    """
+    if len({tuple(sorted(str(row["seed"]) for row in rows)) for rows in methods}) > 1:
+        return None, "the methods have different seeds"
+    each, reason = class_scores_per_method(methods, metric)
+    if each is None:
+        return None, reason
+    return replace(each[0], means=np.concatenate([scores.means for scores in each])), None
+
+
+def class_scores_per_method(methods: Sequence[Sequence[Row]], metric: str) -> tuple[list[ClassScores] | None, str | None]:
+    """Compute the class means of methods that may have different seeds.
+
+    Args:
+        methods: Rows of each method, one per seed.
+        metric: Name of the metric; with the prefix `macro_`, all classes have the same weight.
+
+    Returns:
+        The class means of each method, with equal labels and counts, and None; or None, and a clause that says why there are
+        none.
+    """
+    column = parse_metric(metric)
+    if column is not None and column.spec.kind == "clustering":
+        return None, "clustering metrics have no per-query scores"
+    plain = metric.replace(MACRO, "", 1)
+    found = [[read_class_means(row, plain) for row in rows] for rows in methods]
+    runs = [[run for run in each if run is not None] for each in found]
+    if list(map(len, runs)) != list(map(len, methods)):
+        return None, "per-query scores are missing"
+    first = runs[0][0]
+    if any(run.queries != first.queries for each in runs for run in each):
+        return None, "the rows were not evaluated on the same queries"
+    if len(first.labels) < 2:
+        return None, "there is only one test class"
+    macro = plain != metric
+    scores = [ClassScores(first.labels, first.counts, np.stack([run.means for run in each])[None], macro) for each in runs]
+    for one, rows in zip(scores, methods, strict=True):
+        # A comparison with NaN is false, so neither scores nor rows with NaN pass.
+        expected = [math.nan if (value := row.number(metric)) is None else value for row in rows]
+        if not np.allclose(one.values[0].mean(1), expected, rtol=0, atol=TOLERANCE):
+            return None, "the per-query scores do not match the rows"
+    return scores, None
+
+
+class RunClassMeans(NamedTuple):
+    """Class means of one run: labels `(C,)`, ascending; means `(C,)`; counts `(C,)`; and a digest of ids and labels."""
+
+    labels: np.ndarray
+    means: np.ndarray
+    counts: np.ndarray
+    queries: str
+
+
+def read_class_means(row: Row, metric: str) -> RunClassMeans | None:
+    """Read the per-query scores beside a row, and average them within each class.
+
+    Args:
+        row: Result row.
+        metric: Name of the metric.
+
+    Returns:
+        The class means; None if the scores were not saved or cannot be read.
+    """
+    file = row.folder / run_files.PER_QUERY if row.folder else Path(run_files.PER_QUERY)
+    if row.folder is None or not file.is_file():
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as tensors:
+            if not {metric, "labels", "ids"}.issubset(tensors.keys()):
+                return None
+            ids, labels, values = (tensors.get_tensor(name) for name in ("ids", "labels", metric))
+            if labels.ndim != 1 or not ids.shape == labels.shape == values.shape:
+                return None
+    except (SafetensorError, OSError):
+        return None
+    order = np.argsort(ids, kind="stable")
+    queries = np.stack([ids[order], labels[order]]).astype("<i8")
+    unique, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return RunClassMeans(unique, np.bincount(index, values) / counts, counts, hashlib.sha256(queries.tobytes()).hexdigest())

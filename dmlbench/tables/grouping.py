@@ -1,0 +1,91 @@
+"""Group result rows into tables, methods and seeds, and put tables and methods in printed order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Mapping, Sequence
+
+from dmlbench.config.schema import Scalar
+from dmlbench.results.row import UNTRAINED, Row
+from dmlbench.tables.axis import Axis
+from dmlbench.tables.table_row import TableRow
+
+# Order of the methods in print: pair losses, proxy losses, softmax losses with a margin. Other losses follow by name.
+ORDER = (UNTRAINED, "contrastive", "triplet", "proxy_nca", "softtriple", "multi_similarity", "cosface", "arcface")
+# Loss, method digest and shared columns as text.
+MethodKey = tuple[str, str, str]
+
+
+def group_by_table(rows: Sequence[Row], axis: Axis) -> list[list[Row]]:
+    """Group rows that may be compared.
+
+    Args:
+        rows: Result rows in any order.
+        axis: What may differ between compared rows.
+
+    Returns:
+        Groups of rows that agree in every column that the axis does not own.
+    """
+    groups: dict[str, list[Row]] = {}
+    key = _columns_as_text(axis.equal)
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return list(groups.values())
+
+
+def group_by_method(rows: Sequence[Row]) -> tuple[dict[MethodKey, dict[int, Row]], list[str]]:
+    """Group rows by method and seed.
+
+    Args:
+        rows: Result rows in any order; a run may be contained several times.
+
+    Returns:
+        Each method to its rows by seed, each run once; and the names of runs whose copies have different results.
+    """
+    shared = _columns_as_text(lambda row: row.shared)
+    copies: dict[MethodKey, dict[int, list[Row]]] = {}
+    for row in rows:
+        by_seed = copies.setdefault((str(row["loss"]), str(row["method_digest"]), shared(row)), {})
+        by_seed.setdefault(row.seed, []).append(row)
+    methods: dict[MethodKey, dict[int, Row]] = {}
+    contradictory = set()
+    for method in sorted(copies):  # so that the result does not depend on the order of the rows
+        for seed, same_run in sorted(copies[method].items()):
+            if len(same_run) > 1:  # a copy without results comes first, and is then used
+                same_run.sort(key=lambda row: (row.ok, json.dumps(row.outcome, sort_keys=True)))
+            first = methods.setdefault(method, {}).setdefault(seed, same_run[0])
+            if any((first.ok, first.metrics) != (row.ok, row.metrics) for row in same_run[1:]):
+                contradictory.add(f"run {first['run_id']}")
+    return methods, sorted(contradictory)
+
+
+def _columns_as_text(columns_of: Callable[[Row], Mapping[str, Scalar]]) -> Callable[[Row], str]:
+    """Return a function that writes some columns of a row as text, computed once for all rows of the same kind."""
+    texts: dict[Hashable, str] = {}
+
+    def text(row: Row) -> str:
+        if row.kind not in texts:
+            texts[row.kind] = json.dumps(columns_of(row), sort_keys=True)
+        return texts[row.kind]
+
+    return text
+
+
+def table_sort_key(shared: Mapping[str, Scalar]) -> list[tuple[str, float, str]]:
+    """Return a key that orders tables by data set, trunk and protocol, then by the other shared columns.
+
+    Args:
+        shared: Shared columns of the table. Numbers are ordered by size.
+    """
+    names = dict.fromkeys(("dataset", "trunk", "protocol", *sorted(shared)))
+    values = {name: shared.get(name, "") for name in names}
+    return [(name, value if isinstance(value, int | float) else 0, str(value)) for name, value in values.items()]
+
+
+def method_sort_key(row: TableRow) -> tuple[int, str, str, str]:
+    """Return a key that orders methods as in `ORDER`, others by name.
+
+    Args:
+        row: Row of the table.
+    """
+    return (ORDER.index(row.loss) if row.loss in ORDER else len(ORDER), row.loss, row.label, row.method_digest)

@@ -1,0 +1,121 @@
+"""What it takes to add a field of the protocol, a cost, and a metric.
+
+a field of the protocol   its declaration in `config/schema.py` (one line, and its meaning in the docstring), and its use
+a cost                    nothing: a column `*_seconds` is printed; a declaration in `column_specs` gives it a label
+a metric                  its declaration in `results/metric_specs.py`, and its function in `evaluation`
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from grown_package import FIELD, MEANING, Grown
+from rows_factory import COST, make_row
+
+from dmlbench.api import evaluate
+from dmlbench.cli import run
+from dmlbench.results import metric_specs
+from dmlbench.results.columns import SCHEMA_VERSION, column
+from dmlbench.results.metric_specs import METRIC_SPECS, MetricSpec, parse_metric
+from dmlbench.results.row_files import write_row
+from dmlbench.tables.table import compare
+
+# --- a field of the protocol, in a copy of the package
+
+
+def test_the_declaration_of_a_field_is_one_line_and_its_meaning() -> None:
+    assert (FIELD.count("\n"), MEANING.count("\n")) == (1, 1)
+
+
+def test_a_new_field_can_be_overridden_and_is_part_of_the_row(grown: Grown) -> None:
+    assert grown.steps["other value"].status == 0
+    rows = [json.loads(path.read_text()) for path in (grown.folder / "runs").rglob("row.json")]
+    [row] = [row for row in rows if row.get("protocol_cutout_px") == 4]
+    assert "protocol.cutout_px=4" in json.loads(row["overrides"])
+
+
+def test_the_range_of_a_new_field_is_checked(grown: Grown) -> None:
+    step = grown.steps["too small"]
+    assert step.status == 2
+    assert step.err == "dmlbench: protocol.cutout_px is -1; it must be at least 0\n"
+
+
+def test_a_new_field_can_be_the_axis_of_a_table(grown: Grown) -> None:
+    out = grown.steps["vary"].out
+    assert grown.steps["vary"].status == 0
+    assert "rows differ in protocol.cutout_px only" in " ".join(out.split())
+    assert [line.split("|")[1].split(" [")[0].strip() for line in out.splitlines() if "cutout_px =" in line] == [
+        "cutout_px = 0",
+        "cutout_px = 4",
+    ]
+
+
+def test_the_caption_lists_an_override_of_a_new_field(grown: Grown) -> None:
+    assert "overridden: protocol.cutout_px=4." in " ".join(grown.steps["caption"].out.split())
+
+
+def test_the_documentation_describes_a_new_field(grown: Grown) -> None:
+    [line] = [line for line in grown.steps["documentation"].out.splitlines() if "`protocol_cutout_px`" in line]
+    assert "Side of a random square that is masked in training images, in pixels; 0 for none." in line
+    assert str(SCHEMA_VERSION + 1) in line.split("|")[-2]
+
+
+# --- a cost
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write runs of two methods with an undeclared cost, below `runs` in the current directory."""
+    monkeypatch.chdir(tmp_path)
+    for loss, seconds in (("triplet", 3.0), ("arcface", 6.0)):
+        for seed in (0, 1):
+            row = make_row(0.4 + 0.01 * seed, loss=loss, seed=seed, warp_seconds=seconds + seed, **COST)
+            write_row(tmp_path / "runs" / "digits" / loss / str(row["run_id"]), row)
+    return tmp_path / "runs"
+
+
+def test_an_undeclared_cost_is_printed_by_show_compare_and_csv(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (column("warp_seconds").role, column("warp_seconds").heading) == ("cost", "warp_seconds (s)")
+    [path] = (runs / "digits" / "arcface").glob("*-0")
+    assert run(["show", str(path)]) == 0
+    assert "warp_seconds 6 s" in " ".join(capsys.readouterr().out.split())
+    assert run(["compare", "triplet", "arcface"]) == 0
+    assert ["warp_seconds", "(s)", "3.50", "6.50", "1.86"] in [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert run(["table", "--format", "csv"]) == 0
+    header, *_ = capsys.readouterr().out.splitlines()
+    assert "warp_seconds" in header.split(",")
+
+
+def test_an_undeclared_cost_is_not_part_of_what_a_run_reproduces() -> None:
+    assert make_row(warp_seconds=1.0).outcome == make_row(warp_seconds=2.0).outcome
+
+
+# --- a metric
+
+
+def test_an_undeclared_metric_is_not_printed_and_a_declared_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [make_row(hubness=0.3), make_row(0.6, loss="triplet", hubness=0.2)]
+    assert parse_metric("hubness") is None
+    assert "hubness" not in compare(rows)[0].metrics
+    spec = MetricSpec("hubness", "Hubness", "retrieval", True, 0, 1, "An example.", "An example")
+    monkeypatch.setattr(metric_specs, "METRIC_SPECS", (*METRIC_SPECS, spec))
+    column.cache_clear()
+    rows = [make_row(hubness=0.3, undeclared=seed, seed=seed) for seed in (0, 1)]  # with columns that are not cached by role
+    try:
+        [table] = compare(rows, metrics=["hubness"])
+        assert table.rows[0].cells["hubness"].mean == 0.3  # type: ignore[union-attr]
+        assert column("macro_hubness").role == "metric"
+    finally:
+        column.cache_clear()
+
+
+def test_the_evaluator_computes_exactly_the_declared_metrics() -> None:
+    rng = np.random.default_rng(0)
+    found = evaluate(rng.standard_normal((24, 4)), np.repeat(np.arange(4), 6), ks=(1, 2))
+    columns = {name: parse_metric(name) for name in found}
+    computed = {one.spec for one in columns.values() if one is not None}
+    assert computed == set(METRIC_SPECS)
+    assert [name for name in found if column(name).meaning == "Not declared."] == []
