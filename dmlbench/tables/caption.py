@@ -15,6 +15,8 @@ _SELECTED_BRIEFLY = SELECTED | {"validation": "validation"}
 _NOT_TRAINED = "not trained"
 # The fields of a protocol that every caption shows, in the order of their declaration.
 _PROTOCOL_FIELDS = tuple(one for one in COLUMNS if one.name.startswith("protocol_") and one.caption)
+# Overrides of the data set that change its images or their roles; others, such as its directory, do not.
+_DATASET_OVERRIDES = ("dataset.make.", "dataset.split", "dataset.recall_at")
 # Groups of shared columns whose overrides are listed, unless the caption already shows the value.
 _OVERRIDABLE = ("trunk", "protocol", "optimizer", "sampler")
 _SHOWN = {one.name for one in _PROTOCOL_FIELDS} | {"trunk", "protocol", "optimizer", "protocol_trunk_frozen"}
@@ -134,6 +136,9 @@ def _overrides_clause(rows: Sequence[Row], axis: Axis) -> list[str]:
     as_typed = {_key(one): one for overrides in recorded for one in overrides or ()}
     listed = []
     for key, override in sorted(as_typed.items()):
+        if key.startswith(_DATASET_OVERRIDES):
+            listed.append(override.lstrip("+"))
+            continue
         name = column_name(key)
         group = name.partition("_")[0]
         if group not in _OVERRIDABLE or name in _SHOWN or axis.owns(name) or axis.owns(group):

@@ -50,6 +50,8 @@ def test_overrides_are_listed_in_alphabetical_order() -> None:
         ("~optimizer.eps", {}, "optimizer.eps removed"),
         ("trunk.make={_target_: Net}", {"trunk_make_target": "Net"}, "trunk.make={_target_: Net}"),
         ("sampler=shuffle", {"sampler": "shuffle"}, "sampler=shuffle"),
+        ("dataset.make.image_px=16", {}, "dataset.make.image_px=16"),
+        ("dataset.split=half_per_class", {}, "dataset.split=half_per_class"),
     ],
 )
 def test_all_kinds_of_overrides_are_listed(override: str, columns: dict[str, object], listed: str) -> None:
@@ -141,7 +143,8 @@ def test_the_caption_of_a_row_does_not_change_if_its_configuration_file_changes(
     train("protocol=own", "protocol.warmup_epochs=1")
     [before] = compare(read_rows(Path("runs"))[0])
     assert "protocol own (version 1): 8 epochs, batch 64, 64-d embedding, 16 px, adamw; overridden:" in before.caption
-    assert before.caption.endswith("overridden: protocol.warmup_epochs=1. Scores in %, one seed.")
+    assert before.caption.endswith("protocol.warmup_epochs=1. Scores in %, one seed.")
+    assert "dataset.make.classes=4" in before.caption
 
     file.write_text(text.replace("lr: 1.0e-3", "lr: 2.0e-3").replace("epochs: 8", "epochs: 9"), encoding="utf-8")
     [after] = compare(read_rows(Path("runs"))[0])
