@@ -9,7 +9,6 @@ and range is refused within a second of the command.
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +19,13 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dmlbench.config.files import conf_dir
 from dmlbench.config.presets import GROUP as PRESET
 from dmlbench.config.presets import NONE as NO_PRESET
+from dmlbench.config.provenance import file_digests, recorded_overrides
 from dmlbench.config.schema import GROUPS, Dataset, Method, Protocol, Scalar, Trunk, Tuning, defaults
 from dmlbench.config.typed import typed
 from dmlbench.errors import UserError, suggest
@@ -35,8 +33,6 @@ from dmlbench.errors import UserError, suggest
 TOP_KEYS = (*GROUPS, "sampler", "optimizer", "seed", "device", "workers", "oracle", "retry", "paths")
 DEVICES = ("auto", "cpu", "cuda")
 RETRY = ("none", "failed")
-# Overrides that say where or how a run is executed, not what it computes.
-_EXECUTION = ("seed", "device", "workers", "retry", "sweep", "paths", "hydra")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +79,12 @@ class Settings:
         protocol: Protocol, resolved.
         tuning: Tuning budget.
         sampler: `_target_` and arguments.
-        optimizer: Likewise.
+        optimizer: `_target_` and arguments.
         seed: Seed of the run.
         device: One of `DEVICES`.
         workers: Processes that load images; -1 for automatic.
         oracle: Whether to record what choosing the epoch on the test set would have claimed.
-        retry_failed: Whether to run a method again whose row says that it failed.
+        retry_failed: Whether to run methods again whose row has the status `failed`.
         data_dir: Directory of data sets and caches.
         runs_dir: Directory of runs.
     """
@@ -127,7 +123,12 @@ def compose(overrides: Sequence[str], config_dir: str | Path | None = None) -> C
 
 
 def compose_with_hydra(overrides: Sequence[str], config_dir: str | Path | None = None) -> DictConfig:
-    """Compose a configuration and keep Hydra's own node."""
+    """Compose a configuration and keep Hydra's own node.
+
+    Args:
+        overrides: Hydra overrides.
+        config_dir: Directory of the user's own configuration files.
+    """
     GlobalHydra.instance().clear()
     register_with_hydra()
     search_path = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
@@ -180,13 +181,16 @@ def resolve(composed: Composed, facts: Mapping[str, int] | None = None) -> Setti
         workers=-1 if cfg.workers == "auto" else _whole_number("workers", cfg.workers),
         oracle=_boolean("oracle", cfg.oracle),
         retry_failed=_one_of("retry", cfg.retry, RETRY) == "failed",
-        data_dir=Path(cfg.paths.data),
-        runs_dir=Path(cfg.paths.runs),
+        data_dir=directory(cfg, "data"),
+        runs_dir=directory(cfg, "runs"),
     )
 
 
 def refuse_unknown_keys(cfg: DictConfig) -> None:
     """Refuse top-level keys that nothing reads.
+
+    Args:
+        cfg: Composed configuration.
 
     Raises:
         UserError: Names the key, and a similar one.
@@ -194,13 +198,17 @@ def refuse_unknown_keys(cfg: DictConfig) -> None:
     for key in cfg:
         if key not in TOP_KEYS:
             raise UserError(f"{key!s} is not known{suggest(str(key), TOP_KEYS)}")
-    for key in cfg.paths:
+    for key in plain(cfg, "paths"):
         if key not in ("data", "runs"):
-            raise UserError(f"paths.{key!s} is not known{suggest(str(key), ('data', 'runs'))}")
+            raise UserError(f"paths.{key} is not known{suggest(key, ('data', 'runs'))}")
 
 
 def dataset_settings(composed: Composed) -> Dataset:
-    """Check the data set's values alone, for commands that need nothing else."""
+    """Check the values of the data set alone, for commands that need nothing else.
+
+    Args:
+        composed: Composed configuration.
+    """
     refuse_unknown_keys(composed.cfg)
     return _dataset(plain(composed.cfg, "dataset"), composed.choices["dataset"], {})
 
@@ -216,11 +224,37 @@ def _named(values: dict[str, Any], choice: str) -> dict[str, Any]:
 
 
 def plain(cfg: DictConfig, group: str) -> dict[str, Any]:
-    """Return a group of a configuration as plain Python values, interpolations resolved."""
-    values = OmegaConf.to_container(cfg[group], resolve=True, throw_on_missing=True)
+    """Return a group of a configuration as plain Python values, with interpolations resolved.
+
+    Args:
+        cfg: Composed configuration.
+        group: Name of the group, such as `protocol`.
+
+    Raises:
+        UserError: The group is not a mapping.
+    """
+    values = cfg[group]
+    if OmegaConf.is_config(values):
+        values = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
     if not isinstance(values, dict):
-        raise UserError(f"{group} is {values!r}; it needs a mapping, as in conf/{group}/")
+        raise UserError(f"{group} is {values!r}, but a mapping is needed")
     return {f"{key!s}": value for key, value in values.items()}
+
+
+def directory(cfg: DictConfig, name: str) -> Path:
+    """Return one of the configured directories.
+
+    Args:
+        cfg: Composed configuration.
+        name: `data` or `runs`.
+
+    Raises:
+        UserError: The value is not text.
+    """
+    value = plain(cfg, "paths").get(name)
+    if not isinstance(value, str):
+        raise UserError(f"paths.{name} is {value!r}, but a directory is needed")
+    return Path(value)
 
 
 def _whole_number(key: str, value: Any) -> int:
@@ -237,44 +271,19 @@ def _boolean(key: str, value: Any) -> bool:
 
 def _one_of(key: str, value: Any, choices: Sequence[str]) -> str:
     if value not in choices:
-        raise UserError(f"{key} is {value!r}; it must be {' or '.join(choices)}{suggest(str(value), choices)}")
+        raise UserError(f"{key} is {value!r}; it must be {', '.join(choices[:-1])} or {choices[-1]}")
     return str(value)
 
 
 def provenance(composed: Composed) -> dict[str, Scalar]:
     """Return the columns that record how a configuration was composed.
 
+    Args:
+        composed: Composed configuration.
+
     Returns:
         `overrides`: JSON list of the overrides that determine results, as `key=value`, sorted; and `config_files`: JSON
         object of each chosen file to its SHA-256.
     """
-    return {"overrides": json.dumps(recorded_overrides(composed.overrides)), "config_files": json.dumps(_files(composed))}
-
-
-def recorded_overrides(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides that determine results, the last one of each key, sorted.
-
-    >>> recorded_overrides(["protocol.lr=1e-3", "seed=1", "+optimizer.amsgrad=true", "protocol.lr=0.1"])
-    ['optimizer.amsgrad=true', 'protocol.lr=0.1']
-    """
-    found = {}
-    for one in OverridesParser.create().parse_overrides(list(overrides)):
-        if one.key_or_group.partition(".")[0].partition("/")[0] not in _EXECUTION:
-            removed = one.type == OverrideType.DEL
-            found[one.key_or_group] = (
-                f"~{one.key_or_group}" if removed else f"{one.key_or_group}={one.get_value_element_as_str()}"
-            )
-    return [found[key] for key in sorted(found)]
-
-
-def _files(composed: Composed) -> dict[str, str]:
-    """The chosen configuration files, each with its SHA-256."""
-    found = {}
-    names = {group.partition("@")[0]: name for group, name in composed.choices.items() if not group.startswith("hydra")}
-    for group, name in sorted(names.items()):
-        for folder in (conf_dir(), *([composed.config_dir] if composed.config_dir else [])):
-            file = folder / group / f"{name}.yaml"
-            if file.is_file():
-                found[f"{group}/{name}"] = hashlib.sha256(file.read_bytes()).hexdigest()
-                break
-    return found
+    files = file_digests(composed.choices, composed.config_dir)
+    return {"overrides": json.dumps(recorded_overrides(composed.overrides)), "config_files": json.dumps(files)}

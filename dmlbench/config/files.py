@@ -1,4 +1,4 @@
-"""Where the shipped configuration lies, and what stands in it; needs neither Hydra nor torch."""
+"""Find the shipped configuration files and list them. Needs neither Hydra nor torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dmlbench.errors import UserError
 
-# The word after `dmlbench list`, and the folder it stands for.
+# Argument of `dmlbench list`, and the directory of `conf/` that it lists.
 GROUPS = {
     "losses": "loss",
     "datasets": "dataset",
@@ -21,48 +21,52 @@ GROUPS = {
 
 
 def conf_dir() -> Path:
-    """The folder of the shipped configuration: inside the installed package, or at the top of a checkout."""
+    """Return the directory of the shipped configuration: inside the installed package, or at the top of a checkout.
+
+    Raises:
+        UserError: There is none.
+    """
     package = Path(__file__).resolve().parents[1]
-    for place in (package / "conf", package.parent / "conf"):
-        if (place / "config.yaml").is_file():
-            return place
-    raise UserError(f"no configuration beside {package}; install dmlbench anew")
+    for directory in (package / "conf", package.parent / "conf"):
+        if (directory / "config.yaml").is_file():
+            return directory
+    raise UserError(f"{package} has no directory conf with config.yaml; reinstall dmlbench")
 
 
 def entries(group: str, config_dir: Path | None = None) -> Iterator[tuple[str, str]]:
-    """What a configuration group offers.
+    """List the files of a configuration group.
 
     Args:
-        group: a folder of `conf/`, such as `loss`.
-        config_dir: a folder of the user's own configurations; none has the name of one of ours.
+        group: A directory of `conf/`, such as `loss`.
+        config_dir: Directory of the user's own configuration files, whose names differ from those of the shipped files.
 
     Yields:
-        The word on the command line, and the first sentence of the file's opening comment; in the order of words.
+        Name on the command line and first paragraph of the opening comment of every file, sorted by name.
     """
     files: dict[str, Path] = {}
-    for place in (conf_dir(), *([config_dir] if config_dir else [])):
-        files |= {file.stem: file for file in (place / group).glob("*.yaml")}
+    for directory in (conf_dir(), *([config_dir] if config_dir else [])):
+        files |= {file.stem: file for file in (directory / group).glob("*.yaml")}
     for name in sorted(files):
-        yield name, _opening(files[name])
+        yield name, _opening_comment(files[name])
 
 
 def refuse_hidden(config_dir: Path) -> None:
-    """Refuse a file of the user's own that has the name of a shipped one: Hydra would take ours without a word.
+    """Refuse a file of the user with the name of a shipped file, because Hydra would use the shipped file without a warning.
 
     Args:
-        config_dir: a folder of the user's own configurations.
+        config_dir: Directory of the user's own configuration files.
 
     Raises:
-        UserError: names the file.
+        UserError: Names the first such file.
     """
     for file in sorted(conf_dir().rglob("*.yaml")):
         own = config_dir / file.relative_to(conf_dir())
         if own.is_file() and not own.samefile(file):
-            raise UserError(f"{own} has the name of a file of dmlbench, which would be taken instead; give it another name")
+            raise UserError(f"{own} has the name of a file of dmlbench, which would be used instead; rename it")
 
 
-def _opening(file: Path) -> str:
-    """The first paragraph of a file's opening comment, up to its command."""
+def _opening_comment(file: Path) -> str:
+    """The first paragraph of the opening comment of a file, up to its example command."""
     lines = []
     for line in file.read_text(encoding="utf-8").splitlines():
         text = line.removeprefix("#").removeprefix(" ")

@@ -31,7 +31,11 @@ _FORMER_TARGETS = {new: old for old, new in MOVED_TARGETS.items()}
 
 
 def current_target(target: str) -> str:
-    """Return the current dotted path of a constructor, which may be given by its former one."""
+    """Return the current dotted path of a constructor.
+
+    Args:
+        target: Its current or its former dotted path.
+    """
     return MOVED_TARGETS.get(target, target)
 
 
@@ -62,6 +66,9 @@ def digest(values: Mapping[str, Any]) -> str:
     """Return the SHA-256, in hex, of a mapping's canonical JSON text.
 
     The order of keys does not matter, 1 and 1.0 are the same number, and a moved constructor has its former path.
+
+    Args:
+        values: Nested mappings and lists of scalars.
     """
     return hashlib.sha256(json.dumps(_canonical(values), sort_keys=True).encode()).hexdigest()
 

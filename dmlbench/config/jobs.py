@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
-from dmlbench.config.compose import Composed, compose, compose_with_hydra, resolve
+from dmlbench.config.compose import Composed, compose, compose_with_hydra, directory, resolve
 
 BASIC_LAUNCHER = "basic"  # Hydra's own: one job after the other, in this process
 
@@ -65,20 +65,30 @@ class JobList:
 def one_job(overrides: Sequence[str], config_dir: str | None = None) -> JobList:
     """Compose a single job.
 
+    Args:
+        overrides: Hydra overrides with one value each.
+        config_dir: Directory of the user's own configuration files.
+
     Raises:
         HydraException, OmegaConfBaseException: The overrides do not compose, or name several values.
+        UserError: `paths.runs` is not a directory name.
     """
     composed = compose(overrides, config_dir)
     job = Job(job_name(composed.cfg, composed.choices, overrides, ()), composed)
-    runs_dir = Path(composed.cfg.paths.runs)
+    runs_dir = directory(composed.cfg, "runs")
     return JobList(tuple(overrides), (job,), runs_dir=runs_dir, config_dir=composed.config_dir)
 
 
 def all_jobs(overrides: Sequence[str], config_dir: str | None = None) -> JobList:
     """Compose one job for each combination of values, of the overrides and of the chosen file of `conf/sweep/`.
 
+    Args:
+        overrides: Hydra overrides with one or more values each.
+        config_dir: Directory of the user's own configuration files.
+
     Raises:
         HydraException, OmegaConfBaseException: The overrides do not compose.
+        UserError: `paths.runs` is not a directory name.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     # Choices of files compose on their own; a value may exist for one of several losses only.
@@ -97,7 +107,7 @@ def all_jobs(overrides: Sequence[str], config_dir: str | None = None) -> JobList
         swept=swept,
         sweep_params=params,
         launcher=launcher,
-        runs_dir=Path(cfg.paths.runs),
+        runs_dir=directory(cfg, "runs"),
         config_dir=Path(config_dir) if config_dir else None,
     )
 

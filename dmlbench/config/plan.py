@@ -65,7 +65,14 @@ class Plan:
 
 
 def method_columns(method: Method) -> dict[str, Scalar]:
-    """Return the hyper-parameters of a method as `loss_*` columns; name, label and search space are left out."""
+    """Return the hyper-parameters of a method as `loss_*` columns. Name, label and search space are left out.
+
+    Args:
+        method: Method.
+
+    Returns:
+        Column name to value.
+    """
     values = dataclasses.asdict(method)
     for name in ("name", "label", "search"):
         del values[name]

@@ -16,7 +16,7 @@ from dmlbench.errors import UserError
 
 Scalar = str | int | float | bool | None
 MISSING: Any = dataclasses.MISSING
-UNSET: Any = object()  # marks what a declaration leaves out, where None is a value
+UNSET: Any = object()  # marks arguments of a declaration that are not given, because None is a value
 
 
 def setting(
@@ -51,17 +51,17 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
-def defaults(cls: type) -> dict[str, Any]:
+def defaults(configuration_class: type) -> dict[str, Any]:
     """Return the default of every field of a configuration class that a file or the command line may set.
 
     Args:
-        cls: A class of this module.
+        configuration_class: A class of this module.
 
     Returns:
         Field name to default, in the form that YAML would give it. Fields without a default are left out.
     """
     found: dict[str, Any] = {}
-    for one in dataclasses.fields(cls):
+    for one in dataclasses.fields(configuration_class):
         if not one.metadata.get("in_config", True):
             continue
         default = one.metadata.get("config_default", UNSET)
@@ -84,7 +84,7 @@ def check_ranges(configuration: Any, group: str) -> None:
     """
     for one in dataclasses.fields(configuration):
         value, minimum = getattr(configuration, one.name), one.metadata.get("at_least")
-        if minimum is None or not isinstance(value, int | float):  # null, or a word such as `all`
+        if minimum is None or not isinstance(value, int | float):  # null, or text such as `all`
             continue
         if not minimum <= value < math.inf:
             or_null = ", or null" if one.default is None else ""
@@ -246,10 +246,10 @@ class Dataset:
     """Constructor and declared facts of a data set: one file in `conf/dataset/`.
 
     Args:
-        name: Name in result rows and in paths.
-        label: Name in print.
         recall_at: Values of k for Recall@k.
         make: Function that returns the data set's `Split`, with its arguments.
+        name: Name in result rows and in paths.
+        label: Name in print.
         root: Directory of a data set that the user provides.
         manifest: CSV file of the images and their labels.
         split: Split rule, for data sets that support several.
@@ -299,7 +299,7 @@ class Dataset:
 
     @property
     def declared(self) -> dict[str, int | None]:
-        """Facts that hold for the chosen split; None where nothing is declared."""
+        """Facts that hold for the chosen split; None for each fact that is not declared."""
         facts = {"images": self.images}
         if self.declared_split in (None, self.split):
             names = ("train_classes", "train_images", "test_classes", "query_images", "gallery_images")
@@ -316,7 +316,7 @@ class Trunk:
         label: Name in print.
         make: Constructor of the module, with its arguments.
         mean: Mean of each channel, on the scale of `input_range`, in the order of `channel_order`.
-        std: Standard deviation of each channel, likewise.
+        std: Standard deviation of each channel, on the same scale and in the same order.
         channel_order: Channel order that the trunk expects.
         input_range: Value of white that the trunk expects: 1 or 255.
         weights: `none`, the name of published weights, or a file.

@@ -13,26 +13,26 @@ from dmlbench.errors import UserError, suggest
 T = TypeVar("T")
 
 
-def typed(cls: type[T], group: str, values: Mapping[str, Any]) -> T:
+def typed(configuration_class: type[T], group: str, values: Mapping[str, Any]) -> T:
     """Make an instance of a configuration class, refusing unknown keys and values of the wrong type.
 
     Args:
-        cls: A class of `schema`, or any dataclass with simple types.
+        configuration_class: A class of `schema`, or any dataclass with simple types.
         group: Name of its keys on the command line, such as `protocol`.
         values: Composed values. A whole float is accepted for an int, and an int for a float.
 
     Raises:
         UserError: A key is unknown (similar names are suggested) or missing, or a value has the wrong type.
     """
-    hints = typing.get_type_hints(cls)
+    hints = typing.get_type_hints(configuration_class)
     for key in values:
         if key not in hints:
             raise UserError(f"{group}.{key} is not known{suggest(key, hints)}")
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # T is a dataclass
+    for field in dataclasses.fields(configuration_class):  # type: ignore[arg-type]  # T is a dataclass
         needed = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if needed and field.name not in values:
             raise UserError(f"{group}.{field.name} is missing; it needs {_describe(hints[field.name])}")
-    return cls(**{key: _convert(f"{group}.{key}", hints[key], value) for key, value in values.items()})
+    return configuration_class(**{key: _convert(f"{group}.{key}", hints[key], value) for key, value in values.items()})
 
 
 _TYPE_NAMES = {
@@ -46,7 +46,7 @@ _TYPE_NAMES = {
 
 
 def _describe(hint: Any) -> str:
-    """What a type hint accepts, in words."""
+    """Describe what a type hint accepts."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         return " or ".join(repr(choice) for choice in arguments)

@@ -1,1 +1,1 @@
-"""Losses and miners as one objective, and diagnostics of their proxies."""
+"""Losses: the objective of a method (loss and miner), and diagnostics of its proxies."""

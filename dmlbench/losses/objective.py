@@ -1,4 +1,4 @@
-"""A method's loss and miner as one module."""
+"""The objective of a method: its loss and miner as one module."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dmlbench.errors import UserError
 
 
 class Objective(nn.Module):
-    """What a method minimises; its parameters are the method's own (proxies, centres, class weights).
+    """The objective that training minimises. Its parameters are those of the loss, such as proxies or class weights.
 
     Args:
-        loss: module called as `loss(embeddings, labels)`, or `loss(embeddings, labels, mined)` where there is a miner.
-        miner: called as `miner(embeddings, labels)`; picks the pairs or triplets that count.
+        loss: Called as `loss(embeddings, labels)`, or as `loss(embeddings, labels, mined)` with a miner.
+        miner: Called as `miner(embeddings, labels)`. Selects the pairs or triplets that contribute to the loss.
     """
 
     def __init__(self, loss: nn.Module, miner: nn.Module | None = None) -> None:
@@ -24,14 +24,14 @@ class Objective(nn.Module):
         self.miner = miner
 
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The loss of one batch.
+        """Compute the loss of a batch.
 
         Args:
             embeddings: float32 `(B, D)`, L2-normalised.
-            labels: int64 `(B,)`, 0-based among the training classes.
+            labels: int64 `(B,)`, the indices of the training classes, from 0.
 
         Returns:
-            A scalar.
+            The loss, a scalar.
         """
         if self.miner is None:
             return self.loss(embeddings, labels)
@@ -39,12 +39,22 @@ class Objective(nn.Module):
 
 
 def build_objective(method: Method) -> Objective | None:
-    """Build a method's objective from its configuration; None for a method that trains nothing."""
+    """Build the objective of a method.
+
+    Args:
+        method: Configuration of the method.
+
+    Returns:
+        The objective; None for a method that trains nothing.
+
+    Raises:
+        UserError: Loss or miner cannot be built, or the loss is not a module.
+    """
     if method.make is None:
         return None
     miner = build(f"loss/{method.name}: loss.miner", method.miner) if method.miner else None
     loss = build(f"loss/{method.name}: loss.make", method.make)
-    if not isinstance(loss, nn.Module):  # its parameters would not train
-        made = f"{method.make['_target_']} made {type(loss).__name__}"
-        raise UserError(f"loss/{method.name}: {made}; a loss is a torch.nn.Module, so that its parameters train")
+    if not isinstance(loss, nn.Module):
+        returned = f"{method.make['_target_']} returned {type(loss).__name__}"
+        raise UserError(f"loss/{method.name}: {returned}; a loss must be a torch.nn.Module, so that its parameters are trained")
     return Objective(loss, miner)

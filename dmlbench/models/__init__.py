@@ -1,1 +1,1 @@
-"""Trunks with pooling, head and normalisation: images to embeddings."""
+"""Models: trunk, pooling, head and normalisation, from images to embeddings."""

@@ -1,4 +1,4 @@
-"""Trunk, pooling, projection and normalisation as one module: images to embeddings."""
+"""The embedding model: trunk, pooling, projection and normalisation."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ Layer = Literal["embedding", "fully_connected", "pooled"]
 
 
 class Embedder(nn.Module):
-    """Images in, L2-normalised embeddings out.
+    """A model that maps images to L2-normalised embeddings.
 
     Args:
-        trunk: float images `(B, 3, H, W)` to a feature map `(B, C, h, w)` or a vector `(B, C)`.
-        convention: the trunk's input convention; the embedder applies it, never the user.
-        pooling: of a feature map.
-        embedding_dim: D of the projection; None projects nothing, and D is the trunk's C.
-        freeze_batch_norm: keep the trunk's batch norm in evaluation mode, after every `train()` too.
-        image_px: side of the images, to find C by one trial.
-        hidden: sizes of the projection's hidden layers; none for a linear one.
-        layer_norm: of the pooled features, before the projection.
+        trunk: Maps float32 images `(B, 3, H, W)` to a feature map `(B, C, h, w)` or to a vector `(B, C)`.
+        convention: Input convention of the trunk (channel order, range, mean, standard deviation), applied by the embedder.
+        pooling: Pooling of a feature map; see `pool`.
+        embedding_dim: Size D of the embedding. None for no projection; D is then C.
+        freeze_batch_norm: Keep the batch normalization of the trunk in evaluation mode, also after `train()`.
+        image_px: Side of the images, in pixels. Two blank images of this size are passed through the trunk to determine C.
+        hidden: Sizes of the hidden layers of the projection. Empty for a linear projection.
+        layer_norm: Whether to apply a LayerNorm to the pooled features before the projection.
 
     Attributes:
-        embedding_dim: D of what comes out.
+        embedding_dim: Size D of the embedding.
 
     Raises:
-        UserError: the trunk returns something else than features of `B` images.
+        UserError: The trunk does not accept images of this size, or returns something other than features.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Embedder(nn.Module):
         channels = self._trunk_channels(convention.name, image_px)
         self.embedding_dim = embedding_dim or channels
         self.projection = projection(channels, hidden, embedding_dim, layer_norm) if embedding_dim else nn.Identity()
-        # the logit of the maximum's share; a method that trains nothing takes the half of each
+        # Logit of the share of max pooling. It does not learn in a model without projection, which uses half of each.
         self.mix = nn.Parameter(torch.zeros(()), requires_grad=bool(embedding_dim)) if pooling == "mixed" else None
 
     def _trunk_channels(self, name: str, image_px: int) -> int:
@@ -81,53 +81,68 @@ class Embedder(nn.Module):
             raise UserError(f"trunk/{name} cannot take images of {image_px} px, protocol.image_px: {reason}") from error
         self.trunk.train(mode)
         if not isinstance(features, torch.Tensor) or features.ndim not in (2, 4) or len(features) != 2:
-            got = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
-            raise UserError(f"trunk/{name} returned {got} for 2 images; it must return (2, C, h, w) or (2, C)")
+            returned = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
+            raise UserError(f"trunk/{name} returned {returned} for 2 images; it must return (2, C, h, w) or (2, C)")
         return features.shape[1]
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """What follows the trunk and learns: the projection, and the share of mixed pooling."""
-        own = [self.mix] if self.mix is not None and self.mix.requires_grad else []
-        return [*self.projection.parameters(), *own]
+        """Return the parameters after the trunk that learn: the projection, and the share of mixed pooling."""
+        share = [self.mix] if self.mix is not None and self.mix.requires_grad else []
+        return [*self.projection.parameters(), *share]
 
     @contextmanager
     def without_projection(self) -> Iterator[None]:
-        """Within, the embedding is the pooled trunk."""
+        """Return a context in which the model returns the pooled features of the trunk."""
         with self.at_layer("pooled"):
             yield
 
     @contextmanager
     def at_layer(self, layer: Layer) -> Iterator[None]:
-        """Within, what comes out is that of a layer: `embedding`, or the projection's last hidden one, or the pooled trunk.
+        """Return a context in which the model returns the output of a layer, L2-normalised.
+
+        Args:
+            layer: `embedding`, `fully_connected` (the last hidden layer of the projection), or `pooled` (the pooled features of
+                the trunk).
 
         Raises:
-            UserError: the projection has no hidden layer.
+            UserError: The projection has no hidden layer.
         """
-        whole = self.projection
+        complete = self.projection
         if layer == "fully_connected":
-            if not isinstance(whole, nn.Sequential) or not any(isinstance(part, nn.ReLU) for part in whole):
+            if not isinstance(complete, nn.Sequential) or not any(isinstance(part, nn.ReLU) for part in complete):
                 raise UserError(
-                    "layer=fully_connected: the projection is linear; protocol.head_layers would give it a hidden layer"
+                    "layer=fully_connected needs a model with hidden layers (protocol.head_layers), but this projection is "
+                    "linear; use layer=embedding or layer=pooled"
                 )
-            self.projection = whole[:-1]
+            self.projection = complete[:-1]
         elif layer == "pooled":
             self.projection = nn.Identity()
         try:
             yield
         finally:
-            self.projection = whole
+            self.projection = complete
 
     @contextmanager
     def over_features(self) -> Iterator[None]:
-        """Within, the model takes pooled features in place of images and has no trunk: neither parameters nor state of it."""
-        whole, self.trunk, self.takes_features = self.trunk, nn.Identity(), True
+        """Return a context in which the model accepts pooled features instead of images.
+
+        The trunk is removed from the module: neither its parameters nor its buffers are in `parameters()` and `state_dict()`.
+        """
+        trunk, self.trunk, self.takes_features = self.trunk, nn.Identity(), True
         try:
             yield
         finally:
-            self.trunk, self.takes_features = whole, False
+            self.trunk, self.takes_features = trunk, False
 
     def train(self, mode: bool = True) -> Embedder:
-        """Set the training mode; frozen batch norm stays in evaluation mode."""
+        """Set training or evaluation mode. Frozen batch normalization stays in evaluation mode.
+
+        Args:
+            mode: True for training mode.
+
+        Returns:
+            The model itself.
+        """
         super().train(mode)
         if self.freeze_batch_norm:
             for module in self.trunk.modules():
@@ -136,23 +151,37 @@ class Embedder(nn.Module):
         return self
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Embed a batch.
+        """Compute the embeddings of a batch.
 
         Args:
-            images: uint8 `(B, 3, H, W)`, RGB; `over_features` float32 `(B, C)`.
+            images: uint8 `(B, 3, H, W)`, RGB; within `over_features`, pooled features, float32 `(B, C)`.
 
         Returns:
-            float32 `(B, D)`, of unit length.
+            float32 `(B, D)`, L2-normalised.
         """
         return functional.normalize(self.features(images))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """The same before it is brought to unit length."""
+        """Compute the embeddings of a batch, without normalisation.
+
+        Args:
+            images: As for `forward`.
+
+        Returns:
+            float32 `(B, D)`.
+        """
         pooled = images if self.takes_features else self.pooled(images)
         return self.projection(pooled).float()
 
     def pooled(self, images: torch.Tensor) -> torch.Tensor:
-        """The trunk's features of images, pooled, `(B, C)`."""
+        """Compute the pooled features of the trunk.
+
+        Args:
+            images: uint8 `(B, 3, H, W)`, RGB.
+
+        Returns:
+            float `(B, C)`, of the dtype that the trunk returns.
+        """
         if self.reverse_channels:
             images = images.flip(1)
         features = self.trunk((images.float() - self.mean) / self.std)
@@ -160,53 +189,69 @@ class Embedder(nn.Module):
 
 
 def projection(channels: int, hidden: Sequence[int], embedding_dim: int, layer_norm: bool) -> nn.Module:
-    """From pooled features `(B, C)` to `(B, D)`: a linear layer, or a perceptron with ReLU after each hidden layer."""
+    """Build the projection from pooled features `(B, C)` to embeddings `(B, D)`.
+
+    Args:
+        channels: Number of channels C.
+        hidden: Sizes of the hidden layers, each followed by ReLU. Empty for a linear projection.
+        embedding_dim: Size D of the embedding.
+        layer_norm: Whether to begin with a LayerNorm.
+    """
     sizes = (channels, *hidden)
     layers: list[nn.Module] = [nn.LayerNorm(channels)] if layer_norm else []
-    for into, out in pairwise(sizes):
-        layers += [nn.Linear(into, out), nn.ReLU(inplace=True)]
+    for size_in, size_out in pairwise(sizes):
+        layers += [nn.Linear(size_in, size_out), nn.ReLU(inplace=True)]
     layers.append(nn.Linear(sizes[-1], embedding_dim))
     return nn.Sequential(*layers) if len(layers) > 1 else layers[0]
 
 
 def pool(features: torch.Tensor, pooling: Pooling, mix: torch.Tensor | None = None) -> torch.Tensor:
-    """Pool a feature map over its places.
+    """Pool a feature map over its spatial positions.
 
     Args:
-        features: `(B, C, h, w)`, or `(B, C)`, which is left as it is.
-        pooling: `avg`, `max`, `avg+max`: their sum, as in Proxy-Anchor's code, or `mixed`: a share of each, as in Lee,
-            Gallagher & Tu, AISTATS 2016, arXiv:1509.08985 (one share for the layer).
-        mix: of `mixed`: the logit of the maximum's share, a scalar.
+        features: float `(B, C, h, w)`; or `(B, C)`, which is returned unchanged.
+        pooling: `avg`; `max`; `avg+max`, the sum of both, as in the code of Proxy-Anchor; or `mixed`, a learned share of each.
+        mix: For `mixed`: logit of the share of max pooling, a scalar.
 
     Returns:
-        `(B, C)`.
+        float `(B, C)`.
+
+    Source:
+        `mixed`: Lee, Gallagher & Tu, AISTATS 2016, arXiv:1509.08985, with one share for the whole layer.
     """
     if features.ndim == 2:
         return features
     average = features.mean((2, 3))
     if pooling == "avg":
         return average
-    greatest = features.amax((2, 3))
+    maximum = features.amax((2, 3))
     if pooling == "mixed":
         assert mix is not None
         share = torch.sigmoid(mix)
-        return share * greatest + (1 - share) * average
-    return greatest + (average if pooling == "avg+max" else 0)
+        return share * maximum + (1 - share) * average
+    return maximum + (average if pooling == "avg+max" else 0)
 
 
 def build_embedder(plan: Plan) -> Embedder:
-    """Build a plan's embedder: trunk with its weights, and a projection unless the method trains nothing.
+    """Build the embedder of a plan: the trunk with its weights, and a projection unless the method trains nothing.
 
-    Trunk and projection are initialised from streams of their own, so that every method starts from the same weights.
+    Trunk and projection are initialised from separate random streams, so that every method starts from the same weights.
+
+    Args:
+        plan: Plan of the run.
+
+    Raises:
+        UserError: The trunk cannot be built, or its weights cannot be loaded.
     """
-    place = f"trunk/{plan.trunk.name}"
+    name = f"trunk/{plan.trunk.name}"
     with torch_stream(derive_seed(plan.seed, "initialise trunk")):
-        trunk = build(place, plan.trunk.make)
+        trunk = build(name, plan.trunk.make)
     if not isinstance(trunk, nn.Module):
-        raise UserError(f"{place}: {plan.trunk.make['_target_']} made {type(trunk).__name__}; a trunk is a torch.nn.Module")
-    file = weights_file(place, plan.trunk)
+        target = plan.trunk.make["_target_"]
+        raise UserError(f"{name}: {target} returned {type(trunk).__name__}; a trunk must be a torch.nn.Module")
+    file = weights_file(name, plan.trunk)
     if file is not None:
-        load_weights(place, trunk, file)
+        load_weights(name, trunk, file)
     protocol = plan.protocol
     with torch_stream(derive_seed(plan.seed, "initialise projection")):
         return Embedder(

@@ -1,1 +1,1 @@
-"""Training of one model, its embeddings, and the features of frozen trunks."""
+"""Training of one model: training loop, checkpoints, embeddings, and cached features of frozen trunks."""

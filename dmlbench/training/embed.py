@@ -1,4 +1,4 @@
-"""Images to embeddings, with the trained model as it is."""
+"""Embed images with a model, and refuse broken embeddings."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from dmlbench.data.loader import AnyBatches, to_device
 from dmlbench.errors import MethodFailure
 from dmlbench.models.embedder import Embedder
 
-# Embeddings whose mean pairwise distance (1 - cosine) lies below this are one point, up to the rounding of float32.
-COLLAPSED = 1e-6
+# Embeddings with a smaller mean pairwise distance (1 - cosine) are a single point, up to the rounding of float32.
+COLLAPSED_BELOW = 1e-6
 
 
 @torch.no_grad()
 def embed(
     model: Embedder, batches: AnyBatches, ids: Sequence[int], device: str, precision: str, unit: bool = True
 ) -> torch.Tensor:
-    """Embed images, centre-cropped.
+    """Embed centre-cropped images in evaluation mode.
 
     Args:
-        model: on `device`.
-        batches: loads the images, or their features.
-        ids: of the images, N of them.
+        model: Model, on `device`.
+        batches: Loads the images, or their features within `model.over_features()`.
+        ids: Ids of the N images.
         device: `cpu` or `cuda`.
         precision: `fp32` or `bf16`.
-        unit: whether to bring them to unit length.
+        unit: Whether to normalise the embeddings to unit length.
 
     Returns:
-        float32 `(N, D)` on the CPU.
+        float32 `(N, D)`, on the CPU, in the order of `ids`.
     """
     model.eval()
     parts = []
@@ -44,27 +44,30 @@ def embed(
 
 
 def refuse_not_finite(embeddings: torch.Tensor) -> None:
-    """Refuse embeddings, float32 `(N, D)`, with a component that is no number.
+    """Refuse embeddings that are not finite.
+
+    Args:
+        embeddings: float32 `(N, D)`.
 
     Raises:
-        MethodFailure: counts them, and names the first.
+        MethodFailure: Counts the embeddings that are not finite, and gives the index of the first one.
     """
-    broken = torch.nonzero(~torch.isfinite(embeddings).all(1)).flatten().tolist()
-    if broken:
-        raise MethodFailure(f"{len(broken)} of {len(embeddings)} embeddings are not finite (first: line {broken[0]})")
+    indices = torch.nonzero(~torch.isfinite(embeddings).all(1)).flatten().tolist()
+    if indices:
+        raise MethodFailure(f"{len(indices)} of {len(embeddings)} embeddings are not finite (first: index {indices[0]})")
 
 
 def refuse_collapse(embeddings: torch.Tensor) -> None:
-    """Refuse embeddings that are all one point, or not finite.
+    """Refuse embeddings that have collapsed to a single point, or that are not finite.
 
     Args:
-        embeddings: float32 `(N, D)`, of unit length.
+        embeddings: float32 `(N, D)`, L2-normalised.
 
     Raises:
-        MethodFailure: says which.
+        MethodFailure: The embeddings have collapsed, or one of them is not finite.
     """
     refuse_not_finite(embeddings)
-    # For unit vectors the mean of 1 - cosine over all pairs is 1 - |mean|^2.
+    # For unit vectors, the mean of 1 - cosine over all pairs equals 1 - |mean|^2.
     spread = 1 - embeddings.double().mean(0).square().sum().item()
-    if spread < COLLAPSED:
-        raise MethodFailure(f"the embedding collapsed: the mean distance (1 - cosine) of two images is {spread:.1e}")
+    if spread < COLLAPSED_BELOW:
+        raise MethodFailure(f"the embedding collapsed: the mean distance (1 - cosine) between images is {spread:.1e}")

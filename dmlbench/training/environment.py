@@ -1,4 +1,4 @@
-"""The machine and the versions that a number may depend on."""
+"""Hardware, software versions and settings of torch on which results may depend."""
 
 from __future__ import annotations
 
@@ -16,23 +16,35 @@ from dmlbench.config.schema import Scalar
 
 
 def device_name(device: str) -> str:
-    """The kind of device, as its maker calls it."""
+    """Return the name of a device, such as `NVIDIA H200` or `cpu (x86_64)`.
+
+    Args:
+        device: `cpu` or `cuda`.
+    """
     return torch.cuda.get_device_name() if device == "cuda" else f"cpu ({platform.machine()})"
 
 
 def memory_gib(device: str) -> float:
-    """The greatest memory in use so far: the device's on CUDA, the process's elsewhere."""
+    """Return the peak memory so far, in GiB: of the device on CUDA, of the process on the CPU.
+
+    Args:
+        device: `cpu` or `cuda`.
+    """
     if device == "cuda":
         return round(torch.cuda.max_memory_allocated() / 2**30, 3)
-    unit = 1 if platform.system() == "Darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+    unit = 1 if platform.system() == "Darwin" else 1024  # the unit of ru_maxrss: bytes on macOS, KiB elsewhere
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3)
 
 
 def make_deterministic(threads: int) -> None:
-    """Fix what torch would otherwise choose by the machine: number of CPU threads, algorithms, TF32."""
+    """Fix the settings of torch that would otherwise depend on the machine: CPU threads, algorithms and TF32.
+
+    Args:
+        threads: Number of CPU threads.
+    """
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # The mode above would also fill every new tensor with NaN, which changes no result and costs time.
+    # The deterministic mode would also fill every new tensor with NaN, which takes time and does not affect results.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
@@ -41,7 +53,7 @@ def make_deterministic(threads: int) -> None:
 
 @cache
 def versions() -> dict[str, Scalar]:
-    """The versions that a number may depend on, and the code's revision where it runs from a checkout."""
+    """Return the versions on which results may depend, and the git revision if the code runs from a checkout."""
     names = ("torch", "torchvision", "pytorch-metric-learning", "numpy")
     found: dict[str, Scalar] = {f"{name.replace('-', '_')}_version": version(name) for name in names}
     return {
@@ -53,10 +65,10 @@ def versions() -> dict[str, Scalar]:
 
 
 def _revision() -> str | None:
-    here = Path(__file__).resolve().parents[1]
-    if not (here.parent / ".git").exists():
+    package = Path(__file__).resolve().parents[1]
+    if not (package.parent / ".git").exists():
         return None
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=12"]
+    command = ["git", "-C", str(package), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):

@@ -1,4 +1,4 @@
-"""The features of a frozen trunk, computed once and kept in a file that all methods and seeds share."""
+"""Features of a frozen trunk, computed once and cached in a file that all methods and seeds share."""
 
 from __future__ import annotations
 
@@ -24,27 +24,29 @@ from dmlbench.system.atomic_write import atomic_write
 from dmlbench.training.embed import embed
 from dmlbench.training.environment import device_name, versions
 
-VERSION = 1  # of how features come about; raised with every change that moves one
-# Of all images that go through the trunk at a time. Not the protocol's batch: protocols of other batches share a file, and on
-# the CPU a feature map below 32 MiB lies in memory that is used again, which halves the time (glibc maps a larger one anew).
+VERSION = 1  # of the computation of features; raised with every change that affects a feature
+# Pixels of the images that pass through the trunk at a time. Independent of the protocol's batch size, because protocols with
+# different batch sizes share a file. On the CPU, feature maps below 32 MiB reuse memory, which halves the time: glibc maps
+# larger ones anew.
 PIXELS = {"cpu": 200_000, "cuda": 8_000_000}
 
 
 def cached_features(model: Embedder, plan: Plan, split: Split) -> tuple[FeatureBatches, float]:
-    """The pooled features of every image that has a role, from their file; computed at the first call, and where it is stale.
+    """Read the pooled features of all images that have a role. They are computed if the file is missing or out of date.
 
-    Of several processes one computes and the others wait. A killed one leaves only a temporary file, which the next removes.
+    One of several processes computes the features, and the others wait. A process that is killed leaves a temporary file, which
+    the next process removes.
 
     Args:
-        model: with the plan's trunk, on the plan's device.
-        plan: says under which conditions the trunk sees the images.
-        split: the whole one, before any fold is held out.
+        model: Model with the trunk of the plan, on the device of the plan.
+        plan: Plan that determines how the trunk sees the images.
+        split: The whole data set, before any fold is held out.
 
     Returns:
-        The features as batches, and the seconds spent on computing them: 0 where they were read.
+        The features as batches, and the time spent on computing them, in seconds; 0 if they were read.
 
     Raises:
-        UserError: the file cannot be written, or an image cannot be read.
+        UserError: The file cannot be written, or an image cannot be read.
     """
     ids = np.flatnonzero(split.frame[list(ROLES)].any(axis=1).to_numpy())
     images = _images(plan, split, ids)
@@ -55,13 +57,13 @@ def cached_features(model: Embedder, plan: Plan, split: Split) -> tuple[FeatureB
             features = _read(file, stamp)
             if features is None:
                 began = time.perf_counter()
-                features = _computed(model, plan, split, ids)
+                features = _compute(model, plan, split, ids)
                 seconds = time.perf_counter() - began
                 _write(file, features, stamp)
     except OSError as error:
         raise UserError(
-            f"the features {file} cannot be kept: {error.strerror or error}; make room, or give another place with "
-            "paths.data=FOLDER"
+            f"the features {file} cannot be written: {error.strerror or error}; free some space, or choose another directory "
+            "with paths.data=DIRECTORY"
         ) from error
     return FeatureBatches(features, ids, plan.protocol.batch_size), seconds
 
@@ -73,20 +75,20 @@ def _images(plan: Plan, split: Split, ids: np.ndarray) -> ResizedImages:
 
 
 def _digest(plan: Plan, images: ResizedImages) -> str:
-    """16 hex digits over all that decides a feature but the content of the files, which the stamp watches."""
-    protocol, known = plan.protocol, versions()
-    decides = {
+    """16 hex digits over everything that determines a feature, except the content of the image files: see `stamp_of`."""
+    protocol, installed = plan.protocol, versions()
+    determining = {
         "version": VERSION,
         "images": name_of(images),
         **{name: getattr(protocol, name) for name in ("image_px", "crop_to_box", "pooling", "threads")},
         **{name: value for name, value in plan.shared.items() if name.startswith("trunk_")},
-        "seed": plan.seed if plan.trunk.weights_sha256 is None else None,  # of the trunk's initialisation
+        "seed": plan.seed if plan.trunk.weights_sha256 is None else None,  # initialises a trunk without weights
         "precision": plan.precision,
         "device": device_name(plan.device),
-        **{name: known[name] for name in ("torch_version", "torchvision_version", "dmlbench_version")},
+        **{name: installed[name] for name in ("torch_version", "torchvision_version", "dmlbench_version")},
         "timm_version": _timm_version(),
     }
-    return digest(decides)[:16]
+    return digest(determining)[:16]
 
 
 def _timm_version() -> str | None:
@@ -96,15 +98,15 @@ def _timm_version() -> str | None:
         return None
 
 
-def _computed(model: Embedder, plan: Plan, split: Split, ids: np.ndarray) -> torch.Tensor:
-    at_a_time = max(2, PIXELS[plan.device] // plan.protocol.image_px**2)
-    batches = make_batches(replace(plan, protocol=replace(plan.protocol, batch_size=at_a_time)), split)
+def _compute(model: Embedder, plan: Plan, split: Split, ids: np.ndarray) -> torch.Tensor:
+    batch_size = max(2, PIXELS[plan.device] // plan.protocol.image_px**2)
+    batches = make_batches(replace(plan, protocol=replace(plan.protocol, batch_size=batch_size)), split)
     with model.at_layer("pooled"):
         return embed(model, batches, ids.tolist(), plan.device, plan.precision, unit=False)
 
 
 def _read(file: Path, stamp: str) -> torch.Tensor | None:
-    """The features in a file, if it is whole and of the images as they are now."""
+    """The features in a file; None if it is missing, incomplete, or computed from other image files."""
     try:
         with safe_open(file, "pt") as opened:
             return opened.get_tensor("features") if (opened.metadata() or {}).get("stamp") == stamp else None

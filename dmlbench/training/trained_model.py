@@ -19,22 +19,23 @@ from dmlbench.losses.objective import Objective, build_objective
 from dmlbench.losses.proxy_diagnostics import count_proxies, proxy_matrices
 from dmlbench.models.embedder import Embedder, build_embedder
 from dmlbench.system.seeding import derive_seed, torch_stream
+from dmlbench.training.checkpoint import History
 from dmlbench.training.embed import embed, refuse_not_finite
 from dmlbench.training.feature_cache import cached_features
-from dmlbench.training.trainer import History, ValidateFunction, train
+from dmlbench.training.trainer import ValidateFunction, train
 
 
 @dataclass
 class TrainedModel:
-    """A model and what it was trained with.
+    """A model, its objective, and the history of its training.
 
     Args:
-        model: As built, then as trained and selected.
-        objective: What it is trained with; None if nothing is trained.
+        model: The model; `fit` trains it in place.
+        objective: Objective that is minimised; None if nothing is trained.
         folder: Directory of its files.
-        batches: What it reads: images, or the features of its frozen trunk.
-        features_seconds: Time spent on computing features, 0 if they were cached; None if the model reads images.
-        history: Of its training.
+        batches: Batches that it reads: images, or the features of its frozen trunk.
+        features_seconds: Time spent on computing features, in seconds; 0 if they were cached, None if the model reads images.
+        history: History of its training.
         trunk_score: Validation MAP@R of the untrained trunk without projection; None without validation.
         proxies: Numbers of proxies and of dead proxies; None until training has ended.
     """
@@ -60,7 +61,7 @@ def build_model(plan: Plan, folder: Path, split: Split, images: Batches | None) 
         plan: Plan of this model.
         folder: Directory for its files.
         split: The whole data set, so that the models of all folds share their features.
-        images: Images to read; None for the features of a frozen trunk.
+        images: Batches of images; None for the features of a frozen trunk.
     """
     model = build_embedder(plan).to(plan.device).to(memory_format=torch.channels_last)
     objective = initial_objective(plan)
@@ -73,54 +74,70 @@ def build_model(plan: Plan, folder: Path, split: Split, images: Batches | None) 
 
 
 def initial_objective(plan: Plan) -> Objective | None:
-    """Build the method's objective; its parameters are drawn from their own random stream."""
+    """Build the objective of the plan's method. Its parameters are initialised from a separate random stream.
+
+    Args:
+        plan: Plan of the model.
+
+    Returns:
+        The objective; None for a method that trains nothing.
+    """
     with torch_stream(derive_seed(plan.seed, "initialise loss")):
         return build_objective(plan.method)
 
 
-def fit(one: TrainedModel, split: Split, plan: Plan) -> None:
+def fit(trained: TrainedModel, split: Split, plan: Plan) -> None:
     """Train a model in place, if its method trains anything.
 
     Args:
-        one: Model to train.
+        trained: Model to train, with its objective.
         split: Training and validation images.
         plan: Plan of this model.
     """
-    if one.objective is None:
-        one.proxies = 0, 0
+    if trained.objective is None:
+        trained.proxies = 0, 0
         return
-    with one.reading():
+    with trained.reading():
         if plan.protocol.selection == "validation":
-            with one.model.without_projection():
-                one.trunk_score = map_at_r_on(one.model, split, ("val", "val"), one.batches, plan)
-        validate = validation_function(split, one.batches, plan)
-        initial = proxy_matrices(one.objective)  # before a checkpoint is loaded
-        one.history = train(one.model, one.objective, split, one.batches, plan, one.folder, validate)
-        one.proxies = count_proxies(initial, proxy_matrices(one.objective), plan.protocol.embedding_dim)
+            with trained.model.without_projection():
+                trained.trunk_score = map_at_r_on(trained.model, split, ("val", "val"), trained.batches, plan)
+        validate = validation_function(split, trained.batches, plan)
+        initial = proxy_matrices(trained.objective)  # before a checkpoint is loaded
+        trained.history = train(trained.model, trained.objective, split, trained.batches, plan, trained.folder, validate)
+        trained.proxies = count_proxies(initial, proxy_matrices(trained.objective), plan.protocol.embedding_dim)
 
 
 def validation_function(split: Split, batches: AnyBatches, plan: Plan) -> ValidateFunction | None:
-    """Return a function that scores a model during training; None if the plan asks for no scores."""
+    """Return the function that scores a model during training.
+
+    Args:
+        split: Data set with validation images, and test images for the oracle.
+        batches: Loads the images, or their features.
+        plan: Plan of the model.
+
+    Returns:
+        The function; None if the plan needs no scores during training.
+    """
     validates = plan.protocol.selection == "validation"
     if not validates and not plan.oracle:
         return None
 
     def validate(model: Embedder) -> dict[str, float]:
-        found = {}
+        scores = {}
         if validates:
-            found["validation_map_at_r"] = map_at_r_on(model, split, ("val", "val"), batches, plan)
+            scores["validation_map_at_r"] = map_at_r_on(model, split, ("val", "val"), batches, plan)
         if plan.oracle:
-            found["test_map_at_r"] = map_at_r_on(model, split, ("query", "gallery"), batches, plan)
-        return found
+            scores["test_map_at_r"] = map_at_r_on(model, split, ("query", "gallery"), batches, plan)
+        return scores
 
     return validate
 
 
 def map_at_r_on(model: Embedder, split: Split, roles: tuple[str, str], batches: AnyBatches, plan: Plan) -> float:
-    """Return MAP@R of a model.
+    """Return MAP@R of a model on some images, in [0, 1].
 
     Args:
-        model: Model.
+        model: Model to evaluate.
         split: Data set.
         roles: Roles of the queries and of the gallery.
         batches: Loads the images, or their features.
@@ -143,16 +160,19 @@ def embed_split(
     also: str | None = None,
     unit: bool = True,
 ) -> Embeddings:
-    """Embed the images of a split.
+    """Embed the query and gallery images of a split.
 
     Args:
-        model: Model.
+        model: Model to embed with.
         split: Data set.
         roles: Roles of the queries and of the gallery.
         batches: Loads the images, or their features.
         plan: Device and precision.
         also: Another role whose images are embedded, as neither query nor gallery.
         unit: Whether to normalise the embeddings to unit length.
+
+    Returns:
+        Embeddings float32 `(N, D)` with their labels, ids and roles, ordered by id.
     """
     queries, gallery = (split.ids(role) for role in roles)
     ids = np.union1d(queries, gallery)

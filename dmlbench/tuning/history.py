@@ -1,4 +1,4 @@
-"""A study's history as a CSV, a picture and its best values; each is made anew from the trials."""
+"""The history of a study: a CSV file, a plot, and the best hyper-parameters. All are computed from the trials."""
 
 from __future__ import annotations
 
@@ -16,42 +16,52 @@ CSV, PICTURE, BEST_VALUES = "history.csv", "history.svg", "best.json"
 
 
 def write_history(folder: Path, space: Space, trials: Sequence[Trial], picture: bool) -> None:
-    """Write `history.csv` and `best.json`, and `history.svg` where it is asked for and not of the same trials already.
+    """Write `history.csv` and `best.json`, and `history.svg` if it is requested and not up to date.
 
     Args:
-        folder: of the study.
-        space: gives the columns.
-        trials: by number, at least one.
-        picture: also draw it.
+        folder: Directory of the study.
+        space: Search space; its keys are columns.
+        trials: Finished trials, by number; at least one.
+        picture: Whether to draw `history.svg`.
     """
-    text, file = table_of(space, trials), folder / CSV
+    text, file = history_csv(space, trials), folder / CSV
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
         atomic_write(file, text)
-        (folder / PICTURE).unlink(missing_ok=True)  # of other trials
+        (folder / PICTURE).unlink(missing_ok=True)  # it shows other trials
     best = best_trial(trials)
-    found = {"trial": best.number, "of": len(trials), "validation_map_at_r": best.score, "words": overrides(best.values)}
-    atomic_write(folder / BEST_VALUES, json.dumps(found, indent=1) + "\n")
+    summary = {"trial": best.number, "of": len(trials), "validation_map_at_r": best.score, "words": overrides(best.values)}
+    atomic_write(folder / BEST_VALUES, json.dumps(summary, indent=1) + "\n")
     if picture and not (folder / PICTURE).is_file():
-        atomic_write(folder / PICTURE, drawn(f"{folder.parent.name} on {folder.parent.parent.name}", trials))
+        atomic_write(folder / PICTURE, draw_history(f"{folder.parent.name} on {folder.parent.parent.name}", trials))
 
 
-def table_of(space: Space, trials: Sequence[Trial]) -> str:
-    """A line a trial, as CSV."""
+def history_csv(space: Space, trials: Sequence[Trial]) -> str:
+    """Return the trials as CSV, one line per trial.
+
+    Args:
+        space: Search space; its keys are columns.
+        trials: Finished trials, by number.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
         ["trial", "state", "validation_map_at_r", "best_so_far", *space, "epochs", "seconds", "n_resumed", "reason"]
     )
-    for place, trial in enumerate(trials):
-        best = best_trial(trials[: place + 1]).score
+    for index, trial in enumerate(trials):
+        best = best_trial(trials[: index + 1]).score
         values = [trial.values.get(key) for key in space]
         cost = [trial.epochs, trial.seconds, trial.n_resumed, trial.reason]
         writer.writerow([trial.number, trial.state, trial.score, best, *values, *cost])
     return out.getvalue()
 
 
-def drawn(title: str, trials: Sequence[Trial]) -> str:
-    """Score by trial and the best so far, as SVG; the same text for the same trials."""
+def draw_history(title: str, trials: Sequence[Trial]) -> str:
+    """Plot the score of every trial and the best score so far, as SVG. The same trials give the same text.
+
+    Args:
+        title: Title of the plot.
+        trials: Finished trials, by number.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -60,14 +70,14 @@ def drawn(title: str, trials: Sequence[Trial]) -> str:
     with rc_context({"svg.hashsalt": "dmlbench", "svg.fonttype": "none"}):
         figure = Figure(figsize=(6, 3.5), layout="constrained")
         axes = figure.subplots()
-        best = [best_trial(trials[: place + 1]).score for place in range(len(trials))]
+        best = [best_trial(trials[: index + 1]).score for index in range(len(trials))]
         axes.step([trial.number for trial in trials], best, where="post", color="black", linewidth=1, label="best so far")
         for state, (marker, colour) in marks.items():
             points = [(trial.number, trial.score) for trial in trials if trial.state == state]
             if points:
                 numbers, scores = zip(*points, strict=True)
                 axes.scatter(numbers, scores, marker=marker, color=colour, s=24, label=state, zorder=3)
-        axes.set(title=title, xlabel="trial (1: the method's own values)", ylabel="validation MAP@R")
+        axes.set(title=title, xlabel="trial (1: configured hyper-parameters)", ylabel="validation MAP@R")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.legend(loc="outside right upper", frameon=False)
         out = io.StringIO()

@@ -1,7 +1,7 @@
-"""What to try next, and what to end early: the one module that knows optuna.
+"""Propose hyper-parameters, and decide which trials to prune. The only module that uses optuna.
 
-Optuna's own storage is not used: a study is made anew in memory, from the trials that ended, for every trial. So a trial
-depends on its number, on the trials before it and on nothing else, and a killed process leaves no trial that seems to run.
+The storage of optuna is not used: for every trial, a study is built in memory from the finished trials. A trial therefore
+depends only on its number and on the trials before it, and a killed process leaves no trial that seems to be running.
 """
 
 from __future__ import annotations
@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
 
-RANDOM_TRIALS = 10  # drawn at random before the sampler learns from them: optuna's own number
-PRUNED_AFTER_TRIALS = 5  # complete ones, before any is pruned: likewise
+RANDOM_TRIALS = 10  # trials with random values before the sampler learns from trials; the default of optuna
+PRUNED_AFTER_TRIALS = 5  # complete trials before any trial is pruned; the default of optuna
 
 
 def require_optuna() -> None:
-    """Refuse to begin where what tuning needs is not installed."""
+    """Refuse to tune without the packages that tuning needs.
+
+    Raises:
+        UserError: optuna or matplotlib is not installed.
+    """
     try:
         import matplotlib  # noqa: F401
         import optuna
@@ -34,52 +38,60 @@ def require_optuna() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def propose(space: Space, before: Sequence[Trial], at_work: Sequence[Mapping[str, Scalar]], seed: int) -> dict[str, Scalar]:
-    """The values to try next, by a tree-structured Parzen estimator.
+def propose(space: Space, finished: Sequence[Trial], running: Sequence[Mapping[str, Scalar]], seed: int) -> dict[str, Scalar]:
+    """Propose the hyper-parameters of the next trial, with a tree-structured Parzen estimator.
 
     Args:
-        space: to draw from.
-        before: trials that ended.
-        at_work: values that other processes are trying, which are better not tried again.
-        seed: of this draw.
+        space: Search space.
+        finished: Finished trials.
+        running: Hyper-parameters of trials that other processes are running; similar values are avoided.
+        seed: Seed of this proposal.
+
+    Returns:
+        Hyper-parameters, by their key below `loss`.
 
     Source:
-        Bergstra et al., NeurIPS 2011, as in optuna; its defaults.
+        Bergstra et al., NeurIPS 2011, as implemented in optuna with its default settings.
     """
-    study = _study(space, before, seed)
+    study = _study(space, finished, seed)
     from optuna.trial import TrialState, create_trial
 
     distributions = _distributions(space)
-    for values in at_work:
+    for values in running:
         study.add_trial(create_trial(state=TrialState.RUNNING, params=dict(values), distributions=distributions))
     drawn = study.ask(distributions).params
     return {key: allowed.rounded(drawn[key]) if isinstance(allowed, Range) else drawn[key] for key, allowed in space.items()}
 
 
 class Pruner:
-    """Says when a trial has fallen behind: its best look so far is below the median of the others at the same step.
+    """Decides whether a trial has fallen behind: its best score so far is below the median of the others at the same step.
 
     Args:
-        space: of the study.
-        before: trials that ended.
-        warmup: the first step at which a trial may end.
+        space: Search space of the study.
+        finished: Finished trials.
+        warmup: First step at which the trial may be pruned.
     """
 
-    def __init__(self, space: Space, before: Sequence[Trial], warmup: int) -> None:
-        self._trial = _study(space, before, 0, warmup).ask()
+    def __init__(self, space: Space, finished: Sequence[Trial], warmup: int) -> None:
+        self._trial = _study(space, finished, 0, warmup).ask()
 
-    def ends(self, step: int, score: float) -> bool:
-        """Report a look, and ask whether the trial should end."""
+    def should_prune(self, step: int, score: float) -> bool:
+        """Record a score, and return whether the trial should stop.
+
+        Args:
+            step: Step of the score, in epochs over all folds.
+            score: Validation MAP@R, in [0, 1].
+        """
         self._trial.report(score, step)
         return self._trial.should_prune()
 
 
 def _study(space: Space, trials: Sequence[Trial], seed: int, warmup: int = 0) -> optuna.Study:
-    """A study in memory with these trials in it."""
+    """An optuna study in memory that contains these trials."""
     import optuna
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of constant_liar, before optuna 5
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # about constant_liar, before optuna 5
         sampler = optuna.samplers.TPESampler(
             n_startup_trials=RANDOM_TRIALS, constant_liar=True, seed=derive_seed(seed, "propose") % 2**32
         )

@@ -1,4 +1,4 @@
-"""What may be tuned of a method: the `search` of its file, checked against the method."""
+"""The search space of a method: the `search` of its configuration file, checked against its hyper-parameters."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from dmlbench.config.typed import typed
 from dmlbench.errors import UserError, suggest
 
 TUNABLE = ("samples_per_class", "lr_scale", "weight_decay", "make", "miner")  # fields of a method
-DIGITS = 4  # significant ones of a number that is drawn: enough, and it can be read and typed
+DIGITS = 4  # significant digits of a proposed number, so that it is easy to read and to type
 
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`, both among them.
+    """A closed interval of numbers.
 
     Args:
-        low, high: the ends.
-        log: draw on a logarithmic scale.
-        step: only `low`, `low + step`, ...; with a whole `low` and `step`, whole numbers.
+        low: Smallest value.
+        high: Largest value.
+        log: Whether to sample on a logarithmic scale.
+        step: Distance between values, from `low` on; None for a continuous range. The values are whole numbers if `low` and
+            `step` are.
     """
 
     low: float
@@ -33,13 +35,16 @@ class Range:
 
     @property
     def whole(self) -> bool:
-        """Whether its values are whole numbers."""
+        """Whether all values are whole numbers."""
         return self.step is not None and float(self.step).is_integer() and float(self.low).is_integer()
 
-    def holds(self, value: Scalar) -> bool:
-        """Whether a value is one of it.
+    def contains(self, value: Scalar) -> bool:
+        """Return whether a value is in the range.
 
-        >>> Range(2, 250, step=1).holds(10), Range(2, 250, step=1).holds(2.5), Range(0, 1).holds("a")
+        Args:
+            value: Value of a hyper-parameter.
+
+        >>> Range(2, 250, step=1).contains(10), Range(2, 250, step=1).contains(2.5), Range(0, 1).contains("a")
         (True, False, False)
         """
         if not isinstance(value, int | float) or isinstance(value, bool) or not self.low <= value <= self.high:
@@ -47,7 +52,10 @@ class Range:
         return self.step is None or abs((value - self.low) / self.step - round((value - self.low) / self.step)) < 1e-9
 
     def rounded(self, value: float) -> int | float:
-        """A drawn number as it is used and written down.
+        """Round a sampled number to whole numbers or to `DIGITS` significant digits, within the range.
+
+        Args:
+            value: Number that the sampler drew.
 
         >>> Range(0, 1).rounded(0.123456), Range(2, 250, step=1).rounded(7.0), Range(1, 1000).rounded(999.99)
         (0.1235, 7, 1000.0)
@@ -63,39 +71,46 @@ class Range:
 
 @dataclass(frozen=True)
 class Choices:
-    """One of a few values.
+    """A finite set of values.
 
     Args:
-        choices: each a text, a number, a boolean or null.
+        choices: The values, each text, a number, a boolean or None.
     """
 
     choices: tuple[Scalar, ...]
 
-    def holds(self, value: Scalar) -> bool:
-        """Whether a value is one of them."""
+    def contains(self, value: Scalar) -> bool:
+        """Return whether a value is one of the choices.
+
+        Args:
+            value: Value of a hyper-parameter.
+        """
         return value in self.choices
 
     def __str__(self) -> str:
-        return "|".join(map(_said, self.choices))
+        return "|".join(map(_format_value, self.choices))
 
 
-Space = Mapping[str, Range | Choices]  # by the value's key below `loss`, such as `make.margin`
+Space = Mapping[str, Range | Choices]  # by the hyper-parameter's key below `loss`, such as `make.margin`
 
 
 def parse_space(search: Mapping[str, Any]) -> Space:
-    """A method's search space.
+    """Parse the search space of a method.
 
     Args:
-        search: key to `{low, high, log, step}` or `{choices}`; `make: {margin: {...}}` is the same as `make.margin: {...}`,
-            and, where both are there, goes on top of it: so the command line can change a space.
+        search: Key to `{low, high, log, step}` or `{choices}`. `make: {margin: {...}}` is the same as `make.margin: {...}`. If
+            both are given, they are merged and the later one wins, so that the command line can change a space.
+
+    Returns:
+        Ranges and choices, by key.
 
     Raises:
-        UserError: a range or a list of choices is none.
+        UserError: A range or a list of choices is not valid.
     """
     merged: dict[str, dict[str, Any]] = {}
     for key, spec in _leaves("", search):
         merged[key] = {**merged.get(key, {}), **spec}
-    return {key: _parsed(f"loss.search.{key}", spec) for key, spec in merged.items()}
+    return {key: _parse(f"loss.search.{key}", spec) for key, spec in merged.items()}
 
 
 def _leaves(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -109,83 +124,101 @@ def _leaves(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Mappi
             yield key, value
 
 
-def _parsed(place: str, spec: Mapping[str, Any]) -> Range | Choices:
+def _parse(key: str, spec: Mapping[str, Any]) -> Range | Choices:
     if "choices" in spec:
         choices = spec["choices"]
         if set(spec) != {"choices"} or not isinstance(choices, list | tuple) or len(choices) < 2:
-            raise UserError(f"{place} is {dict(spec)!r}; `choices` is a list of two values or more, and stands alone")
+            raise UserError(f"{key} is {dict(spec)!r}; `choices` needs a list of two or more values, and no other key")
         if any(value is not None and not isinstance(value, str | int | float) for value in choices):
-            raise UserError(f"{place}.choices is {choices!r}; each has to be a text, a number, true, false or null")
+            raise UserError(f"{key}.choices is {choices!r}; each value must be text, a number, true, false or null")
         return Choices(tuple(choices))
-    found = typed(Range, place, spec)
-    if not found.low < found.high:
-        raise UserError(f"{place}: low is {found.low:g} and high is {found.high:g}; low must be below high")
-    if found.log and found.low <= 0:
-        raise UserError(f"{place}: low is {found.low:g}; a logarithmic range begins above 0")
-    if found.step is not None and not 0 < found.step <= found.high - found.low:
-        raise UserError(f"{place}: step is {found.step:g}; it must be above 0 and at most high - low")
-    if found.log and found.step not in (None, 1):
-        raise UserError(f"{place}: step is {found.step:g}; a logarithmic range has none, or 1 for whole numbers")
-    return found
+    parsed = typed(Range, key, spec)
+    if not parsed.low < parsed.high:
+        raise UserError(f"{key}: low is {parsed.low:g} and high is {parsed.high:g}; low must be below high")
+    if parsed.log and parsed.low <= 0:
+        raise UserError(f"{key}: low is {parsed.low:g}; in a logarithmic range it must be above 0")
+    if parsed.step is not None and not 0 < parsed.step <= parsed.high - parsed.low:
+        raise UserError(f"{key}: step is {parsed.step:g}; it must be above 0 and at most high - low")
+    if parsed.log and parsed.step not in (None, 1):
+        raise UserError(f"{key}: step is {parsed.step:g}; a logarithmic range has no step, or step 1 for whole numbers")
+    return parsed
 
 
 def initial_values(space: Space, method: Method) -> dict[str, Scalar]:
-    """The method's own values, which every search tries first.
+    """Return the configured hyper-parameters of a method, which the first trial of every search uses.
+
+    Args:
+        space: Search space of the method.
+        method: Method whose values are looked up.
+
+    Returns:
+        Hyper-parameters of the search space, by key.
 
     Raises:
-        UserError: the space names what the method has not, or leaves the method's own value out.
+        UserError: The space has a key that the method does not have, or does not contain the configured value.
     """
     if method.make is None:
-        raise UserError(f"loss/{method.name} trains nothing, so that nothing can be tuned; leave its `search` out")
-    own = dict(_values(method))
+        raise UserError(f"loss/{method.name} trains nothing, so it cannot be tuned; remove `search` from its file")
+    values = dict(_hyper_parameters(method))
     for key, allowed in space.items():
-        if key not in own:
-            raise UserError(f"loss.search.{key}: loss/{method.name} has no value loss.{key}{suggest(key, own)}")
-        if not allowed.holds(own[key]):
+        if key not in values:
+            raise UserError(f"loss.search.{key}: loss/{method.name} has no hyper-parameter loss.{key}{suggest(key, values)}")
+        if not allowed.contains(values[key]):
             raise UserError(
-                f"loss.{key} is {_said(own[key])}, outside its search space {allowed}; the first trial is the method's own "
-                f"values: give one inside, or change the space with '+loss.search.{key}={{...}}'"
+                f"loss.{key} is {_format_value(values[key])}, outside its search space {allowed}; the first trial uses this "
+                f"value, so choose one in the space, or change the space with '+loss.search.{key}={{...}}'"
             )
-    return {key: own[key] for key in space}
+    return {key: values[key] for key in space}
 
 
-def _values(method: Method) -> Iterator[tuple[str, Scalar]]:
-    """A method's scalars by their keys below `loss`."""
+def _hyper_parameters(method: Method) -> Iterator[tuple[str, Scalar]]:
+    """The scalars of a method, by their key below `loss`."""
 
-    def inner(prefix: str, value: Any) -> Iterator[tuple[str, Scalar]]:
+    def scalars(key: str, value: Any) -> Iterator[tuple[str, Scalar]]:
         if isinstance(value, Mapping):
-            for name, within in value.items():
+            for name, item in value.items():
                 if name != "_target_":
-                    yield from inner(f"{prefix}.{name}", within)
+                    yield from scalars(f"{key}.{name}", item)
         elif value is None or isinstance(value, str | int | float):
-            yield prefix, value
+            yield key, value
 
     for name in TUNABLE:
-        yield from inner(name, getattr(method, name))
+        yield from scalars(name, getattr(method, name))
 
 
 def canonical(space: Space) -> dict[str, Any]:
-    """The space as plain JSON, the same for the same space."""
+    """Return a search space as plain values for JSON.
+
+    Args:
+        space: Search space.
+    """
     return {key: dataclasses.asdict(allowed) for key, allowed in space.items()}
 
 
 def overrides(values: Mapping[str, Scalar]) -> list[str]:
-    r"""The words that give a method these values.
+    r"""Return the overrides that set hyper-parameters.
+
+    Args:
+        values: Hyper-parameters, by their key below `loss`.
 
     >>> overrides({"make.margin": 0.25, "make.kind": "it's", "miner.all": True})
     ['loss.make.margin=0.25', "loss.make.kind='it\\'s'", 'loss.miner.all=true']
     """
-    return [f"loss.{key}={_word(value)}" for key, value in values.items()]
+    return [f"loss.{key}={_override_value(value)}" for key, value in values.items()]
 
 
-def _word(value: Scalar) -> str:
+def _override_value(value: Scalar) -> str:
     return "'" + value.replace("'", "\\'") + "'" if isinstance(value, str) else json.dumps(value)
 
 
-def said(values: Mapping[str, Scalar]) -> str:
-    """Values for a line of print."""
-    return ", ".join(f"{key}={_said(value)}" for key, value in values.items())
+def format_values(values: Mapping[str, Scalar]) -> str:
+    """Format hyper-parameters for print, such as `make.margin=0.2, lr_scale=1`.
+
+    Args:
+        values: Hyper-parameters, by their key below `loss`.
+    """
+    return ", ".join(f"{key}={_format_value(value)}" for key, value in values.items())
 
 
-def _said(value: Scalar) -> str:
+def _format_value(value: Scalar) -> str:
     return f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)

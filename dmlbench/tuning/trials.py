@@ -1,10 +1,10 @@
-"""The trials of a study as files: one a trial that ended, one lock a trial at work.
+"""The files of a study: one file per finished trial, and one lock and one directory per running trial.
 
-    trials/0007.json    trial 7, written last and by rename: its existence means that the trial counts
-    trials/0007.lock    held by the process that is at it; the system lets go of it however that process ends
-    trials/0007/        its values, then its checkpoints, until it ends
+    trials/0007.json    trial 7; written last and by rename, so its existence means that the trial is finished
+    trials/0007.lock    held by the process that runs the trial; the system releases it when the process ends
+    trials/0007/        hyper-parameters and checkpoints of the trial; removed when it is finished
 
-A trial is its number: whoever takes up the number of one that was killed finds its values and its checkpoint.
+A trial is identified by its number. A process that resumes an interrupted trial reads its hyper-parameters and its checkpoint.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ State = Literal["complete", "pruned", "failed"]
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial that ended.
+    """A finished trial.
 
     Args:
-        number: from 1.
-        state: `complete`; `pruned`: it fell behind the others and was ended early; `failed`: the method broke down.
-        score: validation MAP@R, in [0, 1]; of a pruned trial the last; 0 of a failed one.
-        values: what was tried.
-        intermediate_values: step and validation MAP@R, at every look; a step is an epoch, counted on through the folds.
-        epochs: trained, in all folds.
-        seconds: it took, before and after every break.
-        n_resumed: how often it went on from a checkpoint.
-        reason: of a failed trial.
+        number: Number of the trial, from 1.
+        state: `complete`; `pruned` if it was stopped early because it fell behind others; `failed` if the method broke down.
+        score: Validation MAP@R, in [0, 1]: the last one for a pruned trial, 0 for a failed one.
+        values: Hyper-parameters of the trial, by their key below `loss`.
+        intermediate_values: Step and validation MAP@R of every validation. A step is an epoch, counted over all folds.
+        epochs: Number of trained epochs, over all folds.
+        seconds: Duration in seconds, including the time before interruptions.
+        n_resumed: How often the trial resumed from a checkpoint.
+        reason: Why the method broke down; None unless it did.
     """
 
     number: int
@@ -53,63 +53,110 @@ class Trial:
 
 
 def trial_folder(folder: Path, number: int) -> Path:
-    """The folder of a trial at work; its file and its lock lie beside it."""
+    """Return the directory of a running trial. Its file and its lock are beside it.
+
+    Args:
+        folder: Directory of the study.
+        number: Number of the trial.
+    """
     return folder / "trials" / f"{number:04d}"
 
 
 def read_trial(folder: Path, number: int) -> Trial | None:
-    """A trial that ended; None where it did not, or its file holds no trial."""
+    """Read a finished trial.
+
+    Args:
+        folder: Directory of the study.
+        number: Number of the trial.
+
+    Returns:
+        The trial; None if it is not finished, or its file cannot be read.
+    """
     try:
-        values = json.loads(trial_folder(folder, number).with_suffix(".json").read_text(encoding="utf-8"))
-        if "course" in values:  # its name in earlier versions
-            values["intermediate_values"] = values.pop("course")
-        found = Trial(**values)
+        fields = json.loads(trial_folder(folder, number).with_suffix(".json").read_text(encoding="utf-8"))
+        if "course" in fields:  # the name of this field in earlier versions
+            fields["intermediate_values"] = fields.pop("course")
+        trial = Trial(**fields)
     except (OSError, ValueError, TypeError):
         return None
-    return found if found.number == number else None
+    return trial if trial.number == number else None
 
 
 def read_trials(folder: Path, numbers: Sequence[int]) -> list[Trial]:
-    """Those of some trials that ended, in the order of their numbers."""
-    return [found for number in numbers if (found := read_trial(folder, number)) is not None]
+    """Read the finished ones of some trials.
+
+    Args:
+        folder: Directory of the study.
+        numbers: Numbers of the trials.
+
+    Returns:
+        The finished trials, in the order of `numbers`.
+    """
+    return [trial for number in numbers if (trial := read_trial(folder, number)) is not None]
 
 
 def write_trial(folder: Path, trial: Trial) -> None:
-    """Write down how a trial ended, then remove what it left."""
-    place = trial_folder(folder, trial.number)
-    atomic_write(place.with_suffix(".json"), json.dumps(dataclasses.asdict(trial), indent=1) + "\n")
-    shutil.rmtree(place, ignore_errors=True)
+    """Write a finished trial, then remove its directory.
+
+    Args:
+        folder: Directory of the study.
+        trial: Trial to write.
+    """
+    directory = trial_folder(folder, trial.number)
+    atomic_write(directory.with_suffix(".json"), json.dumps(dataclasses.asdict(trial), indent=1) + "\n")
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def read_values(folder: Path, number: int) -> dict[str, Any] | None:
-    """The values of a trial at work, or of one that was killed; None where it has none yet."""
+    """Read the hyper-parameters of a trial that is running or was interrupted.
+
+    Args:
+        folder: Directory of the study.
+        number: Number of the trial.
+
+    Returns:
+        The hyper-parameters, by their key below `loss`; None if the trial has none yet.
+    """
     try:
-        found = json.loads((trial_folder(folder, number) / "values.json").read_text(encoding="utf-8"))
+        values = json.loads((trial_folder(folder, number) / "values.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return values if isinstance(values, dict) else None
 
 
 def write_values(folder: Path, number: int, values: Mapping[str, Scalar]) -> None:
-    """Write down what a trial tries, before its first step."""
+    """Write the hyper-parameters of a trial, before its first step.
+
+    Args:
+        folder: Directory of the study.
+        number: Number of the trial.
+        values: Hyper-parameters, by their key below `loss`.
+    """
     atomic_write(trial_folder(folder, number) / "values.json", json.dumps(dict(values)) + "\n")
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial:
-    """The complete trial with the highest score, of equals the first; the first of all where none is complete."""
+    """Return the complete trial with the highest score, the earliest one if several are equal.
+
+    Args:
+        trials: Finished trials, by number; at least one.
+
+    Returns:
+        The best trial; the first one if no trial is complete.
+    """
     complete = [trial for trial in trials if trial.state == "complete"]
     return max(complete or trials[:1], key=lambda trial: (trial.score, -trial.number))
 
 
 def trial_lock(folder: Path, number: int, wait: bool = False) -> AbstractContextManager[bool]:
-    """Hold the lock of a trial.
+    """Acquire the lock of a trial.
 
     Args:
-        folder: of the study.
-        number: of the trial.
-        wait: for the process that holds it; else it is not ours.
+        folder: Directory of the study.
+        number: Number of the trial.
+        wait: Wait for a process that holds the lock.
 
     Returns:
-        A context that tells whether the lock is ours.
+        A context that yields whether the lock was acquired, which is always the case with `wait`.
     """
     return locked(trial_folder(folder, number).with_suffix(".lock"), waiting=(lambda: None) if wait else None)

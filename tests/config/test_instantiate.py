@@ -1,3 +1,5 @@
+"""Specs with `_target_` are checked before anything is built."""
+
 from __future__ import annotations
 
 import sys
@@ -14,7 +16,7 @@ CONTRASTIVE = "pytorch_metric_learning.losses.ContrastiveLoss"
 COSFACE = "pytorch_metric_learning.losses.CosFaceLoss"
 
 
-def test_a_spec_becomes_the_object_with_its_arguments() -> None:
+def test_a_spec_is_built_with_its_arguments() -> None:
     loss = build("loss.make", {"_target_": CONTRASTIVE, "neg_margin": 0.7})
     assert isinstance(loss, losses.ContrastiveLoss)
     assert loss.neg_margin == 0.7
@@ -26,46 +28,48 @@ def test_a_nested_spec_is_built_first() -> None:
     assert loss.distance.power == 2
 
 
-def test_parameters_handed_over_are_the_very_objects() -> None:
+def test_arguments_of_the_caller_are_passed_unchanged() -> None:
     weight = torch.nn.Parameter(torch.zeros(2))
     optimizer = build("optimizer", {"_target_": "torch.optim.SGD", "momentum": 0.9}, [{"params": [weight], "lr": 0.5}])
     assert optimizer.param_groups[0]["params"][0] is weight
     assert optimizer.param_groups[0]["lr"] == 0.5
 
 
-def test_a_misspelt_argument_is_refused_with_a_near_name() -> None:
-    with pytest.raises(UserError, match=r"loss\.make\.neg_margn is no argument of .*; did you mean 'neg_margin'\?"):
+def test_a_misspelt_argument_is_refused_with_a_similar_name() -> None:
+    with pytest.raises(UserError, match=r"loss\.make\.neg_margn is not an argument of .*; did you mean 'neg_margin'\?"):
         check("loss.make", {"_target_": CONTRASTIVE, "neg_margn": 1})
 
 
-def test_a_misspelt_argument_is_refused_where_the_constructor_passes_anything_up() -> None:
-    with pytest.raises(UserError, match=r"num_clases is no argument of .*did you mean 'num_classes'"):
+def test_a_misspelt_argument_is_refused_if_the_constructor_passes_keywords_to_its_base_classes() -> None:
+    with pytest.raises(UserError, match=r"num_clases is not an argument of .*did you mean 'num_classes'"):
         check("loss.make", {"_target_": COSFACE, "num_clases": 4, "embedding_size": 2})
 
 
-def test_a_misspelt_argument_of_a_nested_spec_is_refused_with_its_place() -> None:
+def test_a_misspelt_argument_of_a_nested_spec_is_refused_with_its_key() -> None:
     distance = {"_target_": "pytorch_metric_learning.distances.LpDistance", "pover": 2}
-    with pytest.raises(UserError, match=r"loss\.make\.distance\.pover is no argument"):
+    with pytest.raises(UserError, match=r"loss\.make\.distance\.pover is not an argument"):
         check("loss.make", {"_target_": CONTRASTIVE, "distance": distance})
 
 
-def test_the_arguments_of_all_ancestors_are_known() -> None:
+def test_the_parameters_of_all_base_classes_are_known() -> None:
     known = parameters(losses.CosFaceLoss)
     assert known is not None
     assert {"margin", "scale", "num_classes", "embedding_size", "reducer", "weight_regularizer"} <= set(known)
 
 
-def test_text_for_a_number_is_refused() -> None:
-    with pytest.raises(UserError, match=r"loss\.make\.neg_margin is 'wide', but .* takes a number there"):
+def test_text_is_refused_if_a_number_is_needed() -> None:
+    with pytest.raises(UserError, match=r"loss\.make\.neg_margin is 'wide', but .* needs a number"):
         check("loss.make", {"_target_": CONTRASTIVE, "neg_margin": "wide"})
 
 
 def test_a_missing_argument_is_named() -> None:
-    with pytest.raises(UserError, match=r"sampler\.samples_per_class is missing"):
+    with pytest.raises(
+        UserError, match=r"sampler\.samples_per_class is missing; dmlbench\.data\.samplers\.m_per_class needs it"
+    ):
         check("sampler", {"_target_": "dmlbench.data.samplers.m_per_class"}, positional=3)
 
 
-def test_what_a_constructor_itself_refuses_is_one_sentence() -> None:
+def test_an_error_of_the_constructor_is_reported_in_one_sentence() -> None:
     with pytest.raises(UserError, match=r"loss\.make: .*CosFaceLoss refuses its arguments: .*num_classes"):
         build("loss.make", {"_target_": COSFACE})
 
@@ -75,24 +79,24 @@ def test_what_a_constructor_itself_refuses_is_one_sentence() -> None:
     [
         ("nowhere.Loss", "cannot be imported: .*nowhere"),
         ("pytorch_metric_learning.losses.Contrastive", "cannot be imported"),
-        ("pytorch_metric_learning.losses.__doc__", "is no class or function|cannot be imported"),
+        ("pytorch_metric_learning.losses.__doc__", "is not a class or function|cannot be imported"),
         (3, "it needs a `_target_`"),
     ],
 )
-def test_a_target_that_cannot_be_imported_is_one_sentence(target: object, sentence: str) -> None:
+def test_a_target_that_cannot_be_imported_is_refused_in_one_sentence(target: object, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         check("loss.make", {"_target_": target})
 
 
-def test_only_a_source_file_outside_installed_packages_is_digested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = tmp_path / "a_loss_of_mine.py"
-    mine.write_text("class Loss:\n    pass\n")
+def test_only_source_files_outside_installed_packages_are_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "a_loss_of_mine.py"
+    file.write_text("class Loss:\n    pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     spec = {"_target_": "a_loss_of_mine.Loss"}
     first = source_sha256("loss.make", spec)
     assert first is not None
     assert source_sha256("loss.make", {"_target_": CONTRASTIVE, "distance": spec}) == first
-    mine.write_text("class Loss:\n    margin = 2\n")
+    file.write_text("class Loss:\n    margin = 2\n")
     del sys.modules["a_loss_of_mine"]  # as in a new process
     assert source_sha256("loss.make", spec) != first
     for target in (CONTRASTIVE, "dmlbench.data.samplers.shuffle", "collections.Counter"):
@@ -100,7 +104,7 @@ def test_only_a_source_file_outside_installed_packages_is_digested(tmp_path: Pat
     del sys.modules["a_loss_of_mine"]
 
 
-def test_ones_own_file_is_seen_within_lists_and_digested_as_it_was_imported(
+def test_a_source_file_of_the_user_is_found_in_lists_and_hashed_as_it_was_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path)
@@ -118,22 +122,22 @@ def test_ones_own_file_is_seen_within_lists_and_digested_as_it_was_imported(
     assert source_sha256("loss.make", spec) != first
 
 
-def test_an_argument_misspelt_within_a_list_is_refused() -> None:
+def test_a_misspelt_argument_in_a_list_is_refused() -> None:
     spec = {
         "_target_": "pytorch_metric_learning.losses.MultipleLosses",
         "losses": [{"_target_": "pytorch_metric_learning.losses.TripletMarginLoss", "margn": 1}],
     }
-    with pytest.raises(UserError, match=r"loss.make.losses\[0\].margn is no argument"):
+    with pytest.raises(UserError, match=r"loss.make.losses\[0\].margn is not an argument"):
         check("loss.make", spec)
 
 
-def test_null_where_a_number_belongs_is_refused() -> None:
+def test_null_is_refused_if_a_number_is_needed() -> None:
     spec = {"_target_": "pytorch_metric_learning.losses.ContrastiveLoss", "pos_margin": None}
-    with pytest.raises(UserError, match=r"loss\.make\.pos_margin is None, but .* takes a number there"):
+    with pytest.raises(UserError, match=r"loss\.make\.pos_margin is None, but .* needs a number"):
         check("loss.make", spec)
 
 
-def test_a_list_that_is_too_short_for_its_constructor_is_one_sentence() -> None:
+def test_a_list_that_is_too_short_for_its_constructor_is_refused_in_one_sentence() -> None:
     weight = torch.nn.Parameter(torch.zeros(1))
     with pytest.raises(UserError, match=r"optimizer: torch\.optim\.AdamW refuses its arguments: list index out of range"):
         build("optimizer", {"_target_": "torch.optim.AdamW", "betas": [0.9]}, [weight])

@@ -1,18 +1,17 @@
+"""The classes of the configuration: types, ranges, defaults, and fields that were added later."""
+
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
-from dmlbench.config.files import conf_dir
-from dmlbench.config.identity import digest, flatten
-from dmlbench.config.schema import Dataset, Method, Protocol, Trunk, Tuning
+from dmlbench.config.schema import GROUPS, MISSING, UNSET, Method, Protocol, defaults, setting
 from dmlbench.config.typed import typed
 from dmlbench.errors import UserError
 
-CLASSES = [("protocol", Protocol), ("loss", Method), ("dataset", Dataset), ("trunk", Trunk), ("tuning", Tuning)]
 GIVEN: dict[str, Any] = {
     "name": "mine",
     "version": 1,
@@ -27,7 +26,10 @@ def protocol(**changes: Any) -> Protocol:
     return typed(Protocol, "protocol", GIVEN | changes)
 
 
-def test_an_unknown_field_is_refused_with_a_near_name() -> None:
+# Types and ranges
+
+
+def test_an_unknown_field_is_refused_with_a_similar_name() -> None:
     with pytest.raises(UserError, match=r"protocol\.epoch is not known; did you mean 'epochs'\?"):
         protocol(epoch=3)
 
@@ -41,15 +43,17 @@ def test_an_unknown_field_is_refused_with_a_near_name() -> None:
         ("lr", "fast", "protocol.lr is 'fast', but a number is needed"),
         ("lr", False, "protocol.lr is False, but a number is needed"),
         ("flip", 1, "protocol.flip is 1, but true or false is needed"),
-        ("pooling", "average", "protocol.pooling is 'average', but 'avg' or 'max' or 'avg.max' or 'mixed' is needed"),
+        ("pooling", "average", r"protocol.pooling is 'average', but 'avg' or 'max' or 'avg\+max' or 'mixed' is needed"),
         ("schedule", "cosin", "did you mean 'cosine'"),
         ("crop_scale", [0.1], r"protocol.crop_scale is \[0.1\], but a list of 2 numbers is needed"),
         ("clip_grad_norm", "none", "protocol.clip_grad_norm is 'none', but a number or null is needed"),
         ("epochs", -1, "protocol.epochs is -1; it must be at least 0"),
         ("lr", float("nan"), "protocol.lr is nan; it must be at least 0"),
         ("resize_px", 200, "protocol.resize_px is 200, smaller than the crop protocol.image_px=227"),
-        ("crop_scale", [0.5, 0.1], "protocol.crop_scale"),
+        ("crop_scale", [0.5, 0.1], r"protocol.crop_scale is \(0.5, 0.1\); it needs 0 < smallest <= largest <= 1"),
         ("clip_grad_norm", 0, "protocol.clip_grad_norm is 0.0; it must be above 0"),
+        ("patience", 3, "protocol.patience needs protocol.selection=validation"),
+        ("head_layers", [0], r"protocol.head_layers is \[0\]; each hidden layer needs a size of at least 1"),
     ],
 )
 def test_a_value_of_the_wrong_type_or_range_is_refused_in_one_sentence(field: str, value: Any, sentence: str) -> None:
@@ -62,12 +66,12 @@ def test_a_missing_field_is_named() -> None:
         typed(Protocol, "protocol", {key: value for key, value in GIVEN.items() if key != "epochs"})
 
 
-def test_a_whole_float_serves_as_a_whole_number_and_a_whole_number_as_a_float() -> None:
+def test_a_whole_float_is_accepted_as_a_whole_number_and_a_whole_number_as_a_float() -> None:
     made = protocol(epochs=4.0, lr=1)
     assert (made.epochs, type(made.epochs), made.lr, type(made.lr)) == (4, int, 1.0, float)
 
 
-def test_the_resize_follows_the_crop_as_256_follows_227_unless_given() -> None:
+def test_images_are_resized_in_the_ratio_256_to_227_of_the_crop_unless_a_size_is_given() -> None:
     assert [protocol(image_px=px).resized_px for px in (227, 224, 96)] == [256, 253, 108]
     assert protocol(image_px=96, resize_px=112).resized_px == 112
 
@@ -77,55 +81,82 @@ def test_a_protocol_cannot_be_changed() -> None:
         protocol().epochs = 5  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(("group", "cls"), CLASSES)
-def test_config_yaml_names_every_optional_field_with_the_dataclass_own_default(group: str, cls: type) -> None:
-    written = OmegaConf.to_container(OmegaConf.load(conf_dir() / "config.yaml"))[group]  # type: ignore[index,call-overload]
-    harness_fills_in = {"source_sha256", "weights_sha256"}
-    for spec in dataclasses.fields(cls):
-        if spec.name in harness_fills_in:
-            assert spec.name not in written
-        elif spec.default is not dataclasses.MISSING:
-            default = list(spec.default) if isinstance(spec.default, tuple) else spec.default
-            assert written[spec.name] == default, spec.name
-
-
-def test_a_method_without_a_loss_is_of_kind_none_and_no_other() -> None:
+def test_only_a_method_of_kind_none_has_no_loss() -> None:
     with pytest.raises(UserError, match="kind is 'pair', so `make` must be given"):
         Method("x", "X", "pair")
     with pytest.raises(UserError, match="kind is 'none', so `make` must not be given"):
         Method("x", "X", "none", make={"_target_": "a.B"})
 
 
-def test_the_method_digest_sees_every_number_of_the_method_but_not_its_label_or_search_space() -> None:
-    base = Method("x", "X", "pair", make={"_target_": "a.B", "margin": 0.1})
-    same = [
-        dataclasses.replace(base, label="Y"),
-        dataclasses.replace(base, search={"make.margin": {"low": 0}}),
-        dataclasses.replace(base, make={"margin": 0.1, "_target_": "a.B"}),
+# Defaults
+
+
+def test_defaults_have_the_form_of_yaml_and_leave_out_required_and_computed_fields() -> None:
+    @dataclass
+    class Example:
+        required: int
+        computed: str | None = setting(None, in_config=False)
+        number: float = setting(0.5, at_least=0)
+        sizes: tuple[int, ...] = (1, 2)
+        mapping: dict[str, Any] = dataclasses.field(default_factory=dict)
+        passed_by_the_code: int = setting(3, config_default=None)
+
+    assert defaults(Example) == {"number": 0.5, "sizes": [1, 2], "mapping": {}, "passed_by_the_code": None}
+
+
+def test_digests_of_sources_and_weights_cannot_be_configured() -> None:
+    computed = {"source_sha256", "weights_sha256"}
+    assert not computed & {name for cls in GROUPS.values() for name in defaults(cls)}
+
+
+# Fields that were added after the first version of the row schema
+
+
+@pytest.mark.parametrize("arguments", [{"since": 2}, {"before": 1}, {"since": 1, "before": None}])
+def test_a_field_that_was_added_later_needs_the_value_of_earlier_rows_and_no_other_field_has_one(
+    arguments: dict[str, Any],
+) -> None:
+    with pytest.raises(ValueError, match="a field with `since` > 1 needs `before`"):
+        setting(1, **arguments)
+    setting(1, since=2, before=1)
+    setting(None, since=2, before=None)
+
+
+def changed_behaviour(group: str, configuration_class: type) -> list[str]:
+    """One sentence for each field whose default differs from the value that describes rows from before the field existed."""
+    sentences = []
+    for field in dataclasses.fields(configuration_class):
+        before = field.metadata.get("before", UNSET)
+        config_default = field.metadata.get("config_default", UNSET)
+        default = field.default if config_default is UNSET else config_default
+        if before is not UNSET and (default is MISSING or type(default) is not type(before) or default != before):
+            shown = "no default" if default is MISSING else f"the default {default!r}"
+            sentences.append(
+                f"{group}.{field.name} has {shown}, but earlier rows were made with {before!r}: existing results would be "
+                f"compared with different ones; use the default {before!r}, and to change the behaviour, set another value in "
+                "the protocols and raise the version of every protocol"
+            )
+    return sentences
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_default_of_a_field_that_was_added_later_describes_earlier_rows(group: str) -> None:
+    assert not changed_behaviour(group, GROUPS[group])
+
+
+def test_a_default_that_differs_from_earlier_rows_is_found() -> None:
+    @dataclass
+    class Example:
+        same: int = setting(1, since=2, before=1)
+        changed: int = setting(2, since=2, before=1)
+        other_type: float = setting(1.0, since=2, before=True)
+        in_files: int = setting(1, since=2, before=1, config_default=5)
+        old: int = 7
+
+    sentences = changed_behaviour("protocol", Example)
+    assert [sentence.partition(",")[0] for sentence in sentences] == [
+        "protocol.changed has the default 2",
+        "protocol.other_type has the default 1.0",
+        "protocol.in_files has the default 5",
     ]
-    other = [
-        dataclasses.replace(base, make={"_target_": "a.B", "margin": 0.2}),
-        dataclasses.replace(base, make={"_target_": "a.C", "margin": 0.1}),
-        dataclasses.replace(base, miner={"_target_": "a.M"}),
-        dataclasses.replace(base, samples_per_class=5),
-        dataclasses.replace(base, lr_scale=10.0),
-        dataclasses.replace(base, weight_decay=0.0),
-        dataclasses.replace(base, source_sha256="00"),
-    ]
-    assert {method.digest for method in same} == {base.digest}
-    assert len({method.digest for method in [base, *other]}) == len(other) + 1
-
-
-def test_a_digest_depends_on_the_numbers_and_not_on_their_order_or_type() -> None:
-    assert digest({"a": 1, "b": [0.5, 2]}) == digest({"b": [0.5, 2.0], "a": 1.0})
-    assert digest({"a": 1}) != digest({"a": "1"})
-    assert digest({"a": True}) != digest({"a": 1})
-
-
-def test_flat_columns_keep_the_path_to_a_value() -> None:
-    nested = {"make": {"_target_": "a.B", "distance": {"power": 2}}, "miner": None}
-    assert dict(flatten("loss", nested)) == {
-        "loss_make_target": "a.B",
-        "loss_make_distance_power": 2,
-        "loss_miner": None,
-    }
+    assert all("raise the version of every protocol" in sentence for sentence in sentences)

@@ -1,4 +1,4 @@
-"""Proxies, centres and weights of classes that never moved are counted, whichever way a loss stores them."""
+"""Dead proxies, centres and class weights are counted, whichever way a loss stores them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from dmlbench.cli import run
 from dmlbench.losses.proxy_diagnostics import count_proxies
 from dmlbench.results.row import Row
 from dmlbench.results.row_files import find_rows, read_row
+from dmlbench.training import trainer
 
+TRAINING_CLASSES = 12
 TINY = [
+    "dataset=synthetic",
+    f"dataset.make.classes={2 * TRAINING_CLASSES}",
     "dataset.make.images_per_class=3",
-    "dataset.train_images=150",
-    "dataset.query_images=150",
-    "dataset.gallery_images=150",
-    "protocol.batch_size=24",
+    "dataset.make.image_px=36",
+    "protocol.batch_size=12",
     "protocol.embedding_dim=8",
     "protocol.epochs=2",
     "loss.samples_per_class=3",
@@ -33,87 +35,94 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
-def row_of(data: Path, runs: Path, *words: str) -> Row:
-    assert run(["train", *TINY, *words, f"paths.data={data}", f"paths.runs={runs}"]) == 0
+def row_of(data: Path, runs: Path, *overrides: str) -> Row:
+    assert run(["train", *TINY, *overrides, f"paths.data={data}", f"paths.runs={runs}"]) == 0
     [file] = find_rows(runs)
     return read_row(file)
 
 
-def turned_by(angles: list[float], dim: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random vectors, and the same turned by some angles in a plane that holds them, at another length."""
+def rotated(angles: list[float], dim: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random vectors, and the same vectors rotated by the angles and rescaled."""
     generator = np.random.default_rng(0)
     before = generator.standard_normal((len(angles), dim))
     unit = before / np.linalg.norm(before, axis=1, keepdims=True)
-    aside = generator.standard_normal(before.shape)
-    aside -= (aside * unit).sum(1, keepdims=True) * unit
-    aside /= np.linalg.norm(aside, axis=1, keepdims=True)
-    after = np.cos(angles)[:, None] * unit + np.sin(angles)[:, None] * aside
+    orthogonal = generator.standard_normal(before.shape)
+    orthogonal -= (orthogonal * unit).sum(1, keepdims=True) * unit
+    orthogonal /= np.linalg.norm(orthogonal, axis=1, keepdims=True)
+    after = np.cos(angles)[:, None] * unit + np.sin(angles)[:, None] * orthogonal
     return torch.from_numpy(before), torch.from_numpy(after * generator.uniform(0.1, 10, (len(angles), 1)))
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-def test_a_proxy_is_dead_below_a_thousandth_of_a_radian_whatever_its_length(transposed: bool) -> None:
-    before, after = turned_by([0, 0.0009, 0.0011, 0.1, 3.14, 0.0005, 1.0])
+def test_a_proxy_is_dead_if_it_turned_by_less_than_a_thousandth_of_a_radian_whatever_its_length(transposed: bool) -> None:
+    before, after = rotated([0, 0.0009, 0.0011, 0.1, 3.14, 0.0005, 1.0])
     if transposed:
         before, after = before.T, after.T
     assert count_proxies([before], [after], dim=5) == (7, 3)
 
 
-def test_several_matrices_are_counted_together_and_those_of_another_shape_are_none() -> None:
-    before, after = turned_by([0, 1, 1])
+def test_several_matrices_are_counted_together_and_matrices_of_another_shape_are_ignored() -> None:
+    before, after = rotated([0, 1, 1])
     other = torch.ones(3, 4)
     assert count_proxies([before, other, before], [after, other, before], dim=5) == (6, 4)
 
 
 @pytest.mark.parametrize("transposed", [False, True])
-def test_where_there_are_as_many_proxies_as_dimensions_the_dead_are_found_all_the_same(transposed: bool) -> None:
-    before, after = turned_by([0, 1, 0, 1, 1])
+def test_dead_proxies_are_found_in_a_square_matrix(transposed: bool) -> None:
+    before, after = rotated([0, 1, 0, 1, 1])
     if transposed:
         before, after = before.T, after.T
     assert count_proxies([before], [after], dim=5) == (5, 2)
 
 
-@pytest.mark.parametrize(("loss", "n"), [("proxy_nca", 50), ("arcface", 50), ("softtriple", 500), ("contrastive", 0)])
-def test_a_run_counts_its_proxies_and_without_a_learning_rate_all_are_dead(
+@pytest.mark.parametrize(
+    ("loss", "n"), [("proxy_nca", TRAINING_CLASSES), ("softtriple", 10 * TRAINING_CLASSES)]
+)  # (C, D) and (D, C)
+def test_a_run_counts_its_proxies_and_all_are_dead_without_a_learning_rate(
     data: Path, tmp_path: Path, loss: str, n: int
 ) -> None:
-    learnt = row_of(data, tmp_path / "learnt", f"loss={loss}")
-    still = row_of(data, tmp_path / "still", f"loss={loss}", "loss.lr_scale=0")
-    assert (learnt["n_proxies"], learnt["n_dead_proxies"]) == (n, 0)
-    assert (still["n_proxies"], still["n_dead_proxies"]) == (n, n)
+    trained = row_of(data, tmp_path / "trained", f"loss={loss}")
+    constant = row_of(data, tmp_path / "constant", f"loss={loss}", "loss.lr_scale=0")
+    assert (trained["n_proxies"], trained["n_dead_proxies"]) == (n, 0)
+    assert (constant["n_proxies"], constant["n_dead_proxies"]) == (n, n)
 
 
-def test_several_models_are_counted_together_each_from_its_own_beginning(data: Path, tmp_path: Path) -> None:
-    words = ["loss=proxy_nca", "loss.lr_scale=0", "protocol.selection=validation", "protocol.fold=all", "protocol.folds=2"]
-    row = row_of(data, tmp_path, *words)
-    assert (row["n_proxies"], row["n_dead_proxies"]) == (50, 50)  # two models of 25 classes each
+def test_proxies_of_several_models_are_added_and_each_is_compared_with_its_own_initialisation(
+    data: Path, tmp_path: Path
+) -> None:
+    folds = ["protocol.selection=validation", "protocol.fold=all", "protocol.folds=2"]
+    row = row_of(data, tmp_path, "loss=proxy_nca", "loss.lr_scale=0", *folds)
+    assert (row["n_proxies"], row["n_dead_proxies"]) == (
+        TRAINING_CLASSES,
+        TRAINING_CLASSES,
+    )  # two models of half of the classes each
 
 
-def test_the_untrained_trunk_has_none(data: Path, tmp_path: Path) -> None:
-    row = row_of(data, tmp_path, "loss=untrained")
+@pytest.mark.parametrize("loss", ["contrastive", "untrained"])
+def test_a_method_without_proxies_has_none(data: Path, tmp_path: Path, loss: str) -> None:
+    row = row_of(data, tmp_path, f"loss={loss}", "protocol.epochs=1")
     assert (row["n_proxies"], row["n_dead_proxies"]) == (0, 0)
 
 
 @pytest.mark.parametrize("lr_scale", [0, 1])
-def test_a_run_that_broke_off_counts_as_one_that_did_not(
+def test_an_interrupted_run_counts_like_a_run_without_interruption(
     data: Path, tmp_path: Path, lr_scale: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["loss=arcface", f"loss.lr_scale={lr_scale}", "protocol.lr=0.0001"]
-    whole = row_of(data, tmp_path / "whole", *words)
-    save = dmlbench.training.trainer.save_checkpoint
+    overrides = ["loss=arcface", f"loss.lr_scale={lr_scale}", "protocol.lr=0.0001"]
+    expected = row_of(data, tmp_path / "expected", *overrides)
+    save_checkpoint = trainer.save_checkpoint
 
-    def broken(*given: object) -> None:
-        save(*given)  # type: ignore[arg-type]
-        raise OSError("power cut")
+    def interrupted(*arguments: object) -> None:
+        save_checkpoint(*arguments)  # type: ignore[arg-type]
+        raise OSError("power failure")
 
     with monkeypatch.context() as patch:
-        patch.setattr(dmlbench.training.trainer, "save_checkpoint", broken)
-        given = [*TINY, *words, f"paths.data={data}", f"paths.runs={tmp_path / 'broken'}"]
-        assert run(["train", *given]) == 1
-    resumed = row_of(data, tmp_path / "broken", *words)
+        patch.setattr(trainer, "save_checkpoint", interrupted)
+        assert run(["train", *TINY, *overrides, f"paths.data={data}", f"paths.runs={tmp_path / 'resumed'}"]) == 1
+    resumed = row_of(data, tmp_path / "resumed", *overrides)
     assert resumed["n_resumed"] == 1
-    assert resumed.outcome == whole.outcome
+    assert resumed.outcome == expected.outcome
 
 
-def test_the_examples_in_the_docstrings_hold() -> None:
+def test_the_examples_in_the_docstrings_are_correct() -> None:
     assert doctest.testmod(dmlbench.losses.proxy_diagnostics).failed == 0

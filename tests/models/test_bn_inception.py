@@ -1,4 +1,4 @@
-"""BN-Inception is the network that the classic weight file belongs to."""
+"""BN-Inception is the network of the published weight file."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dmlbench.launch import compose
-from omegaconf import OmegaConf
 from scipy.signal import correlate
 from torch import nn
 
+from dmlbench.config.compose import compose, plain
 from dmlbench.errors import UserError
 from dmlbench.models.backbones.bn_inception import BNInception
 from dmlbench.models.weights import load_weights
@@ -23,24 +22,24 @@ def trunk() -> BNInception:
     return BNInception().eval()
 
 
-def classic(trunk: BNInception) -> dict[str, torch.Tensor]:
-    """A file of the classic layout: batch norm of shape (1, C), no counters, a classifier of 1,000 classes."""
+def published_layout(trunk: BNInception) -> dict[str, torch.Tensor]:
+    """A state dict like the published one: batch norms of shape (1, C), no counters, a classifier of 1,000 classes."""
     generator = torch.Generator().manual_seed(1)
     state = {}
     for name, value in trunk.state_dict().items():
         if not name.endswith("num_batches_tracked"):
-            drawn = torch.rand(value.shape, generator=generator)
-            state[name] = drawn[None] if "_bn." in name else drawn
+            random = torch.rand(value.shape, generator=generator)
+            state[name] = random[None] if "_bn." in name else random
     return {**state, "last_linear.weight": torch.zeros(1000, 1024), "last_linear.bias": torch.zeros(1000)}
 
 
-def test_the_blocks_have_the_published_shapes(trunk: BNInception) -> None:
-    """Channels after each block: table 1 of arXiv:1502.03167, with 5a and 5b as the Caffe model has them."""
+def test_the_input_of_each_block_has_the_published_shape(trunk: BNInception) -> None:
+    """Table 1 of arXiv:1502.03167, with blocks 5a and 5b of the Caffe model."""
     x = torch.rand(1, 3, 224, 224)
     shapes = {}
     for block in ("3a", "3b", "3c", "4a", "4b", "4c", "4d", "4e", "5a", "5b"):
-        entering = getattr(trunk, f"inception_{block}_3x3_reduce")
-        entering.register_forward_pre_hook(lambda _, given, block=block: shapes.update({block: tuple(given[0].shape[1:])}))
+        first_layer = getattr(trunk, f"inception_{block}_3x3_reduce")
+        first_layer.register_forward_pre_hook(lambda _, inputs, block=block: shapes.update({block: tuple(inputs[0].shape[1:])}))
     with torch.no_grad():
         assert trunk(x).shape == (1, 1024, 7, 7)
     assert shapes == {
@@ -57,17 +56,17 @@ def test_the_blocks_have_the_published_shapes(trunk: BNInception) -> None:
     }
 
 
-def test_it_has_the_parameters_of_the_published_network(trunk: BNInception) -> None:
-    """11,295,240 with the classifier of 1,000 classes, which is 1,025,000 of them; batch norm's affine part counts."""
-    own = sum(parameter.numel() for parameter in trunk.parameters())
-    assert own == 10_270_240
-    assert own + 1024 * 1000 + 1000 == 11_295_240
+def test_it_has_as_many_parameters_as_the_published_network(trunk: BNInception) -> None:
+    """11,295,240 parameters with the classifier of 1,000 classes, which has 1,025,000; affine batch norm is included."""
+    n_parameters = sum(parameter.numel() for parameter in trunk.parameters())
+    assert n_parameters == 10_270_240
+    assert n_parameters + 1024 * 1000 + 1000 == 11_295_240
     assert sum(isinstance(module, nn.Conv2d) for module in trunk.modules()) == 69
     assert all(module.bias is not None for module in trunk.modules() if isinstance(module, nn.Conv2d))
 
 
-def test_a_file_of_the_classic_layout_loads(trunk: BNInception, tmp_path: Path) -> None:
-    state = classic(trunk)
+def test_a_file_in_the_published_layout_loads(trunk: BNInception, tmp_path: Path) -> None:
+    state = published_layout(trunk)
     torch.save(state, tmp_path / "bn_inception.pth")
     fresh = BNInception()
     load_weights("trunk/bn_inception", fresh, tmp_path / "bn_inception.pth")
@@ -76,8 +75,8 @@ def test_a_file_of_the_classic_layout_loads(trunk: BNInception, tmp_path: Path) 
             assert torch.equal(value, state[name].reshape(value.shape)), name
 
 
-def test_a_file_that_lacks_a_layer_or_has_another_shape_is_refused(trunk: BNInception, tmp_path: Path) -> None:
-    state = classic(trunk)
+def test_a_file_with_a_missing_layer_or_another_shape_is_refused(trunk: BNInception, tmp_path: Path) -> None:
+    state = published_layout(trunk)
     del state["inception_5b_1x1.weight"]
     state["conv1_7x7_s2_bn.weight"] = torch.ones(2, 64)
     torch.save(state, tmp_path / "w.pth")
@@ -87,7 +86,7 @@ def test_a_file_that_lacks_a_layer_or_has_another_shape_is_refused(trunk: BNInce
 
 
 def test_an_inception_block_computes_its_four_branches(trunk: BNInception) -> None:
-    """Block 3a against NumPy, convolution by convolution; 5b pools by maximum, and 4e passes its maximum on."""
+    """Blocks 3a (average pooling) and 5b (max pooling) against NumPy, convolution by convolution."""
 
     def layer(name: str, x: np.ndarray) -> np.ndarray:
         convolution, norm = trunk.get_submodule(name), trunk.get_submodule(f"{name}_bn")
@@ -114,14 +113,12 @@ def test_an_inception_block_computes_its_four_branches(trunk: BNInception) -> No
 
     for name, channels in (("3a", 192), ("5b", 1024)):
         x = np.random.default_rng(0).random((channels, 5, 5)).astype(np.float32)
-        got = trunk._inception(name, torch.from_numpy(x)[None])[0].detach().numpy()
-        np.testing.assert_allclose(got, block(name, x, maximum=name == "5b"), rtol=1e-3, atol=1e-4)
+        output = trunk._inception(name, torch.from_numpy(x)[None])[0].detach().numpy()
+        np.testing.assert_allclose(output, block(name, x, maximum=name == "5b"), rtol=1e-3, atol=1e-4)
 
 
-def test_its_input_is_bgr_in_0_to_255_less_the_mean_of_caffe() -> None:
-    cfg, _ = compose(["trunk=bn_inception"])
-    trunk = OmegaConf.to_container(cfg.trunk)
-    assert isinstance(trunk, dict)
+def test_its_input_is_bgr_from_0_to_255_with_the_mean_of_caffe_subtracted() -> None:
+    trunk = plain(compose(["trunk=bn_inception"]).cfg, "trunk")
     assert (trunk["channel_order"], trunk["input_range"]) == ("BGR", 255)
     assert (trunk["mean"], trunk["std"]) == ([104, 117, 128], [1, 1, 1])
     assert trunk["published"]["imagenet"]["sha256"].startswith("52deb473314542a5")

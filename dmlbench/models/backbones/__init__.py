@@ -1,1 +1,1 @@
-"""Trunks (backbones): images to feature maps."""
+"""Trunks (backbones): from images to feature maps."""

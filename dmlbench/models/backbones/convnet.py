@@ -1,4 +1,4 @@
-"""A small plain convolutional net, trained from scratch."""
+"""A small plain convolutional network, trained from scratch."""
 
 from __future__ import annotations
 
@@ -9,20 +9,28 @@ from torch import nn
 
 
 class ConvNet(nn.Sequential):
-    """Convolution 3 x 3, batch norm, ReLU and 2 x 2 maximum pooling, once a stage; the last stage keeps its size.
+    """A stack of 3 x 3 convolutions, each with batch normalization and ReLU, and 2 x 2 max pooling after all but the last.
 
     Args:
-        channels: of each stage's output.
+        channels: Number of output channels of each stage.
     """
 
     def __init__(self, channels: tuple[int, ...] = (32, 64, 128, 128)) -> None:
         stages: list[nn.Module] = []
-        for stage, (into, out) in enumerate(pairwise((3, *channels))):
-            stages += [nn.Conv2d(into, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU(inplace=True)]
+        for stage, (channels_in, channels_out) in enumerate(pairwise((3, *channels))):
+            convolution = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
+            stages += [convolution, nn.BatchNorm2d(channels_out), nn.ReLU(inplace=True)]
             if stage < len(channels) - 1:
                 stages.append(nn.MaxPool2d(2))
         super().__init__(*stages)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images float32 `(B, 3, H, W)` to a feature map `(B, C, h, w)`."""
+        """Compute the feature map.
+
+        Args:
+            images: float32 `(B, 3, H, W)`, normalised.
+
+        Returns:
+            float32 `(B, C, h, w)`.
+        """
         return super().forward(images)

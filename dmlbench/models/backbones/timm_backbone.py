@@ -1,4 +1,4 @@
-"""Vision transformers and other models of timm, without their classifier; timm is an extra."""
+"""Vision transformers and other models of timm, without their classifier. Requires `pip install 'dmlbench[timm]'`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dmlbench.errors import UserError, suggest
 
 
 def timm_trunk(architecture: str) -> nn.Module:
-    """A timm model without its classifier, as timm makes it; float32 `(B, 3, H, W)` in.
+    """Build a timm model without its classifier. It accepts float32 images `(B, 3, H, W)`.
 
-    A vision transformer gives the class token after its last norm, `(B, C)`, so `protocol.pooling` has nothing to pool; its
-    position embedding is interpolated where the crop is another than it was trained with, and a crop's side has to be a
-    multiple of its patch. A convolutional net gives its last feature map, `(B, C, h, w)`.
+    A vision transformer returns the class token after its last norm, `(B, C)`, so `protocol.pooling` has no effect. The side of
+    the crop has to be a multiple of the patch size; the position embedding is interpolated if the crop differs in size from the
+    training images. A convolutional network returns its last feature map, `(B, C, h, w)`.
 
     Args:
-        architecture: timm's name of a model, without the part after the dot that names its weights.
+        architecture: Name of a timm model, without the part after the dot, which names the weights.
 
     Raises:
         UserError: timm is not installed, or has no such model.
@@ -23,7 +23,7 @@ def timm_trunk(architecture: str) -> nn.Module:
     try:
         import timm
     except ImportError:
-        raise UserError("this trunk is timm's, which is not installed; pip install 'dmlbench[timm]'") from None
+        raise UserError("this trunk needs timm, which is not installed; pip install 'dmlbench[timm]'") from None
     if not timm.is_model(architecture):
         raise UserError(f"timm has no model '{architecture}'{suggest(architecture, timm.list_models())}")
     if timm.models.is_model_in_modules(architecture, ["vision_transformer", "deit"]):

@@ -1,4 +1,4 @@
-"""torchvision's convolutional classifiers without their classifier."""
+"""Convolutional classifiers of torchvision, without their classifier."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torchvision.models import get_model, list_models
 
 from dmlbench.errors import UserError, suggest
 
-# Where the classifying part of torchvision's models begins, in their order of modules; what they only train with.
+# Modules of torchvision's models: the first one that is part of the classifier, and the auxiliary classifiers for training.
 _CLASSIFIER = ("avgpool", "classifier", "fc")
 _AUXILIARY = ("AuxLogits", "aux1", "aux2")
-# These take more than a number of classes: no auxiliary heads, and torch's initialisation (theirs takes minutes).
+# Further arguments: no auxiliary classifiers, and the initialisation of torch, because that of torchvision takes minutes.
 _INCEPTIONS = {
     "googlenet": {"aux_logits": False, "init_weights": False},
     "inception_v3": {"aux_logits": False, "init_weights": False},
@@ -19,11 +19,11 @@ _INCEPTIONS = {
 
 
 class TorchvisionTrunk(nn.Module):
-    """A torchvision model up to its last feature map; parameter names are torchvision's.
+    """A torchvision model up to its last feature map. Its parameters have the names that torchvision gives them.
 
     Args:
-        architecture: torchvision's name of a model whose modules are called one after the other up to the pooling:
-            `resnet*`, `googlenet`, `inception_v3`, `mobilenet_v2`, `squeezenet*`, `vgg*`, `densenet*`, ...
+        architecture: Name of a torchvision model that calls its modules one after the other up to the pooling: `resnet*`,
+            `googlenet`, `inception_v3`, `mobilenet_v2`, `squeezenet*`, `vgg*`, `densenet*`, ...
 
     Raises:
         UserError: torchvision has no such model.
@@ -39,10 +39,17 @@ class TorchvisionTrunk(nn.Module):
             if name not in _AUXILIARY:
                 self.add_module(name, module)
         if architecture.startswith("densenet"):
-            self.add_module("relu", nn.ReLU(inplace=True))  # torchvision calls it as a function
+            self.add_module("relu", nn.ReLU(inplace=True))  # torchvision calls this ReLU as a function
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images float32 `(B, 3, H, W)`, normalised, to a feature map `(B, C, h, w)`."""
+        """Compute the feature map.
+
+        Args:
+            images: float32 `(B, 3, H, W)`, normalised.
+
+        Returns:
+            float32 `(B, C, h, w)`.
+        """
         for module in self.children():
             images = module(images)
         return images

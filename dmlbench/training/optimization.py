@@ -1,0 +1,94 @@
+"""Parameter groups, learning-rate schedules, and the loss of a batch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from dmlbench.config.plan import Plan
+from dmlbench.config.schema import Protocol
+from dmlbench.data.loader import to_device
+from dmlbench.errors import MethodFailure
+from dmlbench.losses.objective import Objective
+from dmlbench.models.embedder import Embedder
+
+
+def parameter_groups(model: Embedder, objective: Objective, plan: Plan) -> list[dict[str, Any]]:
+    """Group the parameters of trunk, head and loss, each with its learning rate.
+
+    Args:
+        model: Model to train.
+        objective: Objective to minimise, whose parameters are trained as well.
+        plan: Plan with the learning rates and the weight decay of the loss.
+
+    Returns:
+        Groups for an optimizer of torch. Groups without parameters are left out.
+    """
+    protocol, method = plan.protocol, plan.method
+    groups: list[dict[str, Any]] = [
+        {"params": list(model.trunk.parameters()), "lr": protocol.lr},
+        {"params": model.head_parameters(), "lr": protocol.lr * protocol.head_lr_scale},
+        {"params": list(objective.parameters()), "lr": protocol.lr * method.lr_scale},
+    ]
+    if method.weight_decay is not None:
+        groups[2]["weight_decay"] = method.weight_decay
+    return [group for group in groups if group["params"]]
+
+
+def lr_factor(step: int, steps_per_epoch: int, protocol: Protocol) -> float:
+    """Return the factor of all learning rates at a step.
+
+    Args:
+        step: Index of the step over all epochs, from 0.
+        steps_per_epoch: Number of steps per epoch.
+        protocol: Protocol with schedule and warm-up. The schedule begins at the first step; warm-up multiplies it by a linear
+            rise.
+
+    Returns:
+        Factor in [0, 1].
+    """
+    warmup_steps = protocol.warmup_epochs * steps_per_epoch
+    warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    if protocol.schedule == "cosine":
+        return warmup * (1 + math.cos(math.pi * step / (protocol.epochs * steps_per_epoch))) / 2
+    if protocol.schedule == "step":
+        return warmup * protocol.step_gamma ** (step // steps_per_epoch // protocol.step_epochs)
+    return warmup
+
+
+def batch_loss(model: Embedder, objective: Objective, images: torch.Tensor, labels: torch.Tensor, plan: Plan) -> torch.Tensor:
+    """Compute the loss of a batch: the model in the precision of the plan, the objective in float32.
+
+    Args:
+        model: Model, on the device of the plan.
+        objective: Objective, on the same device.
+        images: uint8 `(B, 3, H, W)`, or features, float32 `(B, C)`; on the CPU.
+        labels: int64 `(B,)`, on the CPU.
+        plan: Plan with device and precision.
+
+    Returns:
+        The loss, a scalar with its graph.
+    """
+    moved = to_device(images, plan.device)
+    with torch.autocast(plan.device, dtype=torch.bfloat16, enabled=plan.precision == "bf16"):
+        embeddings = model(moved)
+    return objective(embeddings.float(), labels.to(plan.device, non_blocking=True))
+
+
+def refuse_non_finite(losses: torch.Tensor, epoch: int) -> None:
+    """End training if a loss is not finite.
+
+    Args:
+        losses: Losses of all steps of an epoch, float32 `(steps,)`. They are checked once per epoch, because reading them waits
+            for the device.
+        epoch: Index of the epoch, from 0.
+
+    Raises:
+        MethodFailure: Names the first step whose loss is not finite.
+    """
+    steps = torch.nonzero(~torch.isfinite(losses)).flatten()
+    if len(steps):
+        step = int(steps[0])
+        raise MethodFailure(f"the loss is {losses[step].item()} at epoch {epoch + 1}, step {step + 1}")

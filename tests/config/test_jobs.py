@@ -1,0 +1,83 @@
+"""Jobs: one composed configuration per combination of values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra.errors import HydraException
+
+from dmlbench.config import jobs as jobs_module
+from dmlbench.config.compose import compose, resolve
+from dmlbench.config.jobs import BASIC_LAUNCHER, all_jobs, one_job
+from dmlbench.errors import UserError
+
+
+def test_one_job_has_one_configuration_and_refuses_several_values() -> None:
+    jobs = one_job(["loss=triplet", "seed=3", "paths.runs=r"])
+    [job] = jobs.jobs
+    assert job.name == "loss=triplet seed=3"
+    assert job.composed.cfg == compose(["loss=triplet", "seed=3", "paths.runs=r"]).cfg
+    assert (jobs.overrides, jobs.runs_dir, jobs.launcher) == (("loss=triplet", "seed=3", "paths.runs=r"), Path("r"), "basic")
+    with pytest.raises(HydraException):
+        one_job(["loss=triplet,arcface"])
+
+
+def test_there_is_one_job_per_combination_of_values() -> None:
+    jobs = all_jobs(["loss=triplet,arcface", "protocol.epochs=1,2", "seed=0"])
+    assert [job.name for job in jobs.jobs] == [
+        "loss=triplet seed=0 protocol.epochs=1",
+        "loss=triplet seed=0 protocol.epochs=2",
+        "loss=arcface seed=0 protocol.epochs=1",
+        "loss=arcface seed=0 protocol.epochs=2",
+    ]
+    assert jobs.swept == ("protocol.epochs",)
+    assert [job.composed.cfg.protocol.epochs for job in jobs.jobs] == [1, 2, 1, 2]
+    assert jobs.jobs[1].composed.overrides == ("loss=triplet", "protocol.epochs=2", "seed=0")
+
+
+def test_jobs_that_differ_only_in_the_seed_are_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    composed: list[tuple[str, ...]] = []
+
+    def recording(overrides: list[str], config_dir: str | None = None) -> object:
+        composed.append(tuple(overrides))
+        return compose(overrides, config_dir)
+
+    monkeypatch.setattr(jobs_module, "compose", recording)
+    jobs = all_jobs(["loss=triplet,arcface", "seed=0,1,2"])
+    assert composed == [("loss=triplet", "seed=0"), ("loss=arcface", "seed=0")]
+    assert [job.name for job in jobs.jobs] == [
+        f"loss={loss} seed={seed}" for loss in ("triplet", "arcface") for seed in (0, 1, 2)
+    ]
+    for job in jobs.jobs:
+        alone = compose(job.composed.overrides)
+        assert job.composed.cfg == alone.cfg
+        assert job.composed.choices == alone.choices
+        assert resolve(job.composed).seed == int(job.name.rpartition("=")[2])
+
+
+def test_a_file_of_the_sweep_group_gives_the_values_that_the_overrides_leave_open() -> None:
+    jobs = all_jobs(["sweep=seven", "seed=0"])
+    assert len(jobs.jobs) == 8
+    assert list(jobs.sweep_params) == ["loss"]
+    assert "untrained" in {job.composed.choices["loss"] for job in jobs.jobs}
+    chosen = all_jobs(["sweep=seven", "loss=triplet", "seed=0"])
+    assert [job.name for job in chosen.jobs] == ["loss=triplet seed=0"]
+    assert chosen.sweep_params == {}
+
+
+def test_a_hyper_parameter_of_one_of_several_losses_is_refused_for_the_others() -> None:
+    with pytest.raises(HydraException, match=r"Could not override 'loss\.make\.scale'"):
+        all_jobs(["loss=arcface,triplet", "loss.make.scale=3"])
+
+
+def test_the_launcher_and_the_users_directory_are_those_of_the_overrides(tmp_path: Path) -> None:
+    assert all_jobs(["seed=0,1"]).launcher == BASIC_LAUNCHER
+    jobs = all_jobs(["hydra/launcher=joblib", "seed=0"], str(tmp_path))
+    assert (jobs.launcher, jobs.config_dir) == ("joblib", tmp_path)
+
+
+def test_check_refuses_a_wrong_value_of_any_job() -> None:
+    all_jobs(["protocol.epochs=1,2"]).check()
+    with pytest.raises(UserError, match=r"protocol\.epochs is -2; it must be at least 0"):
+        all_jobs(["protocol.epochs=1,-2"]).check()

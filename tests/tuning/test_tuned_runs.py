@@ -1,0 +1,103 @@
+"""Rows and tables of tuned runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import rows_factory
+from omegaconf import OmegaConf
+from small_studies import overrides, row_of, trials
+
+from dmlbench.cli import run
+from dmlbench.cli.sweep import parts
+from dmlbench.cli.tune import TRIALS
+from dmlbench.config.compose import compose
+from dmlbench.config.files import conf_dir
+from dmlbench.config.plan import Plan
+from dmlbench.results.row_files import find_rows, read_row
+from dmlbench.runs.prepare import prepare
+from dmlbench.tables.table import compare
+
+
+def prepared(data: Path, *more: str) -> Plan:
+    plan, _ = prepare(compose(overrides(data, Path("runs"), *more)))
+    return plan
+
+
+def test_a_tuned_sweep_runs_the_same_number_of_trials_per_loss_and_one_study_for_all_seeds(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["+sweep=tuned", "loss=contrastive,fastap", "seed=0,1", "tuning.trials=2"]
+    assert run(["sweep", *overrides(data, tmp_path, *more)]) == 0
+    rows = [read_row(path) for path in find_rows(tmp_path)]
+    assert {(row["loss"], row["seed"]) for row in rows} == {
+        (loss, seed) for loss in ("untrained", "contrastive", "fastap") for seed in (0, 1)
+    }
+    assert {row["tuning_trials"] for row in rows} == {2}
+    assert len(compare(rows, tested=False)) == 1
+    for loss in ("contrastive", "fastap"):
+        first, second = (row_of(tmp_path, loss, seed) for seed in (0, 1))
+        [folder] = tmp_path.glob(f"*/{loss}/tune-*")
+        assert len(trials(folder)) == first["n_tuning_trials"] == 2
+        assert first["method_digest"] == second["method_digest"]
+        tuning = [name for name in first.columns if name.startswith(("tuned_", "n_tuning_", "tuning_"))]
+        assert [first[name] for name in tuning] == [second[name] for name in tuning]
+        values = json.loads(str(first["tuned_values"]))
+        assert all(first[f"loss_{key.replace('.', '_')}"] == value for key, value in values.items())
+        assert first["tuned_hours"] > 0  # type: ignore[operator]
+    assert "tuned_values" not in row_of(tmp_path, "untrained").columns
+    assert "loss/untrained has no search space; its hyper-parameters are kept" in capsys.readouterr().out
+
+
+def test_a_loss_without_a_search_space_is_refused_in_a_tuned_sweep_and_the_others_are_run(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "conf" / "loss" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    shipped = OmegaConf.load(conf_dir() / "loss" / "contrastive.yaml")
+    del shipped["search"]
+    OmegaConf.save(shipped, own)
+    more = ["loss=mine,triplet", "tuning.trials=1", "--config-dir", str(own.parents[1])]
+    assert run(["sweep", *overrides(data, tmp_path, *more)]) == 2
+    assert (
+        "dmlbench: loss/mine has no search space, so it cannot be given 1 trial; add `search:` to its file, or leave out "
+        "tuning.trials\n"
+    ) in capsys.readouterr().err
+    assert {read_row(path)["loss"] for path in find_rows(tmp_path)} == {"untrained", "triplet"}
+
+
+def test_the_tuned_sweep_has_one_meaning_in_both_spellings_and_the_losses_of_the_untuned_sweep() -> None:
+    assert parts(["+sweep=tuned", "seed=0"], None) == parts(["sweep=tuned", "seed=0"], None) != parts(["seed=0"], None)
+    assert compose(["sweep=tuned"]).cfg.tuning.trials == TRIALS
+    losses = [OmegaConf.load(conf_dir() / "sweep" / f"{name}.yaml").hydra.sweeper.params for name in ("seven", "tuned")]
+    assert losses[0] == losses[1]
+
+
+def test_settings_of_tuning_do_not_change_the_identity_of_an_untuned_run(data: Path) -> None:
+    plan, other = prepared(data), prepared(data, "tuning.fold=3", "tuning.seed=5")
+    assert plan.run_id == other.run_id
+    assert not any(name.startswith("tun") for name in plan.shared)
+
+
+@pytest.mark.parametrize("override", ["trials=3", "folds=5", "fold=1", "epochs=1", "prune=false", "seed=1"])
+def test_rows_with_different_budgets_are_in_different_tables(data: Path, override: str) -> None:
+    plan, other = prepared(data, "tuning.trials=2"), prepared(data, "tuning.trials=2", f"tuning.{override}")
+    assert plan.fingerprint != other.fingerprint
+    rows = [
+        rows_factory.make_row(loss=loss, fingerprint=one.fingerprint, **one.shared)
+        for loss, one in (("triplet", plan), ("contrastive", other))
+    ]
+    assert len(compare(rows)) == 2
+
+
+def test_a_tuned_run_is_evaluated_again_without_a_search(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    poor = ["loss=contrastive", "loss.make.pos_margin=0.9", "loss.make.neg_margin=0.1"]
+    assert run(["train", *overrides(data, tmp_path, *poor, "tuning.trials=3")]) == 0
+    assert row_of(tmp_path, "contrastive")["tuned_trial"] != 1, "the test needs hyper-parameters that are not configured"
+    monkeypatch.setattr("dmlbench.runs.runner.search", None)
+    assert run(["evaluate", str(tmp_path), "--layer", "pooled"]) == 0
+    assert "Contrastive" in capsys.readouterr().out
