@@ -1,4 +1,4 @@
-# What one types; `make help` lists it. Everything runs in .venv, which `setup` makes from whatever python3 is at hand.
+# `make help` lists the targets. Everything runs in .venv, which `setup` creates with PYTHON.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ SEED ?= 0
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check format test test-slow bench docs clean
 
-help: ## this list
+help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/.installed: pyproject.toml
@@ -15,33 +15,34 @@ $(BIN)/.installed: pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@
 
-setup: $(BIN)/.installed ## the virtual environment with everything in it
+setup: $(BIN)/.installed ## create the virtual environment and install everything
 
-demo: setup ## the main job: seven losses and the untrained trunk on real digits, then their table
+demo: setup ## train seven losses and the untrained trunk on handwritten digits, and print their table
 	$(BIN)/dmlbench sweep seed=$(SEED)
 
-check: setup ## format, lint, types, floors, generated pages; changes nothing
+check: setup ## check format, lint, types, imports, docstrings and generated pages; changes nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q tests/test_layers.py tests/test_docs.py -k "not stand"
+	$(BIN)/pytest -q -p no:cacheprovider tests/test_layers.py tests/test_docstrings.py
+	$(BIN)/python scripts/write_docs.py --check
 
-format: setup ## put code and imports in order
+format: setup ## format the code and sort the imports
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: setup ## the fast tests
-	$(BIN)/pytest
+test: setup ## run the fast tests, on two cores
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
-test-slow: setup ## the tests that train for minutes
-	$(BIN)/pytest -m slow
+test-slow: setup ## run the tests that train for minutes
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
 
-bench: setup ## throughput and start-up, each as a ratio within one run
+bench: setup ## run the benchmarks; each prints ratios
 	$(BIN)/python scripts/bench.py
 
-docs: setup ## write the generated pages anew
+docs: setup ## write the generated pages of docs/
 	$(BIN)/python scripts/write_docs.py
 
-clean: ## everything that was built or measured, but not runs/ and data/
+clean: ## remove everything that was built; keeps runs/ and data/
 	rm -rf $(VENV) build dist *.egg-info .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

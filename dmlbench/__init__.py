@@ -1,6 +1,6 @@
 """Compare deep metric learning methods under one fixed protocol.
 
-The Python interface; everything is imported when it is first used:
+The Python interface, which is imported on first use:
 
     evaluate(embeddings, labels, ...)     all metrics of embeddings, as a dictionary
     load_results("runs")                  all result rows, as a pandas DataFrame

@@ -1,4 +1,4 @@
-"""The command's entry."""
+"""Entry point of the command `dmlbench`."""
 
 from __future__ import annotations
 

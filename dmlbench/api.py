@@ -2,123 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dmlbench.errors import UserError
+from dmlbench.errors import DmlbenchError, UserError, suggest
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-    import torch
 
+    from dmlbench.config.schema import Scalar
+    from dmlbench.evaluation.arrays import Labels, Matrix
     from dmlbench.evaluation.evaluator import Distance
     from dmlbench.results.row import Row
 
-    Array = np.ndarray | torch.Tensor
-
 PATH = "path"  # column of a frame: directory of the run
+DEFAULT_KS = (1, 2, 4, 8)
+DISTANCES = ("cosine", "inner_product", "euclidean")
+DTYPES = {str: "string", int: "Int64", float: "Float64", bool: "boolean"}
+MAX_SKIPPED = 3  # skipped files that a warning names
 
 
 def evaluate(
-    embeddings: Array,
-    labels: Array | Sequence[int] | Sequence[str],
+    embeddings: Matrix,
+    labels: Labels,
     *,
-    gallery: Array | None = None,
-    gallery_labels: Array | Sequence[int] | Sequence[str] | None = None,
+    gallery: Matrix | None = None,
+    gallery_labels: Labels | None = None,
     distance: Distance = "cosine",
-    ks: Sequence[int] = (1, 2, 4, 8),
+    ks: Sequence[int] | None = None,
     clusters_per_class: int | None = None,
 ) -> dict[str, float | int | str]:
     """Compute all metrics of embeddings, exactly and with the expected value for ties.
 
     Args:
-        embeddings: Torch tensor or NumPy array `(N, D)` of numbers, one row per query; converted to float32.
-        labels: Class of each query, `(N,)`: whole numbers or texts.
+        embeddings: Numbers `(N, D)`, one row per query, as a torch tensor, a NumPy array or nested lists. They are converted
+            to float32.
+        labels: Class of each query, `(N,)`: integers or texts.
         gallery: Embeddings `(G, D)` to search. None searches among the queries themselves; each query is then left out of
             its own results.
         gallery_labels: Class of each gallery item, `(G,)`; needed with `gallery`.
         distance: `cosine`, `inner_product` or `euclidean`.
-        ks: Values of k for Recall@k, Precision@k and Retrieved@k.
+        ks: Values of k for Recall@k, Precision@k and Retrieved@k. None means 1, 2, 4 and 8.
         clusters_per_class: Number of k-means clusters per class. 0 disables clustering; None means 1, or 0 for more than
             1,000 classes.
 
     Returns:
         Column name to value, as in a result row: `recall_at_1`, `map_at_r`, `nmi` and others, and counts. Fractions in [0, 1].
+        Metrics that the data does not define are left out.
 
     Raises:
-        UserError: Shapes do not fit, or nothing can be retrieved.
-        MethodFailure: An embedding is not finite.
+        UserError: Shapes do not fit, an embedding is not finite, or nothing can be retrieved.
 
     >>> found = evaluate([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]], [0, 0, 1, 1], ks=(1,))
     >>> found["recall_at_1"], found["map_at_r"]
     (1.0, 1.0)
     """
-    import numpy as np
-    import torch
-
-    from dmlbench.evaluation.embedding_files import Embeddings
-    from dmlbench.evaluation.evaluator import EvaluationConfig
+    from dmlbench.evaluation.arrays import embeddings_from_arrays
+    from dmlbench.evaluation.evaluator import EvaluationConfig, refuse_impossible
     from dmlbench.evaluation.evaluator import evaluate as compute
 
-    if (gallery is None) != (gallery_labels is None):
-        raise UserError("gallery and gallery_labels have to be given together")
-    rows, classes = _rows("embeddings", embeddings), _labels("labels", labels)
-    is_query = np.ones(len(rows), dtype=bool)
-    is_gallery = is_query
-    _refuse_mismatch("embeddings", rows, "labels", classes)
-    if gallery is not None and gallery_labels is not None:
-        more, more_classes = _rows("gallery", gallery), _labels("gallery_labels", gallery_labels)
-        _refuse_mismatch("gallery", more, "gallery_labels", more_classes)
-        if rows.shape[1] != more.shape[1]:
-            raise UserError(f"embeddings have {rows.shape[1]} dimensions, but gallery has {more.shape[1]}")
-        is_query = np.arange(len(rows) + len(more)) < len(rows)
-        is_gallery = ~is_query
-        rows, classes = np.concatenate([rows, more]), np.concatenate([classes, more_classes])
-    numbers = np.unique(classes, return_inverse=True)[1] if classes.dtype.kind in "OSUT" else classes
-    items = Embeddings(
-        rows=torch.from_numpy(np.ascontiguousarray(rows)),
-        labels=torch.from_numpy(np.ascontiguousarray(numbers, dtype=np.int64)),
-        ids=torch.arange(len(rows)),
-        is_query=torch.from_numpy(is_query),
-        is_gallery=torch.from_numpy(is_gallery),
-    )
-    config = EvaluationConfig(ks=tuple(sorted(set(ks))), clusters_per_class=clusters_per_class, distance=distance)
-    if not config.ks or min(config.ks) < 1:
-        raise UserError(f"ks is {tuple(ks)}; it needs one or more values of at least 1")
-    return {name: value for name, value in compute(items, config).columns.items() if value is not None}
+    if distance not in DISTANCES:
+        raise UserError(f"distance is {distance!r}{suggest(str(distance), DISTANCES)}")
+    if clusters_per_class is not None and not _is_integer(clusters_per_class, at_least=0):
+        raise UserError(f"clusters_per_class is {clusters_per_class!r}; it needs an integer of at least 0, or None")
+    config = EvaluationConfig(_ks(ks), clusters_per_class=clusters_per_class, distance=distance)
+    items = embeddings_from_arrays(embeddings, labels, gallery, gallery_labels)
+    refuse_impossible(items, config, path="", given=ks is not None)
+    try:
+        columns = compute(items, config).columns
+    except DmlbenchError as error:
+        raise UserError(str(error)) from None
+    return {name: value for name, value in columns.items() if value is not None}
 
 
-def _rows(name: str, values: Any) -> np.ndarray:
-    import numpy as np
-
-    array = _array(values)
-    if array.ndim != 2 or array.dtype.kind not in "fiub":
-        raise UserError(f"{name} has shape {array.shape} and type {array.dtype}; it needs numbers of shape (N, D)")
-    return array.astype(np.float32)
-
-
-def _labels(name: str, values: Any) -> np.ndarray:
-    array = _array(values)
-    if array.ndim != 1 or array.dtype.kind not in "iuOSUT":
-        raise UserError(f"{name} has shape {array.shape} and type {array.dtype}; it needs whole numbers or texts of shape (N,)")
-    return array
+def _ks(ks: Any) -> tuple[int, ...]:
+    """Return the values of k, ascending."""
+    if ks is None:
+        return DEFAULT_KS
+    values = list(ks) if isinstance(ks, Iterable) and not isinstance(ks, str) else []
+    if not values or not all(_is_integer(k, at_least=1) for k in values):
+        raise UserError(f"ks is {ks!r}; it needs one or more integers of at least 1, such as (1, 10)")
+    return tuple(sorted({operator.index(k) for k in values}))
 
 
-def _array(values: Any) -> np.ndarray:
-    import numpy as np
-
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-
-
-def _refuse_mismatch(first: str, rows: np.ndarray, second: str, labels: np.ndarray) -> None:
-    if len(rows) != len(labels):
-        raise UserError(f"{first} has {len(rows)} rows, but {second} has {len(labels)}")
+def _is_integer(value: Any, at_least: int) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool) and operator.index(value) >= at_least
 
 
 def load_results(*runs: str | Path) -> pd.DataFrame:
     """Read all result rows at or below some directories.
+
+    Files that are not rows are skipped with a warning.
 
     Args:
         runs: Directories or `row.json` files; `runs` if none is given.
@@ -130,20 +107,55 @@ def load_results(*runs: str | Path) -> pd.DataFrame:
     Raises:
         UserError: A directory does not exist, or a named file is not a row.
     """
-    import pandas as pd
-
+    from dmlbench.results.columns import REQUIRED
     from dmlbench.results.row_files import read_rows
 
     paths = [Path(one) for one in runs or ("runs",)]
     for path in paths:
         if not path.exists():
             raise UserError(f"{path} does not exist; name a directory that contains runs")
-    rows, _ = read_rows(*paths)
+    rows, skipped = read_rows(*paths)
+    if skipped:
+        named = "; ".join(f"{file}: {reason}" for file, reason in skipped[:MAX_SKIPPED])
+        warnings.warn(f"skipped {len(skipped)} files that are not rows, first {named}", UserWarning, stacklevel=2)
     records = [{**row.columns, PATH: None if row.folder is None else str(row.folder)} for row in rows]
-    return pd.DataFrame.from_records(records).convert_dtypes()
+    return _typed_frame(records, {name: DTYPES[kind] for name, kind in REQUIRED.items()} | {PATH: "string"})
 
 
-def compare_table(frame: pd.DataFrame, vary: str = "loss", metrics: Sequence[str] = (), tested: bool = True) -> pd.DataFrame:
+def _typed_frame(records: Sequence[Mapping[str, Any]], dtypes: Mapping[str, str]) -> pd.DataFrame:
+    """Return a frame with nullable dtypes.
+
+    Args:
+        records: Lines of the frame.
+        dtypes: Known dtypes. The frame has these columns even if no line has them.
+    """
+    import pandas as pd
+
+    columns = {}
+    for name in dict.fromkeys([*(name for record in records for name in record), *dtypes]):
+        values = [record.get(name) for record in records]
+        dtype = dtypes.get(name) or _dtype(name, {type(value) for value in values if value is not None})
+        try:
+            columns[name] = pd.Series(values, dtype=dtype)
+        except OverflowError:  # an integer beyond int64
+            columns[name] = pd.Series(values, dtype="object")
+    return pd.DataFrame(columns)
+
+
+def _dtype(name: str, types: set[type]) -> str:
+    """Choose the dtype of a column from the types of its values. Metrics are always Float64, also if all are missing."""
+    from dmlbench.results.columns import column
+    from dmlbench.results.metric_specs import parse_metric
+
+    is_measured = parse_metric(name) is not None or (not types and column(name).unit in ("s", "GiB"))
+    if types <= {int, float} and (is_measured or float in types):
+        return "Float64"
+    return DTYPES[types.pop()] if len(types) == 1 else "object"
+
+
+def compare_table(
+    frame: pd.DataFrame, vary: str = "loss", metrics: Sequence[str] | str = (), tested: bool = True
+) -> pd.DataFrame:
     """Make fair comparison tables: rows are compared only if everything except the axis and the seed is equal.
 
     Args:
@@ -153,34 +165,42 @@ def compare_table(frame: pd.DataFrame, vary: str = "loss", metrics: Sequence[str
         tested: Whether to test significance.
 
     Returns:
-        One line per method: `table` (from 1), `method`, `n` (seeds), and for each metric `<metric>` (mean over seeds),
-        `<metric>_half_width` (of the 95 % interval) and `<metric>_best` (whether a table prints it in bold); then `notes`.
+        One line per method: `table` (from 1), `dataset`, `trunk`, `protocol`, `method` (its label), `n` (seeds with results),
+        and for each metric `<metric>` (mean over seeds, a fraction), `<metric>_half_width` (of its 95 % interval) and
+        `<metric>_best` (whether a table prints it in bold); then `notes`.
 
     Raises:
         UserError: There is no row, or the axis or a metric is unknown.
     """
-    import pandas as pd
-
     from dmlbench.tables.formats.cells import is_bold
     from dmlbench.tables.table import compare
 
-    lines = []
-    for number, table in enumerate(compare(_rows_of(frame), vary, metrics=metrics, tested=tested, published="none"), 1):
+    chosen = [metrics] if isinstance(metrics, str) else metrics
+    tables = compare(_rows_of(frame), vary, metrics=chosen, tested=tested, published="none")
+    lines: list[dict[str, Any]] = []
+    dtypes: dict[str, str] = {}
+    for number, table in enumerate(tables, 1):
         for row in table.rows:
-            line: dict[str, Any] = {"table": number, "method": row.label, "n": row.n}
+            line: dict[str, Any] = {
+                "table": number,
+                **{name: row.rows[0].get(name) for name in ("dataset", "trunk", "protocol")},
+                "method": row.label,
+                "n": row.n,
+            }
             for metric in table.columns:
                 cell = row.cells.get(metric)
-                line |= {
-                    metric: cell.mean if cell else None,
-                    f"{metric}_half_width": cell.half_width if cell else None,
-                    f"{metric}_best": is_bold(table, row, metric),
-                }
-            lines.append({**line, "notes": "; ".join(row.notes)})
-    return pd.DataFrame.from_records(lines).convert_dtypes()
+                half_width, is_best = f"{metric}_half_width", f"{metric}_best"
+                dtypes |= {metric: "Float64", half_width: "Float64", is_best: "boolean"}
+                line[metric] = cell.mean if cell else None
+                line[half_width] = cell.half_width if cell else None
+                line[is_best] = is_bold(table, row, metric)
+            lines.append(line | {"notes": "; ".join(row.notes)})
+    made = _typed_frame(lines, dtypes)
+    return made[[*made.columns.drop("notes"), "notes"]]
 
 
 def _rows_of(frame: pd.DataFrame) -> list[Row]:
-    """The rows of a frame; missing values are left out of the columns."""
+    """Return the rows of a frame. A row does not have the columns that are missing in its line."""
     import pandas as pd
 
     from dmlbench.results.row import Row
@@ -193,6 +213,6 @@ def _rows_of(frame: pd.DataFrame) -> list[Row]:
     return rows
 
 
-def _scalar(value: Any) -> Any:
-    """A value as plain Python."""
+def _scalar(value: Any) -> Scalar:
+    """Return a value as a plain Python object."""
     return value.item() if hasattr(value, "item") else value

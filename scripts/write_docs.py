@@ -1,69 +1,137 @@
-"""Write the generated pages.
+"""Write the generated pages of docs/.
 
-docs/cli.md is what `--help` and `list` print; docs/metrics.md is `measures`, and what the conformance cases say of us and
-others; docs/published.md is `conf/published/`.
+    python scripts/write_docs.py           write the pages that have changed
+    python scripts/write_docs.py --check   print which pages are out of date; the exit status is 1 if there are any
 
-python scripts/write_docs.py           write them
-python scripts/write_docs.py --check   say which differ; status 1 if any
+docs/cli.md is the help of every command and the list of configuration files. docs/columns.md is made from the column registry
+and docs/metrics.md from the metric registry and the conformance cases. docs/published.md is made from `conf/published/`.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import json
 import math
-import subprocess
+import re
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
-from dmlbench.cli.helps import HELP, HELPS
+import docs_texts
 
+from dmlbench import cli
 from dmlbench.config.files import GROUPS, entries
+from dmlbench.config.schema import UNSET
+from dmlbench.results import column_specs
+from dmlbench.results.column_specs import COLUMNS, Column, Role
+from dmlbench.results.columns import SCHEMA_VERSION
 from dmlbench.results.literature import PublishedTable, read_published
-from dmlbench.results.metric_specs import METRIC_SPECS, parse_metric
+from dmlbench.results.metric_specs import METRIC_SPECS, MetricSpec, parse_metric
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+GENERATED = "This page is generated from {} by `make docs`. A test checks that it is up to date.\n"
 
 
 def cli_page() -> str:
-    """The command-line reference."""
-    parts = ["# The command line\n", "Generated from `dmlbench --help` by `make docs`; a test compares the two.\n"]
-    parts.append(f"```text\n{HELP}```\n")
-    for command, text in HELPS.items():
-        parts.append(f"## dmlbench {command}\n\n```text\n{text}```\n")
-    parts.append("## What can be named\n")
-    for group in GROUPS:
-        lines = [f"| `{GROUPS[group]}=` | |\n| --- | --- |"]
-        lines += [f"| `{name}` | {opening} |" for name, opening in entries(GROUPS[group])]
-        parts.append("\n".join(lines) + "\n")
+    """Return the command-line reference."""
+    parts = ["# Command line\n", GENERATED.format("the parsers of the commands"), f"```text\n{cli.overview()}```\n"]
+    for command in cli.COMMANDS:
+        parser = importlib.import_module(f"dmlbench.cli.{command}").make_parser()
+        parts.append(f"## dmlbench {command}\n\n```text\n{parser.format_help().rstrip()}\n```\n")
+    parts.append("## Configuration files\n\nA file is chosen by its name, as in `loss=triplet`. Each file cites its source.\n")
+    for group in GROUPS.values():
+        parts.append(markdown_table([f"`{group}=`", "description"], ([f"`{name}`", text] for name, text in entries(group))))
     return "\n".join(parts)
+
+
+def columns_page() -> str:
+    """Return the reference of all columns of a result row."""
+    about = docs_texts.ABOUT_ROWS.format(schema_version=SCHEMA_VERSION)
+    parts = ["# Columns of a result row\n", GENERATED.format("`dmlbench/results/column_specs.py`"), about]
+    for role, meaning in roles().items():
+        parts.append(f"## {role.capitalize()}\n\n{meaning[0].upper()}{meaning[1:]}.\n")
+        if role == "metric":
+            parts.append(f"{docs_texts.ABOUT_METRICS}\n{_metric_columns(('retrieval', 'clustering'))}")
+            continue
+        lines = [_column_line(one) for one in COLUMNS if one.role == role and not one.sum_of]
+        parts.append(markdown_table(COLUMN_HEADINGS, lines))
+        if role == "result":
+            parts.append(f"Diagnostics describe the geometry of an embedding:\n\n{_metric_columns(('diagnostic',))}")
+    return "\n".join(parts)
+
+
+def roles() -> dict[str, str]:
+    """Return each role of a column with its meaning, as the module of the registry documents them."""
+    found = dict(re.findall(r"^    (\w+) {2,}(\S.*)$", str(column_specs.__doc__), re.MULTILINE))
+    assert set(found) == set(get_args(Role))
+    return found
+
+
+def _column_line(column: Column) -> list[str]:
+    since = f"{column.since}"
+    if column.before is not UNSET:
+        since += f"; older rows: `{json.dumps(column.before)}`"
+    return [f"`{column.name}`", column.meaning, _row_unit(column), since]
+
+
+def _row_unit(column: Column) -> str:
+    """The unit of the value in a row, which is never scaled for print."""
+    if column.unit == "%":
+        return "fraction"
+    return column.unit if column.scale == 1 else ""
+
+
+def _metric_columns(kinds: Sequence[str]) -> str:
+    specs = [one for one in METRIC_SPECS if one.kind in kinds]
+    return markdown_table(COLUMN_HEADINGS, ([f"`{one.name}`", one.definition, _metric_unit(one), "1"] for one in specs))
+
+
+def _metric_unit(spec: MetricSpec) -> str:
+    return "fraction" if (spec.low, spec.high) == (0, 1) else ""
 
 
 def metrics_page() -> str:
-    """Every measure, the rules they share, and who passes the conformance cases."""
-    parts = ["# What is measured\n", "Generated from `dmlbench/measures.py` by `make docs`; a test compares the two.\n", RULES]
-    titles = {"retrieval": "Retrieval", "clustering": "Clustering", "diagnostic": "Diagnostics"}
-    for kind, title in titles.items():
-        lines = ["| column | in print | range | better | what it is | source |", "| --- | --- | --- | --- | --- | --- |"]
-        for one in METRIC_SPECS:
-            if one.kind == kind:
-                high = "D" if one.high == math.inf else f"{one.high:g}"
-                better = "higher" if one.higher_is_better else "lower"
-                name = f"`{one.name}`"
-                label = one.label.replace("<k>", "k")
-                lines.append(f"| {name} | {label} | {one.low:g} to {high} | {better} | {one.definition} | {one.source} |")
-        parts.append(f"## {title}\n\n{SAID[kind]}\n\n" + "\n".join(lines) + "\n")
-    parts.append(f"## Who computes it right\n\n{CONFORMANCE}\n\n{conformance_table()}")
+    """Return the definitions of all metrics, their common rules, and the conformance cases."""
+    parts = ["# Metrics\n", GENERATED.format("`dmlbench/results/metric_specs.py`"), docs_texts.RULES]
+    for kind, (title, text) in docs_texts.METRIC_SECTIONS.items():
+        lines = [
+            [f"`{one.name}`", one.label.replace("<k>", "k"), _range(one), _better(one), one.definition, one.source]
+            for one in METRIC_SPECS
+            if one.kind == kind
+        ]
+        table = markdown_table(["column", "in print", "range", "better", "definition", "source"], lines)
+        parts.append(f"## {title}\n\n{text}\n\n{table}")
+    parts.append(f"## Conformance of implementations\n\n{docs_texts.CONFORMANCE}\n\n{conformance_table()}")
     return "\n".join(parts)
 
 
+def _range(spec: MetricSpec) -> str:
+    return f"{spec.low:g} to {'D' if spec.high == math.inf else f'{spec.high:g}'}"
+
+
+def _better(spec: MetricSpec) -> str:
+    return "higher" if spec.higher_is_better else "lower"
+
+
 def conformance_table() -> str:
-    """What `python tests/conformance` prints."""
-    done = subprocess.run([sys.executable, "tests/conformance"], cwd=DOCS.parent, capture_output=True, text=True, check=True)
-    return done.stdout
+    """Return what `python tests/conformance` prints."""
+    directory = ROOT / "tests" / "conformance"
+    if str(directory) not in sys.path:
+        sys.path.append(str(directory))
+    spec = importlib.util.spec_from_file_location("conformance_main", directory / "__main__.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return str(module.table(module.KNOWN))
 
 
 def published_page() -> str:
-    """Every table of `conf/published/`, as its source has it."""
-    parts = ["# Published results\n", "Generated from `conf/published/` by `make docs`; a test compares the two.\n", PUBLISHED]
+    """Return every table of `conf/published/`, with the numbers as printed in its source."""
+    parts = ["# Published results\n", GENERATED.format("`conf/published/`"), docs_texts.PUBLISHED]
     for name, opening in entries("published"):
         tables = [table for table in read_published() if table.name == name]
         source = tables[0].source
@@ -73,21 +141,29 @@ def published_page() -> str:
 
 
 def published_table(table: PublishedTable, dataset: str) -> str:
-    """One published table's numbers on one data set."""
+    """Return the numbers of a published table on one data set.
+
+    Args:
+        table: Table as read from its file.
+        dataset: One of the data sets of the table.
+    """
     source, columns = table.source, table.columns[dataset]
-    said = [source.kind, f"split {source.split}", f"in {'%' if table.unit == 'percent' else 'fractions'}"]
-    said += [source.note or "", f"± {source.plus_minus}" if source.plus_minus else ""]
-    heads = ["method", "trunk and size", *(_printed_name(name) for name in columns), "after, and note"]
-    lines = []
-    for line in table.lines:
-        if line.dataset == dataset:
-            numbers = [line.printed.get(name, "--") for name in columns]
-            lines.append([line.label, line.size, *numbers, "; ".join(filter(None, [line.cite, line.note]))])
-    rows = [heads, ["---", "---", *["--:" for _ in columns], "---"], *lines]
+    facts = [source.kind, f"split {source.split}", f"in {'%' if table.unit == 'percent' else 'fractions'}"]
+    facts += [source.note or "", f"± {source.plus_minus}" if source.plus_minus else ""]
+    headings = ["method", "trunk and size", *(_printed_name(name) for name in columns), "reference or note"]
+    lines = [
+        [
+            *(line.label, line.size),
+            *(line.printed.get(name, "--") for name in columns),
+            "; ".join(filter(None, [line.cite, line.note])),
+        ]
+        for line in table.lines
+        if line.dataset == dataset
+    ]
     if not any(line[-1] for line in lines):
-        rows = [row[:-1] for row in rows]
-    title = f"**{source.where[0].upper()}{source.where[1:]}**, `{dataset}`: {'; '.join(filter(None, said))}"
-    return f"{title}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+        headings, lines = headings[:-1], [line[:-1] for line in lines]
+    title = f"**{source.where[0].upper()}{source.where[1:]}**, `{dataset}`: {'; '.join(filter(None, facts))}"
+    return f"{title}\n\n{markdown_table(headings, lines, numbers=range(2, 2 + len(columns)))}"
 
 
 def _printed_name(name: str) -> str:
@@ -95,72 +171,44 @@ def _printed_name(name: str) -> str:
     return column.label if column else name.removeprefix("other_").replace("_", " ")
 
 
-PUBLISHED = """\
-What others published on the data sets that dmlbench knows: facts and figures, each with its source. `dmlbench table` prints
-those of a table's data set, split and trunk below a rule; `--published all` those of every trunk too, and ablations;
-`--published none` none. **None of them is made alike with a row of dmlbench, nor with each other**: trunk, crops, tuning and
-the choice of the epoch differ. So they have no interval, are never bold and in no test. Validation numbers stand here alone.
-A CSV has none of them, lest a program take them for rows; `conf/published/` is as easily read.
+def markdown_table(headings: Sequence[str], lines: Iterator[list[str]] | Sequence[list[str]], numbers: range = range(0)) -> str:
+    """Return a markdown table.
 
-Results of your own choice: a file of the same form in `published/` of the `--config-dir` folder; `dmlbench/published.py` tells
-the form.
-"""
-RULES = """\
-## Rules
+    Args:
+        headings: Text of each column's heading.
+        lines: Cells of each line.
+        numbers: Indices of the columns that are aligned to the right.
+    """
+    rule = ["--:" if index in numbers else "---" for index in range(len(headings))]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in [list(headings), rule, *lines])
 
-- **The query itself** is left out by its id, never by its position or because it comes first.
-- **R**, the number of relevant items, comes from the labels; it is each query's own.
-- **A query without a relevant item** is left out of every mean, and counted (`n_excluded`).
-- **Labels** are whole numbers and are compared as such.
-- **NaN and infinity** are refused, with the rows they stand in.
-- **The score** of two embeddings is the inner product of their float32 vectors, correctly rounded to float64. It is a
-  property of the pair: neither a permutation of the rows nor the size of a chunk nor the number of threads changes a
-  number.
-- **A tie** is two equal scores. It counts with its expected value over random orders of the tied items, in closed form
-  (after McSherry & Najork, ECIR 2008). In a tie group of n items, r of them relevant, with c relevant ones above it,
-  the item at position t of the group and rank i adds (r/n) (c + 1 + (t-1)(r-1)/(n-1)) / i to the sum of MAP@R. A
-  collapsed embedding scores chance.
-"""
-SAID = {
-    "retrieval": (
-        "Means over the queries; `macro_<column>` is the mean over the classes of their means. A list is kept of "
-        "the first R ranks, and of ten where R is smaller: `precision_at_<k>` and `retrieved_at_<k>` are given "
-        "for k within it. What each query scored stands in `per_query.safetensors` beside the row."
-    ),
-    "clustering": (
-        "k-means with one cluster a class (or `clusters=N` times as many), five runs with seeds of their own; the "
-        "mean is the number, `<column>_std` the standard deviation over the runs, `cluster_init` and "
-        "`cluster_seed` say how. Left out beyond 1,000 clusters, unless asked for. What is clustered are queries "
-        "and gallery."
-    ),
-    "diagnostic": ("They tell how an embedding lies, and are no metrics: no table compares them."),
+
+COLUMN_HEADINGS = ("column", "meaning", "unit", "since")
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": cli_page,
+    "columns.md": columns_page,
+    "metrics.md": metrics_page,
+    "published.md": published_page,
 }
-CONFORMANCE = (
-    "`tests/conformance` asks any implementation the questions below; its README tells how to put yours to it. The "
-    "expected numbers are those of an oracle that shares no code with any of them. pytorch-metric-learning is its "
-    "`AccuracyCalculator` with faiss; drop-first is what much research code does: sort, and drop the first neighbour."
-)
-
-PAGES = {"cli.md": cli_page, "metrics.md": metrics_page, "published.md": published_page}
 
 
 def main(check: bool) -> int:
-    """Write or compare every page.
+    """Write or check every page.
+
+    Args:
+        check: Print the names of the pages that are out of date, and write nothing.
 
     Returns:
-        1 where a page differs and was only to be compared, else 0.
+        The exit status: 1 if `check` found a page that is out of date, else 0.
     """
-    stale = [name for name, page in PAGES.items() if not _same(DOCS / name, page())]
-    for name in stale:
+    pages = {DOCS / name: page() for name, page in PAGES.items()}
+    outdated = [file for file, text in pages.items() if not file.is_file() or file.read_text(encoding="utf-8") != text]
+    for file in outdated:
         if check:
-            print(f"docs/{name} is not what the code says; run `make docs`")
+            print(f"docs/{file.name} is out of date; run `make docs`")
         else:
-            (DOCS / name).write_text(PAGES[name](), encoding="utf-8")
-    return int(check and bool(stale))
-
-
-def _same(file: Path, text: str) -> bool:
-    return file.is_file() and file.read_text(encoding="utf-8") == text
+            file.write_text(pages[file], encoding="utf-8")
+    return int(check and bool(outdated))
 
 
 if __name__ == "__main__":

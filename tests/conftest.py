@@ -1,8 +1,8 @@
-"""What holds for every test."""
+"""Settings that hold for all tests."""
 
 from __future__ import annotations
 
 import os
 
-# The tests' own servers are on this machine: where a proxy is set up, it is not asked for them.
+# Servers of the tests run on this machine: requests to them must not go through a proxy.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(filter(None, (os.environ.get("no_proxy"), "127.0.0.1")))

@@ -1,9 +1,9 @@
-"""Retrieval metrics computed slowly and obviously: every pair, every order of a tie, one query after another.
+"""Retrieval metrics computed slowly and plainly, in loops over queries, items and orders of tied items.
 
-Nothing here imports what it judges. Scores are correctly rounded sums (`math.fsum`) of float64 products, which
-for float32 embeddings are exact, so two scores tie exactly where they are equal. A tie is scored by going
-through every arrangement of relevant and irrelevant items inside its group; all are equally likely, each
-standing for the same number of permutations of the items.
+Nothing here imports the code that it is compared with. Scores are correctly rounded sums (`math.fsum`) of float64 products,
+which are exact for float32 embeddings, so two scores tie exactly if they are equal. The expected value of a tie is the mean
+over all arrangements of relevant and irrelevant items in its group. All are equally likely, because each stands for the same
+number of permutations of the items.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-MOST_ORDERS = 100_000  # per query: beyond that the oracle is the wrong tool
+MAX_ORDERS = 100_000  # per query; the oracle would take too long for more
 
 
 def oracle_scores(
@@ -26,14 +26,19 @@ def oracle_scores(
     gallery_ids: np.ndarray,
     ks: Iterable[int],
 ) -> dict[str, float]:
-    """Mean metrics over the queries with a relevant item, and the counts they were taken over.
+    """Compute mean metrics over the queries with a relevant item, and counts.
 
     Args:
-        queries: `(Q, D)`; gallery: `(G, D)`; labels and ids: integers `(Q,)` and `(G,)`.
-        ks: for `recall_at_<k>`, `precision_at_<k>` and `retrieved_at_<k>`.
+        queries: float32 `(Q, D)`.
+        gallery: float32 `(G, D)`.
+        query_labels: Integers `(Q,)`.
+        gallery_labels: Integers `(G,)`.
+        query_ids: Integers `(Q,)`.
+        gallery_ids: Integers `(G,)`.
+        ks: Values of k for `recall_at_<k>`, `precision_at_<k>` and `retrieved_at_<k>`.
 
     Returns:
-        Those, `r_precision`, `map_at_r`, `mean_reciprocal_rank`, the same as `macro_*`, `tied_share`, and `n_queries`,
+        These, `r_precision`, `map_at_r`, `mean_reciprocal_rank`, the same as `macro_*`, `tied_share`, and `n_queries`,
         `n_excluded`, `n_gallery`, `n_tied_queries`.
     """
     ks = list(ks)
@@ -44,7 +49,7 @@ def oracle_scores(
         found = []
         for g in range(len(gallery)):
             if int(gallery_ids[g]) == int(query_ids[q]):
-                continue  # the image itself
+                continue  # the query itself
             score = math.fsum(queries[q].astype(np.float64) * gallery[g].astype(np.float64))
             found.append((score, int(gallery_labels[g]) == int(query_labels[q])))
         n_relevant = sum(relevant for _, relevant in found)
@@ -69,7 +74,7 @@ def oracle_scores(
 
 
 def order_scores(order: Sequence[bool], n_relevant: int, ks: Iterable[int]) -> dict[str, float]:
-    """The metrics of one query and one definite order of what it found."""
+    """Compute the metrics of one query from the relevance of its results in one order."""
     scores: dict[str, float] = {}
     for k in ks:
         scores[f"recall_at_{k}"] = float(any(order[:k]))
@@ -83,28 +88,28 @@ def order_scores(order: Sequence[bool], n_relevant: int, ks: Iterable[int]) -> d
 
 
 def tie_groups(found: list[tuple[float, bool]]) -> list[list[bool]]:
-    """Relevance of the items, best score first, those of equal score together."""
+    """Group the relevance of items by equal score, highest score first."""
     by_score = sorted(found, key=lambda pair: -pair[0])
     return [[relevant for _, relevant in group] for _, group in itertools.groupby(by_score, key=lambda pair: pair[0])]
 
 
 def orders(groups: list[list[bool]]) -> Iterator[list[bool]]:
-    """Every order of relevance that breaking the ties can give, each equally likely."""
+    """Iterate over all orders of relevance that result from breaking the ties; all are equally likely."""
     count = math.prod(math.comb(len(group), sum(group)) for group in groups)
-    if count > MOST_ORDERS:
-        raise ValueError(f"{count} orders are too many to go through; use a smaller set")
+    if count > MAX_ORDERS:
+        raise ValueError(f"there are {count} orders, more than {MAX_ORDERS}; use fewer items")
     for choice in itertools.product(*[arrangements(len(group), sum(group)) for group in groups]):
         yield [relevant for group in choice for relevant in group]
 
 
 def arrangements(n: int, r: int) -> Iterator[list[bool]]:
-    """Every way to put r relevant items on n places."""
-    for places in itertools.combinations(range(n), r):
-        yield [place in places for place in range(n)]
+    """Iterate over all ways to put r relevant items at n positions."""
+    for relevant in itertools.combinations(range(n), r):
+        yield [position in relevant for position in range(n)]
 
 
 def tie_matters(groups: list[list[bool]], n_relevant: int) -> bool:
-    """Whether a relevant and an irrelevant item tie for a place among the first R."""
+    """Return whether a relevant and an irrelevant item tie within the first R ranks."""
     start = 0
     for group in groups:
         if start < n_relevant and any(group) and not all(group):
@@ -114,5 +119,5 @@ def tie_matters(groups: list[list[bool]], n_relevant: int) -> bool:
 
 
 def mean_of(scores: list[dict[str, float]]) -> dict[str, float]:
-    """The mean of each entry."""
+    """Return the mean of each entry."""
     return {name: math.fsum(each[name] for each in scores) / len(scores) for name in scores[0]}

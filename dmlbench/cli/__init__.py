@@ -1,4 +1,4 @@
-"""The command line: one module per command, imported when its command is typed.
+"""The command line: one module per command, imported when the command is run.
 
 Exit status: 0 success; 1 a crash, or a method that failed; 2 an error that the user can correct; 130 interrupted.
 """
@@ -12,18 +12,19 @@ from importlib import import_module
 
 from dmlbench.errors import UserError, suggest
 
-# Each is a module of this package with `make_parser()` and `main(arguments)`; the text is for the overview.
+# Each command is a module of this package with `make_parser()` and `main(arguments)`; the text is for the overview.
 COMMANDS = {
     "train": "train and evaluate one run",
     "sweep": "run every combination of values, then print their table",
     "tune": "tune the hyper-parameters of a loss on training classes only",
-    "table": "print fair comparison tables of finished runs",
+    "table": "print comparison tables of finished runs",
     "compare": "test whether one method is better than another",
     "show": "print everything about one run",
-    "evaluate": "evaluate a saved run again, or embeddings from elsewhere",
+    "evaluate": "evaluate saved runs again, or embeddings from elsewhere",
     "data": "download, unpack and check data sets",
     "list": "list losses, data sets, trunks and other configuration files",
 }
+RESUMABLE = ("train", "sweep", "tune")
 OVERVIEW_EXAMPLES = """\
 examples:
   dmlbench train loss=softtriple dataset=cub
@@ -46,7 +47,7 @@ def overview() -> str:
             *lines,
             "",
             OVERVIEW_EXAMPLES,
-            "Run `dmlbench COMMAND --help` for the options of a command.",
+            "Run `dmlbench COMMAND --help` for the options of a command, and `dmlbench --version` for the version.",
             "",
         ]
     )
@@ -56,20 +57,21 @@ def run(argv: Sequence[str]) -> int:
     """Run one command line.
 
     Args:
-        argv: What was typed after `dmlbench`.
+        argv: Arguments after `dmlbench`.
 
     Returns:
         The exit status.
     """
     try:
-        return _run(list(argv))
+        return _run([*argv])  # not list(argv): the module of the command `list` shadows the builtin in this package
     except UserError as error:
         print(f"dmlbench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("dmlbench: interrupted; run the same command again to resume", file=sys.stderr)
+        resume = "; run the same command again to resume" if argv[0] in RESUMABLE else ""
+        print(f"dmlbench: interrupted{resume}", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has closed it, as `| head` does
+    except BrokenPipeError:  # the program that reads the output has ended, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -87,7 +89,10 @@ def _run(argv: list[str]) -> int:
         print(f"dmlbench {__version__}")
         return 0
     if command not in COMMANDS:
-        raise UserError(f"dmlbench has no command '{command}'{suggest(command, COMMANDS)}")
+        known = ("--help", "--version") if command.startswith("-") else COMMANDS
+        raise UserError(
+            f"dmlbench has no {'option' if command.startswith('-') else 'command'} '{command}'{suggest(command, known)}"
+        )
     module = import_module(f"dmlbench.cli.{command}")
     parser = module.make_parser()
     if "--help" in rest or "-h" in rest:

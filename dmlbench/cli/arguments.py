@@ -1,10 +1,12 @@
-"""Parsing of command lines: options, their errors as one sentence, and where the user's own code is found."""
+"""Parsing of command lines: options, and their errors as one sentence."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -30,67 +32,146 @@ class Parser(argparse.ArgumentParser):
     def __init__(
         self, command: str, usage: str, description: str, examples: str, details: str = "", words: Collection[str] = ()
     ) -> None:
-        shown = "\n".join(f"  dmlbench {line}" for line in examples.strip().splitlines())
+        listed = "\n".join(f"  dmlbench {line}" for line in examples.strip().splitlines())
         super().__init__(
             prog=f"dmlbench {command}",
             usage=f"dmlbench {command} {usage}",
             description=description,
-            epilog=f"examples:\n{shown}\n" + (f"\n{details}" if details else ""),
+            epilog=f"examples:\n{listed}\n" + (f"\n{details}" if details else ""),
             formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=28, width=HELP_WIDTH),
             allow_abbrev=False,
             add_help=False,
         )
         self.command = command
+        self.examples = examples
         self.words = words
         self.add_argument("-h", "--help", action="store_true", help="print this help and exit")
 
     def parse(self, argv: Iterable[str]) -> argparse.Namespace:
-        """Parse the arguments of the command; options may stand anywhere.
+        """Parse the arguments of the command; options and other arguments may be mixed.
+
+        Args:
+            argv: Arguments after the command's name.
+
+        Returns:
+            The value of each option, and the list of the other arguments.
 
         Raises:
             UserError: An option is unknown, or its value is missing or not accepted.
         """
         normalized = [f"--{one}" if one.partition("=")[0] in self.words and "=" in one else one for one in argv]
-        arguments, rest = self.parse_known_intermixed_args(normalized)
-        for unknown in rest:
-            name = unknown.partition("=")[0]
-            raise UserError(f"dmlbench {self.command} does not know '{unknown}'{suggest(name, self._option_names())}")
+        self._refuse_option_without_dashes(normalized)
+        arguments, unknown = self.parse_known_intermixed_args(normalized)
+        if unknown:
+            raise UserError(f"dmlbench {self.command} does not know '{unknown[0]}'{self._instead_of(unknown[0])}")
+        for action in self._actions:
+            if action.option_strings and getattr(arguments, action.dest) == "":
+                self._refuse_missing_value(action)
         return arguments
 
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse found as a `UserError`."""
-        option = re.match(r"argument ([^:]+): (.*)", message)
-        if not option:
+        """Raise what argparse found as a `UserError`.
+
+        Args:
+            message: Message of argparse.
+
+        Raises:
+            UserError: Always.
+        """
+        found = re.match(r"argument ([^:]+): (.*)", message)
+        if not found:
             raise UserError(f"dmlbench {self.command}: {message}")
-        name, problem = option[1].split("/")[-1], option[2]
+        name, problem = found[1].split("/")[-1], found[2]
         if problem.startswith("expected one argument"):
-            example = next((one.metavar for one in self._actions if name in one.option_strings and one.metavar), "VALUE")
-            raise UserError(f"{name} needs a value: {name} {example}")
+            self._refuse_missing_value(next(one for one in self._actions if name in one.option_strings))
+        if problem.startswith("ignored explicit argument"):
+            raise UserError(f"{name} takes no value")
         raise UserError(f"{name}: {problem}")
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
-            name = action.option_strings[-1] if action.option_strings else str(action.metavar)
-            raise UserError(f"{name} {value} is not known{suggest(str(value), list(action.choices))}")
+            if value == "":
+                self._refuse_missing_value(action)
+            raise UserError(f"{action.option_strings[-1]} {value} is not known{suggest(str(value), list(action.choices))}")
+
+    def _refuse_missing_value(self, action: argparse.Action) -> NoReturn:
+        """Refuse an option without value, with a value that would be accepted."""
+        name = action.option_strings[-1]
+        if action.choices is not None:
+            raise UserError(f"{name} needs a value: {' or '.join(map(str, action.choices))}")
+        example = re.search(rf"{re.escape(name)} ('[^']*'|\"[^\"]*\"|\S+)", self.examples)
+        raise UserError(f"{name} needs a value" + (f", such as {example[0]}" if example else f": {name} {action.metavar}"))
+
+    def _refuse_option_without_dashes(self, argv: Iterable[str]) -> None:
+        """Refuse `format=latex` if `--format` is an option and the text is no path."""
+        if self._takes_overrides:
+            return
+        names = [name.lstrip("-") for name in self._option_names()]
+        for one in argv:
+            key, equals, value = one.partition("=")
+            near = difflib.get_close_matches(key, names, n=1, cutoff=0.8)
+            if equals and near and not one.startswith("-") and not Path(one).exists():
+                given = f" {shlex.quote(value)}" if value else ""
+                raise UserError(f"dmlbench {self.command} does not know '{one}'; did you mean '--{near[0]}{given}'?")
+
+    def _instead_of(self, unknown: str) -> str:
+        """What the user may have meant by an unknown option."""
+        name = unknown.partition("=")[0]
+        similar = suggest(name, self._option_names())
+        if not self._takes_overrides or "did you mean" in similar:
+            return similar
+        return f"; set a value of the configuration without dashes, as KEY=VALUE, or use {', '.join(self._option_names())}"
+
+    @property
+    def _takes_overrides(self) -> bool:
+        return any(action.dest == "overrides" for action in self._actions)
 
     def _option_names(self) -> list[str]:
-        return [name for action in self._actions if action.help != argparse.SUPPRESS for name in action.option_strings]
+        visible = [action for action in self._actions if action.help != argparse.SUPPRESS]
+        return [name for action in visible for name in action.option_strings if name.startswith("--")]
 
 
-def add_config_dir(parser: Parser) -> None:
-    """Add `--config-dir`."""
-    parser.add_argument(
-        "--config-dir", metavar="DIR", type=Path, help="also look for configuration files, and for own code, in DIR"
-    )
+def path(text: str) -> Path:
+    """Return the path that a user typed, with `~` expanded: shells leave it in `--option=~/directory`.
+
+    Args:
+        text: As typed.
+
+    Raises:
+        ArgumentTypeError: It is empty.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("expected one argument")
+    return Path(text).expanduser()
+
+
+def add_config_dir(parser: Parser, reads: str = "also read configuration files, and import own code, from DIR") -> None:
+    """Add `--config-dir`.
+
+    Args:
+        parser: Parser of a command.
+        reads: What the command does with the directory.
+    """
+    parser.add_argument("--config-dir", metavar="DIR", type=path, help=reads)
 
 
 def add_runs_dir(parser: Parser) -> None:
-    """Add `--runs`."""
-    parser.add_argument("--runs", metavar="DIR", type=Path, default=Path("runs"), help="directory of runs (default: runs)")
+    """Add `--runs`.
+
+    Args:
+        parser: Parser of a command.
+    """
+    parser.add_argument("--runs", metavar="DIR", type=path, default=Path("runs"), help="directory of runs (default: runs)")
 
 
 def check_config_dir(config_dir: Path | None) -> Path | None:
-    """Refuse a `--config-dir` that is no directory, or that hides a shipped file.
+    """Refuse a `--config-dir` that is not a directory, or that hides a shipped file.
+
+    Args:
+        config_dir: Value of the option; None if it was not given.
+
+    Returns:
+        The same.
 
     Raises:
         UserError: See above.
@@ -105,10 +186,18 @@ def check_config_dir(config_dir: Path | None) -> Path | None:
 
 
 def allow_own_code(config_dir: Path | None) -> None:
-    """Let Python import the user's own modules from the current directory and from `--config-dir`."""
+    """Let Python import the user's own modules from the current directory and from `--config-dir`.
+
+    Args:
+        config_dir: Value of the option.
+    """
     sys.path[:0] = [os.getcwd(), *([os.path.abspath(config_dir)] if config_dir else [])]
 
 
 def print_error(sentence: str) -> None:
-    """Print one sentence to standard error."""
+    """Print one sentence to standard error.
+
+    Args:
+        sentence: Sentence without the name of the program.
+    """
     print(f"dmlbench: {sentence}", file=sys.stderr)

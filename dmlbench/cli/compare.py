@@ -13,21 +13,21 @@ compare digits/triplet digits/arcface --metric recall_at_1
 compare before/digits/triplet after/digits/triplet
 """
 DETAILS = """\
-A and B are each one method with all its seeds: a directory, a row.json, or part of the path of runs
-below runs/: a method, dataset/method, or a run id without its seed (1681b04f-ffc8b99b). An ambiguous
-name is rejected with a list of matches.
+A and B each name one method with all its seeds: a directory, a row.json, or a part of the path of runs
+below runs/, which is a method, dataset/method, or a run id without its seed (1681b04f-ffc8b99b). An
+ambiguous name is rejected with a list of matches.
 
-Prints the difference with its 95 % interval and p-value, which account for seed and class variance (see
-docs/significance.md), the classes that gain and lose, the cost, and everything else that differs. If a
-test is impossible, the output says why.
+Prints the difference with its 95 % confidence interval and p-value, which account for seed and class
+variance (see docs/significance.md); the classes with the largest gains and losses; the cost; and
+everything else that differs. If a test is impossible, the output says why.
 """
 
 
 def make_parser() -> Parser:
     """Return the parser of the command."""
-    description = "Test whether method B is better than method A, on one screen."
+    description = "Test whether method B is better than method A."
     parser = Parser("compare", "A B [options]", description, EXAMPLES, DETAILS)
-    parser.add_argument("selectors", nargs="*", metavar="RUNS", help="A and B")
+    parser.add_argument("selectors", nargs="*", metavar="A B", help="two methods; see below")
     parser.add_argument("--metric", metavar="NAME", default="map_at_r", help="metric to test (default: map_at_r)")
     parser.add_argument("--format", metavar="FORMAT", default="text", choices=("text", "json"), help="text (default) or json")
     add_runs_dir(parser)
@@ -42,7 +42,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     if len(arguments.selectors) != 2:
         given = len(arguments.selectors)
-        raise UserError(f"dmlbench compare needs two methods, A and B, not {given}: dmlbench compare triplet arcface")
+        raise UserError(f"dmlbench compare needs two methods, not {given}, such as `dmlbench compare triplet arcface`")
     a, b = pair(arguments.selectors[0], arguments.selectors[1], arguments.runs)
     found = pairwise.compare_pair(a.rows, b.rows, arguments.metric)
     write = pairwise_text.as_json if arguments.format == "json" else pairwise_text.as_text

@@ -7,34 +7,37 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dmlbench.cli.arguments import Parser, add_config_dir
-from dmlbench.cli.overrides import prepare_composing
-from dmlbench.errors import UserError
+from dmlbench.cli.overrides import check_overrides, prepare_composing
+from dmlbench.errors import UserError, suggest
 
 VERBS = ("prepare", "check")
 EXAMPLES = """\
 data prepare cub                                # interrupted downloads resume
 data prepare cub dataset.archive=CUB_200_2011.tgz
 data check cub
-data check dataset=folder dataset.root=photos dataset.split=half_per_class
+data check folder dataset.root=photos           # your own images, one directory per class
 """
 
 
 def make_parser() -> Parser:
     """Return the parser of the command."""
     description = (
-        "data prepare: download a data set, or take an archive that you have; verify and unpack it; then check it.\n"
-        "data check: count images and classes, verify declared facts, find unreadable and duplicate images."
+        "data prepare: download a data set, or use an archive that you have; verify, unpack and check it.\n"
+        "data check: count images and classes, verify declared facts, and find unreadable and duplicate images."
     )
     parser = Parser("data", "prepare|check NAME [KEY=VALUE ...] [options]", description, EXAMPLES)
-    parser.add_argument("words", nargs="*", metavar="WORD", help="prepare or check, the data set, and overrides")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="ARGUMENT", help="prepare or check, the name of the data set, and overrides"
+    )
     add_config_dir(parser)
     return parser
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Prepare or check a data set."""
-    verb, overrides = _words(arguments.words)
+    verb, choice = _verb_and_overrides(arguments.overrides)
     prepare_composing(arguments)
+    overrides = check_overrides(choice, arguments.config_dir)
     from dmlbench.cli.errors import COMPOSE_ERRORS, translate_error
 
     try:
@@ -47,12 +50,18 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _words(words: list[str]) -> tuple[str, list[str]]:
-    """The verb, and overrides that choose the data set."""
-    verb, *rest = words or [""]
+def _verb_and_overrides(typed: list[str]) -> tuple[str, list[str]]:
+    """Split arguments into the verb and the overrides, of which the first chooses the data set."""
+    verb, *rest = typed or [""]
     if verb not in VERBS:
-        choices = "` or `".join(f"dmlbench data {one} NAME" for one in VERBS)
-        raise UserError(f"dmlbench data does not know '{verb}'; use `{choices}`")
+        name = verb if verb and not rest else "NAME"
+        similar = suggest(verb, VERBS)
+        choices = "` or `".join(f"dmlbench data {one} {name}" for one in VERBS)
+        problem = f"does not know '{verb}'" if verb else "needs to know what to do"
+        raise UserError(f"dmlbench data {problem}" + (similar if "did you mean" in similar else f"; use `{choices}`"))
+    for one in rest[1:]:
+        if "=" not in one and Path(one).exists():
+            raise UserError(f"'{one}' is not KEY=VALUE; did you mean 'dataset.root={one}'?")
     if rest and "=" not in rest[0]:
         rest = [f"dataset={rest[0]}", *rest[1:]]
     if not any(one.startswith("dataset=") for one in rest):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from dmlbench.cli.arguments import Parser, add_config_dir, add_runs_dir, allow_own_code, check_config_dir
+from dmlbench.cli.arguments import Parser, add_config_dir, add_runs_dir, allow_own_code, check_config_dir, path
 from dmlbench.cli.progress import headline
 from dmlbench.cli.table import print_skipped
 from dmlbench.errors import UserError
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from dmlbench.results.row import Row
 
 T = TypeVar("T", int, float)
-# Options that may also be written as `key=value`, as in earlier versions.
+# Options that may also be written as `key=value`, as in previous versions.
 WORDS = (
     *("ks", "clusters", "distance", "rerank", "rerank.k1", "rerank.k2", "rerank.lambda", "whiten", "beta", "layer"),
     *("dataset", "trunk", "seed", "labels"),
 )
+EMBEDDING_SUFFIXES = (".safetensors", ".npz", ".npy")
 ONLY_FILES = ("name", "labels", "dataset", "trunk", "seed")
 EXAMPLES = """\
 evaluate runs/digits --ks 1,5,20              # every run below, with other values of k
@@ -33,9 +34,10 @@ DETAILS = """\
 A file of embeddings is .safetensors or .npz with the keys embeddings, labels and optionally ids,
 is_query, is_gallery; or .npy with a CSV file that has a column labels (--labels).
 
-The row of a run names its parent, and the row of a file has the protocol `external`; both are compared
-only with rows that were evaluated in the same way. The scores of each query are written beside the row
-(per_query.safetensors). Options may also be written as KEY=VALUE: ks=1,5,20.
+The new row of a run is written below the directory of the run and names it as its parent. The row of a
+file has the protocol `external`. Both are compared only with rows that were evaluated in the same way.
+The scores of each query are written beside the row (per_query.safetensors). Options may also be written
+as KEY=VALUE: ks=1,5,20.
 """
 
 
@@ -45,8 +47,12 @@ def make_parser() -> Parser:
     parser = Parser("evaluate", "RUNS|FILE ... [options]", description, EXAMPLES, DETAILS, WORDS)
     add = parser.add_argument
     add("selectors", nargs="*", metavar="RUNS|FILE", help="runs (see `dmlbench table --help`), or a file of embeddings")
-    add("--ks", metavar="K,K", help="values of k of Recall@k (default: those of the run, or 1,2,4,8)")
-    add("--clusters", metavar="N", help="k-means clusters per class, 0 for none (default: 1 up to 1,000 classes, else none)")
+    add("--ks", metavar="K,K", help="values of k for Recall@k (default: those of the run; 1,2,4,8 for a file)")
+    add(
+        "--clusters",
+        metavar="N",
+        help="k-means clusters per class; 0 disables clustering (default: 1, or 0 above 1,000 classes)",
+    )
     add(
         *("--distance",),
         metavar="NAME",
@@ -54,27 +60,27 @@ def make_parser() -> Parser:
         help="inner_product (default for a run, whose embeddings have unit length), cosine (default for a file) or euclidean "
         "(default with --beta)",
     )
-    add("--rerank", metavar="NAME", choices=("none", "k_reciprocal"), default="none", help="k_reciprocal re-ranking")
+    add("--rerank", metavar="NAME", choices=("none", "k_reciprocal"), default="none", help="k_reciprocal or none (default)")
     add("--rerank.k1", dest="k1", metavar="N", help="neighbours of k-reciprocal re-ranking (default: 20)")
     add("--rerank.k2", dest="k2", metavar="N", help="neighbours of its query expansion (default: 6)")
     add("--rerank.lambda", dest="share", metavar="X", help="weight of the original distance (default: 0.3)")
-    add("--whiten", metavar="D", help="PCA whitening to D dimensions, fitted on training images")
-    add("--beta", metavar="B", help="beta-normalisation: x / |x| + B x")
+    add("--whiten", metavar="D", help="reduce to D dimensions by PCA whitening, fitted on the training images")
+    add("--beta", metavar="B", help="beta-normalisation: replace each embedding x by x / |x| + B x")
     layers = ("embedding", "fully_connected", "pooled")
     add(
         *("--layer",),
         metavar="NAME",
         choices=layers,
         default="embedding",
-        help="of a run: embedding (default), fully_connected (last hidden layer of the head) or pooled (trunk)",
+        help="layer of a run's model: embedding (default), fully_connected (last hidden layer of the head) or pooled (trunk)",
     )
     add("--name", metavar="NAME", help="name of a file's method in print (default: the file's name)")
     add("--dataset", metavar="NAME", help="name of a file's data set (default: the file's name)")
     add("--trunk", metavar="NAME", help="name of a file's trunk")
     add("--seed", metavar="N", help="seed of a file's run (default: 0)")
-    add("--labels", metavar="CSV", help="labels of an .npy file")
+    add("--labels", metavar="CSV", type=path, help="labels of an .npy file")
     add_runs_dir(parser)
-    add_config_dir(parser)
+    add_config_dir(parser, "directory of the configuration files and own code of the runs")
     return parser
 
 
@@ -88,17 +94,20 @@ def main(arguments: argparse.Namespace) -> int:
     from dmlbench.results.find_runs import select
     from dmlbench.results.row_files import read_rows
 
-    # Resolved first, so that an unknown name is refused before anything is evaluated.
+    # Everything is found before the first evaluation, so that an unknown name is refused at once.
     targets: list[tuple[Path, bool]] = []
     for selector in arguments.selectors:
-        path = Path(selector)
-        is_external = path.is_file() and path.name != run_files.ROW
-        targets += [(path, True)] if is_external else [(one, False) for one in select(selector, arguments.runs)]
-    for path, is_external in targets:
-        if path.is_dir():
-            print_skipped(read_rows(path)[1])
-        for file, row in _evaluate_external(path, arguments) if is_external else _evaluate_runs(path, arguments, config_dir):
-            print(f"{row['loss_label']} on {row['dataset_label']}: {headline(row)}  ({file})")
+        file = Path(selector)
+        if file.suffix in EMBEDDING_SUFFIXES and not file.exists():
+            raise UserError(f"{file} does not exist; name a file of embeddings, or runs")
+        is_external = file.is_file() and file.name != run_files.ROW
+        targets += [(file, True)] if is_external else [(one, False) for one in select(selector, arguments.runs)]
+    for target, is_external in targets:
+        if target.is_dir():
+            print_skipped(read_rows(target)[1])
+        found = _evaluate_external(target, arguments) if is_external else _evaluate_runs(target, arguments, config_dir)
+        for written, row in found:
+            print(f"{row['loss_label']} on {row['dataset_label']}: {headline(row)}  ({written})")
     return 0
 
 
@@ -115,20 +124,20 @@ def _evaluate_external(file: Path, arguments: argparse.Namespace) -> list[tuple[
         dataset=arguments.dataset,
         trunk=arguments.trunk or EXTERNAL,
         seed=_number("seed", arguments.seed or "0", int),
-        labels=Path(arguments.labels) if arguments.labels else None,
+        labels=arguments.labels,
     )
     return [evaluate_file(file, request)]
 
 
-def _evaluate_runs(path: Path, arguments: argparse.Namespace, config_dir: Path | None) -> list[tuple[Path, Row]]:
+def _evaluate_runs(target: Path, arguments: argparse.Namespace, config_dir: Path | None) -> list[tuple[Path, Row]]:
     from dmlbench.cli.errors import COMPOSE_ERRORS, translate_error
     from dmlbench.runs.reevaluate import RunRequest, reevaluate
 
     for key in ONLY_FILES:
         if getattr(arguments, key) is not None:
-            raise UserError(f"--{key} is for files of embeddings; a run has its own")
+            raise UserError(f"--{key} is for files of embeddings; the row of a run has its own value")
     try:
-        return reevaluate(path, RunRequest(_config(arguments, "inner_product"), arguments.layer, config_dir))
+        return reevaluate(target, RunRequest(_config(arguments, "inner_product"), arguments.layer, config_dir))
     except UserError:
         raise
     except COMPOSE_ERRORS as error:

@@ -1,13 +1,16 @@
-"""What the commands that compose configurations share: overrides, and their errors as one sentence."""
+"""What the commands that compose configurations share: overrides, their checks, and the composed jobs."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dmlbench.cli.arguments import Parser, add_config_dir, allow_own_code, check_config_dir
+from dmlbench.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from dmlbench.config.jobs import JobList
@@ -16,20 +19,37 @@ OVERRIDES_HELP = """\
 overrides:
   dataset= trunk= loss= protocol= sampler= optimizer=   choose a file (`dmlbench list` prints them)
   dataset.KEY= trunk.KEY= loss.KEY= protocol.KEY=       change a value in it; unknown keys are refused
+  +loss.make.KEY=              add an argument of a constructor that its file leaves out
   preset=paper|reality_check   hyper-parameters that the authors of a loss, or the reality-check
                                protocol (Musgrave et al., 2020), publish for the data set
+  tuning.trials=N              tune the loss first, on training classes (see `dmlbench tune --help`)
   seed=0  device=auto|cpu|cuda  workers=auto|N  paths.data=data  paths.runs=runs
   oracle=true                  also record what choosing the epoch on the test set would have claimed
   retry=failed                 run methods again whose row says that they failed
 """
+_PATHS = ("paths.data", "paths.runs")
+# Arguments of constructors that training passes itself, so that a configured value would be ignored or passed twice.
+SET_BY_TRAINING = {
+    "optimizer.lr": "the protocol sets all learning rates; use protocol.lr",
+    "optimizer.params": "training passes the parameters of the model and the loss",
+    "sampler.batch_size": "the protocol sets the batch size; use protocol.batch_size",
+    "sampler.labels": "training passes the labels of the training images",
+    "sampler.generator": "training passes a generator that is seeded by the seed of the run; use seed",
+}
 
 
-def add_override_options(parser: Parser) -> None:
-    """Add overrides and the options that go with them."""
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="values of the configuration")
+def add_override_options(parser: Parser, multirun: bool = True) -> None:
+    """Add overrides and the options that go with them.
+
+    Args:
+        parser: Parser of a command.
+        multirun: List `-m` in the help. Commands that always run several jobs accept it without effect.
+    """
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="values of the configuration, listed below")
     add_config_dir(parser)
-    parser.add_argument("--cfg", metavar="job", choices=["job"], help="print the composed configuration and exit: --cfg job")
-    parser.add_argument("-m", "--multirun", action="store_true", help="run every combination of comma-separated values")
+    parser.add_argument("--cfg", metavar="job", choices=["job"], help="print the composed configuration as YAML and exit")
+    text = "run every combination of comma-separated values" if multirun else argparse.SUPPRESS
+    parser.add_argument("-m", "--multirun", action="store_true", help=text)
 
 
 def compose_jobs(overrides: Sequence[str], config_dir: Path | None, several: bool) -> JobList:
@@ -46,27 +66,118 @@ def compose_jobs(overrides: Sequence[str], config_dir: Path | None, several: boo
     from dmlbench.cli.errors import COMPOSE_ERRORS, translate_error
     from dmlbench.config.jobs import all_jobs, one_job
     from dmlbench.config.presets import expand_preset
-    from dmlbench.errors import UserError
 
     folder = None if config_dir is None else str(config_dir)
-    expanded = expand_preset(overrides, folder)
+    checked = check_overrides(overrides, config_dir, several)
+    expanded = expand_preset(checked, folder)
     try:
         jobs = (all_jobs if several else one_job)(expanded, folder)
         jobs.check()
-    except UserError:
-        raise
+    except UserError as error:
+        raise _with_full_key(error, expanded, config_dir) from error
     except COMPOSE_ERRORS as error:
         raise translate_error(error, expanded, config_dir) from error
+    for job in jobs.jobs:
+        refuse_set_by_training(job.composed.cfg)
     return jobs
 
 
+def check_overrides(overrides: Sequence[str], config_dir: Path | None, several: bool = True) -> list[str]:
+    """Refuse overrides that Hydra would ignore or reject with an unclear message, and expand `~` in paths.
+
+    Args:
+        overrides: As typed.
+        config_dir: Directory of the user's own configuration files.
+        several: Whether they may stand for several jobs.
+
+    Returns:
+        The overrides, for Hydra.
+
+    Raises:
+        UserError: An override removes a key that every run needs, or chooses an unknown file of `conf/sweep/`.
+    """
+    from dmlbench.config.compose import TOP_KEYS
+    from dmlbench.config.files import entries
+
+    for one in overrides:
+        key, _, value = one.lstrip("+").partition("=")
+        if not key:
+            raise UserError(f"'{one}' has no key; write KEY=VALUE")
+        if key == "paths" or (key in _PATHS and (value in ("", "null") or value[0] in "[{")):
+            raise UserError(f"'{one}' is not a directory; write paths.data=DIR or paths.runs=DIR")
+        if key.startswith("~") and key[1:] in (*TOP_KEYS, *_PATHS):
+            raise UserError(f"{key[1:]} cannot be removed, because every run needs it; change it with {key[1:]}=...")
+        if key == "sweep" and value != "null":
+            names = [name for name, _ in entries("sweep", config_dir)]
+            if value not in names:
+                raise UserError(f"sweep={value} is not known{suggest(value, names)}")
+            if not several:
+                raise UserError(f"sweep={value} stands for several runs; use `dmlbench sweep sweep={value}`")
+    return [_with_path(re.sub(r"^\+sweep=", "sweep=", one)) for one in overrides]
+
+
+def _with_path(override: str) -> str:
+    """Expand `~`, which shells leave in `KEY=~/PATH` and Hydra cannot parse, and quote a path that is a number."""
+    key, _, value = override.partition("=")
+    if value.startswith("~"):
+        return f"{key}={os.path.expanduser(value)}"
+    return f"{key}='{value}'" if key in (*_PATHS, "dataset.root") and value.isdecimal() else override
+
+
+def _with_full_key(error: UserError, overrides: Sequence[str], config_dir: Path | None) -> UserError:
+    """Suggest the full key if an added key, such as `+epochs=2`, is not known to the schema."""
+    from dmlbench.cli.unknown_keys import describe_unknown_key
+
+    found = re.match(r"([\w.]+) is not known;", str(error))
+    return UserError(describe_unknown_key(found[1], overrides, config_dir)) if found else error
+
+
+def refuse_set_by_training(cfg: Mapping[str, Any]) -> None:
+    """Refuse values that training would ignore.
+
+    Args:
+        cfg: Composed configuration.
+
+    Raises:
+        UserError: Names the key, and the one that has an effect.
+    """
+    for key, reason in SET_BY_TRAINING.items():
+        group, _, name = key.partition(".")
+        if name in cfg[group]:
+            raise UserError(f"{key} has no effect: {reason}")
+
+
+def check_jobs(job_lists: Sequence[JobList]) -> None:
+    """Check what `compose_jobs` cannot check without torch, so that no run starts before a later one is refused.
+
+    Args:
+        job_lists: Jobs.
+
+    Raises:
+        UserError: A constructor cannot be imported, an argument is unknown or missing, or the device is not available.
+    """
+    from dmlbench.runs.checks import check_composed
+
+    for jobs in job_lists:
+        for job in jobs.jobs:
+            check_composed(job.composed)
+
+
 def prepare_composing(arguments: argparse.Namespace) -> None:
-    """Check `--config-dir`, and let configurations name the user's own code."""
+    """Check `--config-dir`, and let configurations name the user's own code.
+
+    Args:
+        arguments: Parsed arguments of a command with `--config-dir`.
+    """
     allow_own_code(check_config_dir(arguments.config_dir))
 
 
 def print_configurations(job_lists: Sequence[JobList]) -> None:
-    """Print the composed configuration of every job as YAML."""
+    """Print the composed configuration of every job as YAML.
+
+    Args:
+        job_lists: Jobs.
+    """
     from omegaconf import OmegaConf
 
     jobs = [job for one in job_lists for job in one.jobs]

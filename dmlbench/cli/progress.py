@@ -1,4 +1,4 @@
-"""Lines that are printed while jobs run and when they end."""
+"""Output of the commands that run jobs: lines while they run and when they end, and the exit status."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def printer_without_repeats() -> Callable[[str], None]:
-    """Return a function that prints a line unless it has printed it before: jobs of a sweep announce mostly the same."""
+    """Return a function that prints a line unless it has printed it before, because the jobs of a sweep share most lines."""
     printed: set[str] = set()
 
     def report(line: str) -> None:
@@ -60,17 +60,23 @@ def _duration(seconds: float) -> str:
 
 
 def print_outcome(outcome: Outcome, prefix: str = "") -> None:
-    """Print how a job ended, on one line."""
+    """Print how a job ended, on one line: errors to standard error, everything else to standard output.
+
+    Args:
+        outcome: How it ended.
+        prefix: Text before the name of the job.
+    """
     if outcome.row is not None and outcome.row.ok:
         seconds = outcome.row.number("train_seconds") or 0.0
-        how = "already done" if outcome.status == "skipped" else f"trained in {seconds:.0f} s"
+        how = f"trained in {seconds:.0f} s" if outcome.row.get("loss_kind") != "none" else "no training"
+        how = "already done" if outcome.status == "skipped" else how
         print(f"{prefix}{outcome.job}: {headline(outcome.row)}  ({how}: {outcome.folder})", flush=True)
     elif outcome.row is not None:
         print(f"{prefix}{outcome.job}: failed: {outcome.row['reason']}  ({outcome.folder})", flush=True)
     elif outcome.status == "tuned":
         print(f"{prefix}{outcome.job}: {_tuning_result(outcome)}", flush=True)
     elif outcome.status == "locked":
-        print(f"{prefix}{outcome.job}: another process is running it")
+        print(f"{prefix}{outcome.job}: another process is executing it", flush=True)
     else:
         sys.stdout.flush()
         print_error(f"{outcome.job}: {outcome.error}" if outcome.status == "crash" else str(outcome.error))
@@ -78,7 +84,7 @@ def print_outcome(outcome: Outcome, prefix: str = "") -> None:
 
 def _tuning_result(outcome: Outcome) -> str:
     if outcome.tuned is None:
-        return "its file has no search space; nothing to tune"
+        return "its file has no search space, so there is nothing to tune"
     tuned = outcome.tuned
     return (
         f"validation MAP@R {tuned['tuned_score']:.1%} at trial {tuned['tuned_trial']} of {tuned['n_tuning_trials']}, with "
@@ -87,13 +93,21 @@ def _tuning_result(outcome: Outcome) -> str:
 
 
 def headline(row: Row) -> str:
-    """Return the main metrics of a row."""
+    """Return the main metrics of a row, in percent.
+
+    Args:
+        row: A row of a finished run.
+    """
     named = (("R@1", row.get("recall_at_1")), ("MAP@R", row.get("map_at_r")))
     return "  ".join(f"{name} {value:.1%}" for name, value in named if isinstance(value, float))
 
 
 def exit_status(outcomes: Sequence[Outcome]) -> int:
-    """Return 1 if a job crashed or failed, 2 if one has a user error, else 0."""
+    """Return 1 if a job crashed or failed, 2 if one has a user error, else 0.
+
+    Args:
+        outcomes: How the jobs ended.
+    """
     if any(outcome.status == "crash" or (outcome.row is not None and not outcome.row.ok) for outcome in outcomes):
         return 1
     return 2 if any(outcome.status == "user_error" for outcome in outcomes) else 0

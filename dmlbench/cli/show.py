@@ -10,6 +10,7 @@ from dmlbench.errors import UserError
 EXAMPLES = """\
 show runs/digits/triplet/1681b04f-ffc8b99b-0
 show 1681b04f-ffc8b99b-0
+show digits/triplet                         # if there is one run of it
 """
 
 
@@ -17,7 +18,7 @@ def make_parser() -> Parser:
     """Return the parser of the command."""
     description = "Print one run, finished or not: configuration, metrics, training, cost and files."
     parser = Parser("show", "RUN [options]", description, EXAMPLES)
-    parser.add_argument("selectors", nargs="*", metavar="RUN", help="run directory, its row.json, or a run id or its beginning")
+    parser.add_argument("selectors", nargs="*", metavar="RUN", help="run directory, its row.json, or the beginning of a run id")
     add_runs_dir(parser)
     return parser
 
@@ -29,8 +30,9 @@ def main(arguments: argparse.Namespace) -> int:
     from dmlbench.tables.formats.run_text import as_text
 
     if len(arguments.selectors) != 1:
+        given = len(arguments.selectors)
         raise UserError(
-            f"dmlbench show needs one run, not {len(arguments.selectors)}: a directory, or a run id or its beginning"
+            f"dmlbench show needs one run, not {given}: a run directory, its row.json, or the beginning of a run id"
         )
     print(as_text(read_folder(one_folder(arguments.selectors[0], arguments.runs))), end="")
     return 0

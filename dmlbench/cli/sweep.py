@@ -12,30 +12,34 @@ from dmlbench.cli.arguments import Parser
 from dmlbench.cli.overrides import (
     OVERRIDES_HELP,
     add_override_options,
+    check_jobs,
     compose_jobs,
     prepare_composing,
     print_configurations,
 )
 from dmlbench.cli.progress import exit_status, outcome_printer, print_outcome, printer_without_repeats
 from dmlbench.cli.table import print_skipped
+from dmlbench.errors import UserError
 
 if TYPE_CHECKING:
     from dmlbench.config.jobs import JobList
 
 EXAMPLES = """\
-sweep                                     # seven losses and the untrained trunk on the embedded data set
-sweep dataset=cub seed=0,1,2              # three seeds of each
+sweep                                     # seven losses on the built-in data set of digits
+sweep dataset=cub seed=0,1,2              # three seeds of each loss
+sweep loss=triplet loss.make.margin=0.1,0.2
 sweep loss=mine,arcface --config-dir my_conf
-sweep hydra/launcher=joblib hydra.launcher.n_jobs=4     # four jobs at a time; or submitit_slurm, ray
+sweep hydra/launcher=joblib hydra.launcher.n_jobs=4     # four jobs at a time
 """
 DETAILS = f"""\
 Without loss= the sweep runs conf/sweep/seven.yaml; sweep=NAME chooses another file of conf/sweep/.
 The untrained trunk is always added. All values are checked before the first run starts.
 
 Run the same command again to resume: finished runs are skipped, interrupted runs continue from their
-last checkpoint, crashed runs are retried (methods that failed only with retry=failed). Processes that
-run the same command share the work. One line is printed when a job ends, with the remaining jobs and
-the estimated time left. The table is printed, and written in every format to RUNS/tables/. See
+last checkpoint, and crashed runs are retried; methods that failed are retried with retry=failed only.
+Processes that run the same command share the jobs. Launchers are joblib, submitit_slurm,
+submitit_local and ray. One line is printed when a job ends, with the number of ended jobs and the
+estimated time left. The table is printed, and written in every format to RUNS/tables/. See
 docs/sweeps.md.
 
 {OVERRIDES_HELP}"""
@@ -51,7 +55,7 @@ def make_parser() -> Parser:
         EXAMPLES,
         DETAILS,
     )
-    add_override_options(parser)
+    add_override_options(parser, multirun=False)
     return parser
 
 
@@ -64,12 +68,13 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.cfg:
         print_configurations(lists)
         return 0
+    check_jobs(lists)
     from dmlbench.runs.launcher import run_jobs
 
     report, on_end = printer_without_repeats(), outcome_printer(sum(len(one.jobs) for one in lists))
     outcomes = [outcome for one in lists for outcome in run_jobs(one, wait=False, report=report, on_end=on_end)]
     if locked := {outcome.job for outcome in outcomes if outcome.status == "locked"}:
-        print("waiting for runs that another process is executing")
+        print("waiting for runs that another process is executing", flush=True)
         outcomes = [outcome for outcome in outcomes if outcome.job not in locked]
         for part in lists:
             outcomes += run_jobs(_without_retry(part), wait=True, report=report, on_end=print_outcome, only=locked)
@@ -85,8 +90,15 @@ def parts(overrides: Sequence[str], config_dir: Path | None) -> list[list[str]]:
     The untrained trunk is a list of its own, because it has none of the hyper-parameters that are swept over. Each loss of a
     preset is one too, because a preset is one file per loss; each may have its own trunk and protocol, so no untrained trunk is
     added.
+
+    Args:
+        overrides: As typed.
+        config_dir: Directory of the user's own configuration files.
+
+    Returns:
+        Lists of overrides, each for `compose_jobs`.
     """
-    overrides = [re.sub(r"^\+sweep=", "sweep=", one) for one in overrides]
+    overrides = [re.sub(r"^\+sweep=", "sweep=", one) for one in overrides]  # a second value with + would be refused
     losses = [one.removeprefix("loss=").split(",") for one in overrides if one.startswith("loss=")]
     if any(one.startswith("preset=") and one != "preset=none" for one in overrides):
         return _one_per_loss(overrides, losses[-1] if losses else [], config_dir)
@@ -98,7 +110,7 @@ def parts(overrides: Sequence[str], config_dir: Path | None) -> list[list[str]]:
 
 
 def _untrained(overrides: Sequence[str]) -> list[str]:
-    """The same overrides for the untrained trunk."""
+    """The overrides of the untrained trunk in the same sweep: those of the loss are left out."""
     of_loss = re.compile(r"\+{0,2}~?loss[.=]")
     return [*(one for one in overrides if not of_loss.match(one)), "loss=untrained"]
 
@@ -109,13 +121,17 @@ def _one_per_loss(overrides: Sequence[str], losses: Sequence[str], config_dir: P
     if not losses:
         name, dataset = (chosen(overrides, group) for group in ("preset", "dataset"))
         files = available(None if config_dir is None else str(config_dir)).get(name, [])
-        losses = [file.removesuffix(f"_{dataset}") for file in files if file.endswith(f"_{dataset}")] or ["multi_similarity"]
+        losses = [file.removesuffix(f"_{dataset}") for file in files if file.endswith(f"_{dataset}")]
+        if files and not losses:
+            datasets = ", ".join(sorted({file.rpartition("_")[2] for file in files}))
+            raise UserError(f"preset={name} has no file for dataset={dataset}; it is for dataset={datasets}")
+        losses = losses or [chosen(overrides, "loss")]  # an unknown preset, which is refused when it is expanded
     rest = [one for one in overrides if not one.startswith("loss=")]
     return [[*rest, f"loss={loss}"] for loss in losses]
 
 
 def _untrained_for_sweep_file(lists: Sequence[JobList], config_dir: Path | None) -> list[JobList]:
-    """The untrained trunk beside a file of `conf/sweep/` that does not name it, with everything else it sweeps over."""
+    """The jobs of the untrained trunk, for a file of `conf/sweep/` that does not name it; with all its other values."""
     [first, *more] = lists
     names_loss = more or any(one.startswith("loss=") for one in first.overrides)
     if names_loss or any(job.composed.choices["loss"] == "untrained" for job in first.jobs):
@@ -126,7 +142,7 @@ def _untrained_for_sweep_file(lists: Sequence[JobList], config_dir: Path | None)
 
 
 def _without_retry(jobs: JobList) -> JobList:
-    """The same jobs without retry=failed: what failed in another process meanwhile is not run again."""
+    """The same jobs without retry=failed, so that a method that failed in the other process is not run again."""
     from dataclasses import replace
 
     return replace(
@@ -137,7 +153,12 @@ def _without_retry(jobs: JobList) -> JobList:
 
 
 def print_tables(folders: Sequence[Path], config_dir: Path | None = None) -> None:
-    """Print the table of some runs, and write it in every format beside them."""
+    """Print the table of some runs, and write it in every format to the directory `tables` beside those of the data sets.
+
+    Args:
+        folders: Run directories. Rows of `dmlbench evaluate` below them are left out.
+        config_dir: Directory of the user's own configuration files.
+    """
     from dmlbench.results.row import MISSING
     from dmlbench.results.row_files import read_rows
     from dmlbench.system.atomic_write import atomic_write
@@ -146,7 +167,7 @@ def print_tables(folders: Sequence[Path], config_dir: Path | None = None) -> Non
 
     rows, skipped = read_rows(*folders)
     print_skipped(skipped)
-    rows = [row for row in rows if row.get("parent") is None]  # evaluations of these runs are not part of the sweep
+    rows = [row for row in rows if row.get("parent") is None]  # a re-evaluated run is not part of the sweep
     finished = [row for row in rows if row["status"] != MISSING]
     if not finished:
         return

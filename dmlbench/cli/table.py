@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dmlbench.cli.arguments import Parser, add_config_dir, add_runs_dir, check_config_dir, print_error
+from dmlbench.errors import UserError
 
 if TYPE_CHECKING:
     from dmlbench.results.row_files import SkippedFile
 
-MAX_SKIPPED = 5  # skipped files that are named; further ones are counted
+MAX_SKIPPED = 5  # skipped files that are printed with their reason; further ones are only counted
 FORMATS = ("markdown", "latex", "csv", "html")
 EXAMPLES = """\
 table                                       # every run below runs/
@@ -21,38 +22,42 @@ table --vary trunk --metrics recall_at_1,map_at_r
 table --format csv > results.csv
 """
 DETAILS = """\
-RUNS is a directory that contains runs, a row.json, or part of the path of runs below runs/:
-`cub/triplet` (a method on a data set), or a run id or its beginning.
+RUNS is a directory that contains runs, a row.json, or a part of the path of runs below runs/:
+`cub/triplet` (a method on a data set), or the beginning of a run id.
 
 Rows are compared in one table only if everything except the axis and the seed is equal. Bold marks the
 best method and every method not significantly different from it (needs at least two seeds; see
-docs/significance.md). A run that failed, crashed, is running or has not finished leaves its method
-without numbers (--), and a footnote says why; delete its directory to remove it. Files that are not
-rows are skipped with a warning.
+docs/significance.md). If a run failed, crashed, is running or has not finished, its method is listed
+without scores (--), and a footnote says why; delete the directory of the run to remove it. Files that
+are not rows are skipped with a warning.
 """
 
 
 def make_parser() -> Parser:
     """Return the parser of the command."""
-    parser = Parser("table", "[RUNS ...] [options]", "Print fair comparison tables of runs.", EXAMPLES, DETAILS, ("vary",))
+    description = "Print comparison tables of runs. Only comparable runs share a table."
+    parser = Parser("table", "[RUNS ...] [options]", description, EXAMPLES, DETAILS, ("vary",))
     add = parser.add_argument
     add("selectors", nargs="*", metavar="RUNS", help="which runs (default: all below runs/)")
     add(
         *("--vary",),
         metavar="AXIS",
         default="loss",
-        help="what may differ between two rows of a table: loss (default); trunk, sampler, optimizer, protocol, or one value "
-        "such as loss.make.margin or protocol.embedding_dim, for one loss at a time; or preset: a loss under a fixed "
-        "protocol and under the recipe of its paper",
+        help="what may differ between the rows of a table: loss (default); trunk, sampler, optimizer or protocol; one value, "
+        "such as loss.make.margin or protocol.embedding_dim, for one loss at a time; or preset (a loss under a fixed protocol "
+        "and under the recipe of its paper)",
     )
     add("--format", metavar="FORMAT", default="markdown", choices=FORMATS, help="markdown (default), latex, csv or html")
     add(
         *("--metrics",),
-        metavar="A,B",
-        default="",
+        metavar="METRIC,METRIC",
         help="metrics to print, such as recall_at_1,map_at_r (default: Recall@k, R-precision and MAP@R)",
     )
-    add("--explain", action="store_true", help="print what the rows have in common, and how tables differ, instead of them")
+    add(
+        "--explain",
+        action="store_true",
+        help="instead of tables, print what their rows have in common and in what tables differ",
+    )
     add("--oracle", action="store_true", help="also print what choosing the epoch on the test set would have claimed")
     add("--no-cost", action="store_true", help="omit training time, speed, memory and parameters")
     add(
@@ -60,12 +65,13 @@ def make_parser() -> Parser:
         metavar="WHICH",
         default="same",
         choices=("none", "same", "all"),
-        help="published results to print below a rule: same (default), of the same data set, split and trunk; all; none",
+        help="published results to print below a rule: same (those for the same data set, split and trunk; default), all or "
+        "none",
     )
     add("--no-test", action="store_true", help="skip significance tests; faster for thousands of rows")
     add("--untested", dest="no_test", action="store_true", help=argparse.SUPPRESS)  # its former name
     add_runs_dir(parser)
-    add_config_dir(parser)
+    add_config_dir(parser, "also read published results in DIR/published")
     return parser
 
 
@@ -84,7 +90,7 @@ def main(arguments: argparse.Namespace) -> int:
     tables = compare(
         rows,
         arguments.vary,
-        metrics=[name.strip() for name in arguments.metrics.split(",") if name.strip()],
+        metrics=_names("--metrics", arguments.metrics),
         tested=not arguments.no_test and not arguments.explain,
         oracle=arguments.oracle,
         cost=not arguments.no_cost,
@@ -95,8 +101,20 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _names(option: str, text: str | None) -> list[str]:
+    """Names that are separated by commas."""
+    names = [name.strip() for name in (text or "").split(",") if name.strip()]
+    if text is not None and not names:
+        raise UserError(f"{option} needs a value, such as {option} recall_at_1,map_at_r")
+    return names
+
+
 def print_skipped(skipped: Sequence[SkippedFile]) -> None:
-    """Print which files were skipped, and why."""
+    """Print which files were skipped, and why.
+
+    Args:
+        skipped: Files that are not rows, each with the reason.
+    """
     for path, reason in skipped[:MAX_SKIPPED]:
         print_error(" ".join(f"skipped {path}: {reason}".split())[:500])
     if len(skipped) > MAX_SKIPPED:

@@ -8,6 +8,7 @@ from dmlbench.cli.arguments import Parser
 from dmlbench.cli.overrides import (
     OVERRIDES_HELP,
     add_override_options,
+    check_jobs,
     compose_jobs,
     prepare_composing,
     print_configurations,
@@ -17,7 +18,7 @@ from dmlbench.cli.progress import exit_status, outcome_printer, printer_without_
 EXAMPLES = """\
 train loss=softtriple dataset=cub
 train loss=triplet loss.make.margin=0.1 protocol.epochs=20 seed=1
-train loss=mine --config-dir my_conf        # own loss/mine.yaml, with own code
+train loss=mine --config-dir my_conf        # your own my_conf/loss/mine.yaml
 train -m loss=triplet,arcface seed=0,1      # several runs, one after the other
 """
 
@@ -27,8 +28,8 @@ def make_parser() -> Parser:
     parser = Parser(
         "train",
         "[KEY=VALUE ...] [options]",
-        "Train and evaluate one run, and write one result row.\n\n"
-        "A finished run is skipped. A run that was interrupted continues from its last checkpoint.",
+        "Train and evaluate one run, and write its result row.\n\n"
+        "A finished run is skipped. An interrupted run continues from its last checkpoint.",
         EXAMPLES,
         OVERRIDES_HELP,
     )
@@ -43,6 +44,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.cfg:
         print_configurations([jobs])
         return 0
+    check_jobs([jobs])
     from dmlbench.runs.launcher import run_jobs
 
     on_end = outcome_printer(len(jobs.jobs))

@@ -6,20 +6,27 @@ import argparse
 import re
 
 from dmlbench.cli.arguments import Parser
-from dmlbench.cli.overrides import add_override_options, compose_jobs, prepare_composing, print_configurations
+from dmlbench.cli.overrides import (
+    add_override_options,
+    check_jobs,
+    compose_jobs,
+    prepare_composing,
+    print_configurations,
+)
 from dmlbench.cli.progress import exit_status, outcome_printer, printer_without_repeats
 
 TRIALS = 20  # as in conf/sweep/tuned.yaml
 
 EXAMPLES = """\
 tune loss=arcface dataset=cub trials=50
-tune loss=arcface,triplet trials=20                       # one after the other
-train loss=arcface dataset=cub tuning.trials=50           # the same, then a run with the best values
-sweep sweep=tuned dataset=cub seed=0,1,2                  # seven losses, 20 trials each, then three runs of each
+tune loss=arcface,triplet trials=20                # one after the other
+train loss=arcface dataset=cub tuning.trials=50    # tune, then run with the best values
+sweep sweep=tuned dataset=cub seed=0,1,2           # tune seven losses, then run each
 """
 DETAILS = f"""\
 tuning:
-  trials={TRIALS}            trials per loss (tuning.trials); the first uses the values of the loss's file
+  trials={TRIALS}            trials per loss, short for tuning.trials; the first one uses the values of
+                       the loss's file
   tuning.fold=0        fold of the training classes used for validation, of tuning.folds=4; `all` uses
                        each in turn and averages the scores, at four times the cost
   tuning.epochs=null   epochs per trial; null uses the protocol's
@@ -27,10 +34,10 @@ tuning:
   tuning.seed=0        seed of proposals and training
 
 The search space is `search` in the loss's file; '+loss.search.make.margin={{low: 0, high: 1}}' changes
-it. Test images are not loaded. Run the same command again to resume: no trial is lost. With more
-trials, the search continues from the existing ones; processes that run the same command share the
-trials. History and best values are in RUNS/<dataset>/<loss>/tune-*/ (history.csv, history.svg,
-best.json). Requires `pip install 'dmlbench[tune]'`.
+it. Test images are not loaded. Run the same command again to resume: finished trials are kept. With a
+larger number of trials, the search continues from the existing ones; processes that run the same
+command share the trials. The history and the best values are written to RUNS/<dataset>/<loss>/tune-*/
+(history.csv, history.svg, best.json). Requires `pip install 'dmlbench[tune]'`.
 """
 
 
@@ -44,12 +51,12 @@ def make_parser() -> Parser:
         EXAMPLES,
         DETAILS,
     )
-    add_override_options(parser)
+    add_override_options(parser, multirun=False)
     return parser
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Run the trials of each loss, and no run with the values found."""
+    """Run the trials of each loss, but no run with the best values."""
     prepare_composing(arguments)
     overrides = [re.sub(r"^trials=", "tuning.trials=", re.sub(r"^\+sweep=", "sweep=", one)) for one in arguments.overrides]
     if not any(one.startswith(("tuning.trials=", "sweep=")) for one in overrides):
@@ -58,6 +65,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.cfg:
         print_configurations([jobs])
         return 0
+    check_jobs([jobs])
     from dmlbench.runs.launcher import run_jobs
 
     on_end = outcome_printer(len(jobs.jobs))

@@ -1,4 +1,4 @@
-"""Embeddings to metrics: `rank` orders the gallery for each query, metrics are functions of that order."""
+"""Compute metrics from embeddings: `rank` ranks the gallery for each query, and metrics are functions of the ranking."""
 
 from dmlbench.evaluation.metrics import score
 from dmlbench.evaluation.ranking import Ranking, rank

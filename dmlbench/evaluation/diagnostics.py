@@ -1,37 +1,39 @@
-"""How embeddings lie, whatever is asked of them: spread within and between classes, and in how many directions."""
+"""Diagnostics that describe the geometry of an embedding: distances within and between classes, and the effective rank."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from dmlbench.evaluation.gallery import Rows, parts
+from dmlbench.evaluation.embedding_rows import Rows, row_chunks
 
-_SUMS_AT_ONCE = 2**24  # components, 128 MiB of float64
+_MAX_SUM_COMPONENTS = 2**24  # components of sums per class that are kept at a time: 128 MiB of float64
 
 
 def geometry(embeddings: Rows, labels: Tensor) -> dict[str, float | None]:
-    """All diagnostics of some embeddings as columns of a row.
+    """Compute all diagnostics as columns of a row; `results.metric_specs` defines them.
 
     Args:
         embeddings: float32 `(N, D)`, finite.
         labels: int64 `(N,)`.
 
     Returns:
-        `effective_rank`, `intra_class_distance` (None where no class has two items), `inter_class_distance` (None where there
-        is one class); see `measures`.
+        `effective_rank`, `intra_class_distance` (None if no class has two items) and `inter_class_distance` (None if there is
+        only one class).
     """
     return {"effective_rank": effective_rank(embeddings), **class_distances(embeddings, labels)}
 
 
 def effective_rank(embeddings: Rows) -> float:
-    """In how many directions embeddings spread: the exponential of the entropy of their singular values' shares.
+    """Compute the effective rank, a number of directions in which embeddings spread.
+
+    It is the exponential of the entropy of the singular values, divided by their sum, of the centred embeddings.
 
     Args:
-        embeddings: float32 `(N, D)`; they are centred here.
+        embeddings: float32 `(N, D)`, not necessarily centred.
 
     Returns:
-        From 1 to D; 0 where all are one point.
+        From 1 to D; 0 if all embeddings are equal.
 
     Source: Roy & Vetterli, "The effective rank: a measure of effective dimensionality", EUSIPCO 2007.
 
@@ -40,14 +42,14 @@ def effective_rank(embeddings: Rows) -> float:
     """
     n, dim = embeddings.shape
     mean = torch.zeros(dim, dtype=torch.float64, device=embeddings.device)
-    for _, part in parts(embeddings):
-        mean += part.sum(0, dtype=torch.float64) / n
+    for _, chunk in row_chunks(embeddings):
+        mean += chunk.sum(0, dtype=torch.float64) / n
     scatter = torch.zeros(dim, dim, dtype=torch.float64, device=embeddings.device)
-    for _, part in parts(embeddings):
-        centred = part.double() - mean
+    for _, chunk in row_chunks(embeddings):
+        centred = chunk.double() - mean
         scatter += centred.T @ centred
     squares = torch.linalg.eigvalsh(scatter).clamp(min=0)
-    # The eigenvalues of a scatter of rank r below D are off by rounding; what that leaves is no direction.
+    # Rounding gives the scatter matrix of an embedding with rank below D small eigenvalues, which are not directions.
     scale = n * float(mean.square().sum()) + float(scatter.trace())
     squares = squares[squares > scale * dim * torch.finfo(torch.float64).eps]
     if not len(squares):
@@ -57,27 +59,29 @@ def effective_rank(embeddings: Rows) -> float:
 
 
 def class_distances(embeddings: Rows, labels: Tensor) -> dict[str, float | None]:
-    """Mean of 1 - cosine over all pairs of one class, and over all pairs of two classes, from sums and not pair by pair.
+    """Compute the mean of 1 - cosine similarity over all pairs of the same class, and over all pairs of different classes.
+
+    Both follow from sums over classes, without a loop over pairs.
 
     Args:
-        embeddings: float32 `(N, D)`; a row of zeros has the cosine 0 with every other.
+        embeddings: float32 `(N, D)`. A row of zeros has cosine similarity 0 with every other row.
         labels: int64 `(N,)`.
 
     Returns:
-        `intra_class_distance` and `inter_class_distance`, in [0, 2]; None where there is no such pair.
+        `intra_class_distance` and `inter_class_distance`, in [0, 2]; None if there is no such pair.
     """
-    _, place, counts = labels.to(embeddings.device).unique(return_inverse=True, return_counts=True)
+    _, index, counts = labels.to(embeddings.device).unique(return_inverse=True, return_counts=True)
     dim = embeddings.shape[1]
     total = torch.zeros(dim, dtype=torch.float64, device=embeddings.device)
-    within = own = 0.0  # the sum of all cosines within classes; of items with themselves
-    at_once = max(1, _SUMS_AT_ONCE // max(1, dim))
+    within = own = 0.0  # sums of the cosines of all pairs of the same class, and of each item with itself
+    at_once = max(1, _MAX_SUM_COMPONENTS // max(1, dim))
     for first in range(0, len(counts), at_once):
         sums = torch.zeros(min(at_once, len(counts) - first), dim, dtype=torch.float64, device=embeddings.device)
-        for begin, part in parts(embeddings):
-            of = place[begin : begin + len(part)] - first
-            here = (of >= 0) & (of < len(sums))
-            unit = torch.nn.functional.normalize(part[here].double(), eps=torch.finfo(torch.float64).tiny)
-            sums.index_add_(0, of[here], unit)
+        for begin, chunk in row_chunks(embeddings):
+            row = index[begin : begin + len(chunk)] - first
+            here = (row >= 0) & (row < len(sums))
+            unit = torch.nn.functional.normalize(chunk[here].double(), eps=torch.finfo(torch.float64).tiny)
+            sums.index_add_(0, row[here], unit)
             own += float(unit.square().sum())
         within += float(sums.square().sum())
         total += sums.sum(0)

@@ -13,14 +13,14 @@ from dmlbench.config.schema import Scalar
 from dmlbench.errors import UserError
 from dmlbench.evaluation.clustering import MAX_CLUSTERS, cluster_scores
 from dmlbench.evaluation.diagnostics import geometry
-from dmlbench.evaluation.embedding_files import Embeddings
-from dmlbench.evaluation.gallery import validate_and_hash
+from dmlbench.evaluation.embedding_rows import validate_and_hash
+from dmlbench.evaluation.embeddings import Embeddings
 from dmlbench.evaluation.metrics import PRECISION_DEPTH, QueryScores, concatenate_scores, score_queries, summarize
 from dmlbench.evaluation.postprocess import beta_normalize, euclidean_vectors, unit_vectors, whiten
 from dmlbench.evaluation.ranking import Ranking, rank
 from dmlbench.evaluation.reranking import KReciprocal, rerank
 
-_MAX_RANKS = 2**21  # ranks kept at a time over several queries: 16 MiB for each value that is known of a rank
+_MAX_RANKS = 2**21  # ranks kept at a time over several queries: 16 MiB for each field of a ranking
 
 Distance = Literal["inner_product", "cosine", "euclidean"]
 
@@ -48,19 +48,19 @@ class EvaluationConfig:
 
     @property
     def columns(self) -> dict[str, Scalar]:
-        """The columns of a row that was evaluated in this way; what is disabled has none."""
-        found: dict[str, Scalar] = {"evaluation_recall_at": str(list(self.ks)), "evaluation_distance": self.distance}
+        """Columns of a row that describe how it was evaluated. Disabled transformations have no column."""
+        columns: dict[str, Scalar] = {"evaluation_recall_at": str(list(self.ks)), "evaluation_distance": self.distance}
         if self.clusters_per_class is not None:
-            found["evaluation_clusters"] = self.clusters_per_class
+            columns["evaluation_clusters"] = self.clusters_per_class
         if self.whiten is not None:
-            found["evaluation_whiten"] = self.whiten
+            columns["evaluation_whiten"] = self.whiten
         if self.beta is not None:
-            found["evaluation_beta"] = self.beta
+            columns["evaluation_beta"] = self.beta
         if self.rerank:
-            found["evaluation_rerank"] = "k_reciprocal"
+            columns["evaluation_rerank"] = "k_reciprocal"
             k1, k2, share = self.rerank.k1, self.rerank.k2, self.rerank.share
-            found |= {"evaluation_rerank_k1": k1, "evaluation_rerank_k2": k2, "evaluation_rerank_lambda": share}
-        return found
+            columns |= {"evaluation_rerank_k1": k1, "evaluation_rerank_k2": k2, "evaluation_rerank_lambda": share}
+        return columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,28 +69,28 @@ class EvaluationResult:
 
     Args:
         columns: Columns of a row: metrics, diagnostics and counts.
-        scored: Scores of each evaluated query.
+        scores: Scores of each evaluated query.
     """
 
     columns: Mapping[str, Scalar]
-    score_queries: QueryScores
+    scores: QueryScores
 
     @property
     def per_query(self) -> dict[str, Tensor]:
         """Metric to the scores of the queries, float64 `(Q,)`."""
-        return self.score_queries.values
+        return self.scores.values
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """`ids` and `labels` of the queries, int64 `(Q,)`, and one vector per metric, for the file beside the row."""
-        return {"ids": self.score_queries.ids, "labels": self.score_queries.labels, **self.per_query}
+        return {"ids": self.scores.ids, "labels": self.scores.labels, **self.per_query}
 
 
 def evaluate(embeddings: Embeddings, config: EvaluationConfig, progress: bool = False) -> EvaluationResult:
     """Compute all metrics.
 
     Args:
-        embeddings: Queries, gallery, and possibly training rows, which only whitening uses.
+        embeddings: Queries, gallery, and possibly training items, which only whitening uses.
         config: How to process and evaluate them.
         progress: Show a progress bar for steps of more than two seconds.
 
@@ -101,10 +101,10 @@ def evaluate(embeddings: Embeddings, config: EvaluationConfig, progress: bool = 
     validate_and_hash("", embeddings.rows)  # before processing, so that errors name rows of the input
     items = processed(embeddings, config)
     depth = max((k for k in config.ks if k <= PRECISION_DEPTH), default=1)
-    found = concatenate_scores([score_queries(ranking, config.ks) for ranking in _rankings(items, config, depth, progress)])
+    scores = concatenate_scores([score_queries(ranking, config.ks) for ranking in _rankings(items, config, depth, progress)])
     if isinstance(items.rows, Tensor):  # ordered by id: sums, and the start of k-means, depend on the order
         items = items.in_order(items.ids.argsort())
-    columns: dict[str, Scalar] = {**summarize(found), **geometry(items.rows, items.labels)}
+    columns: dict[str, Scalar] = {**summarize(scores), **geometry(items.rows, items.labels)}
     n_classes = len(items.labels.unique())
     clusters = config.clusters_per_class
     if clusters is None:
@@ -112,16 +112,54 @@ def evaluate(embeddings: Embeddings, config: EvaluationConfig, progress: bool = 
     if clusters:
         whole = items.in_memory()
         columns |= cluster_scores(cast(Tensor, whole.rows).cpu(), whole.labels, clusters, progress=progress)
-    return EvaluationResult(columns, found)
+    return EvaluationResult(columns, scores)
+
+
+def refuse_impossible(embeddings: Embeddings, config: EvaluationConfig, path: str, given: bool) -> None:
+    """Refuse evaluations whose metrics would be meaningless.
+
+    Args:
+        embeddings: Embeddings to evaluate.
+        config: How to evaluate them.
+        path: File or directory of the embeddings, for the message; empty if there is none.
+        given: Whether the user chose the values of k.
+
+    Raises:
+        UserError: There is only one class, or k is larger than the gallery.
+    """
+    evaluated = embeddings.evaluated
+    classes = evaluated.labels.unique()
+    if len(classes) < 2:
+        source = f"{path}: " if path else ""
+        raise UserError(
+            f"{source}all {len(evaluated):,} embeddings are of class {int(classes[0])}; retrieval needs two classes"
+        )
+    size, k = int(embeddings.is_gallery.sum()), max(config.ks)
+    gallery = f"{path} has a gallery of {size:,} items" if path else f"the gallery has {size:,} items"
+    if given and k > size:
+        raise UserError(f"ks={k}: {gallery}; k can be at most that")
+    if given and k == size and not (embeddings.is_query & ~embeddings.is_gallery).any():
+        raise UserError(f"ks={k}: {gallery}, including the query itself; k can be at most {size - 1:,}")
 
 
 def processed(embeddings: Embeddings, config: EvaluationConfig) -> Embeddings:
-    """Return queries and gallery as they are searched: whitened, beta-normalised, of unit length."""
+    """Apply the configured transformations: whitening, beta-normalisation, normalisation to unit length.
+
+    Args:
+        embeddings: Queries, gallery, and the training items that whitening is fitted on.
+        config: Transformations to apply.
+
+    Returns:
+        Queries and gallery, as they are searched.
+
+    Raises:
+        UserError: Whitening is not possible with these training items.
+    """
     items = embeddings.evaluated
     if config.whiten is not None:
         training = embeddings.training
         if not len(training):
-            raise UserError(f"whiten={config.whiten} is fitted on training embeddings, and there are none among these")
+            raise UserError(f"whiten={config.whiten} needs training embeddings, but there are none")
         items = replace(items, rows=whiten(_tensor(items), _tensor(training), config.whiten))
     if config.beta is not None:
         items = replace(items, rows=beta_normalize(_tensor(items), config.beta))
@@ -143,8 +181,8 @@ def _rankings(items: Embeddings, config: EvaluationConfig, depth: int, progress:
         queries, gallery = replace(queries, rows=q), replace(gallery, rows=g)
     groups = _groups_of_similar_size(queries.labels, gallery.labels)
     for group in groups:
-        some = queries if len(groups) == 1 else queries.in_order(group)
-        yield rank(some.rows, gallery.rows, some.labels, gallery.labels, some.ids, gallery.ids, depth, progress=progress)
+        part = queries if len(groups) == 1 else queries.in_order(group)
+        yield rank(part.rows, gallery.rows, part.labels, gallery.labels, part.ids, gallery.ids, depth, progress=progress)
 
 
 def _groups_of_similar_size(queries: Tensor, gallery: Tensor) -> list[Tensor]:
@@ -158,8 +196,8 @@ def _groups_of_similar_size(queries: Tensor, gallery: Tensor) -> list[Tensor]:
         Indices of queries, int64, ordered by the number of relevant items.
     """
     known, counts = gallery.unique(return_counts=True)
-    place = torch.searchsorted(known, queries).clamp(max=len(known) - 1)
-    sizes = torch.where(known[place] == queries, counts[place], 0)
+    index = torch.searchsorted(known, queries).clamp(max=len(known) - 1)
+    sizes = torch.where(known[index] == queries, counts[index], 0)
     ascending, order = sizes.sort(stable=True)
     groups, begin = [], 0
     ranks = torch.arange(1, len(order) + 1)

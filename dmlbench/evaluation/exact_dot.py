@@ -1,8 +1,8 @@
-"""Inner products whose last bit can be trusted, and how far those of a matrix product may be off.
+"""Inner products that are correct to the last bit, and error bounds for the inner products of a matrix product.
 
-A score is the inner product of two float32 vectors as a correctly rounded float64, a property of the pair alone. A
-matrix product sums in an order of its own, which depends on where the pair stands, so that equal scores come out unequal
-and unequal ones equal; `rounding` bounds by how much.
+The score of a pair is the inner product of two float32 vectors as a correctly rounded float64 number. It depends on the two
+vectors only. A matrix product sums in an order that depends on where the vectors are in the matrices, so it may give different
+results for equal scores, and equal results for different scores. `error_bound` limits by how much.
 """
 
 from __future__ import annotations
@@ -12,23 +12,32 @@ import math
 import torch
 from torch import Tensor
 
-_MANTISSA = {torch.float32: 24, torch.float64: 53}
+_MANTISSA_BITS = {torch.float32: 24, torch.float64: 53}
 
 
 def float64_dots(left: Tensor, right: Tensor) -> Tensor:
-    """The inner product of each pair of rows, float32 `(P, D)` both, summed in float64 in any order: float64 `(P,)`."""
+    """Compute the inner product of each pair of rows in float64, summed in any order.
+
+    Args:
+        left: float32 `(P, D)`.
+        right: float32 `(P, D)`.
+
+    Returns:
+        float64 `(P,)`.
+    """
     return (left.double() * right).sum(1)
 
 
 def exact_dots(left: Tensor, right: Tensor) -> Tensor:
-    """The inner product of each pair of rows, rounded once.
+    """Compute the inner product of each pair of rows, rounded once.
 
-    Products of float32 numbers are exact in float64. They are summed in pairs, the rounding of each sum is kept beside it
-    (Knuth's TwoSum), and added in the end: as accurate as a sum in twice the precision, on every device the same.
+    Products of float32 numbers are exact in float64. They are added in pairs, the rounding error of each addition is kept
+    (Knuth's TwoSum), and the errors are added at the end. The result is as accurate as a sum in twice the precision, and it
+    is the same on every device.
 
     Args:
         left: float32 `(P, D)`.
-        right: the same.
+        right: float32 `(P, D)`.
 
     Returns:
         float64 `(P,)`.
@@ -39,37 +48,42 @@ def exact_dots(left: Tensor, right: Tensor) -> Tensor:
     1.0
     """
     total = left.double() * right.double()
-    lost = torch.zeros_like(total)
+    errors = torch.zeros_like(total)
     while total.shape[1] > 1:
         half = total.shape[1] // 2
         a, b, odd = total[:, :half], total[:, half : 2 * half], slice(2 * half, None)
         added = a + b
         second = added - a
         error = (a - (added - second)) + (b - second)
-        lost = torch.cat([lost[:, :half] + lost[:, half : 2 * half] + error, lost[:, odd]], 1)
+        errors = torch.cat([errors[:, :half] + errors[:, half : 2 * half] + error, errors[:, odd]], 1)
         total = torch.cat([added, total[:, odd]], 1)
-    return (total + lost).sum(1)  # of one column, or of none
+    return (total + errors).sum(1)  # one column is left, or none if D is 0
 
 
-def rounding(dim: int, dtype: torch.dtype) -> float:
-    """How far a matrix product of `dim` columns may be off, as a share of `|q| |g|`, whatever its order of summation.
+def error_bound(dim: int, dtype: torch.dtype) -> float:
+    """Bound the error of an inner product in a matrix product, relative to `|q| |g|`, for any order of summation.
 
-    The textbook's bound `D u / (1 - D u)`, u the unit roundoff, and four u more for what is compared with it.
+    This is the standard bound `D u / (1 - D u)`, with the unit roundoff u, plus 4 u for the numbers that the inner product is
+    compared with.
+
+    Args:
+        dim: Number of dimensions D.
+        dtype: dtype of the matrix product.
 
     Source: Higham, "Accuracy and stability of numerical algorithms", 2002, section 3.1.
     """
-    unit = 2.0 ** -_MANTISSA[dtype]
+    unit = 2.0 ** -_MANTISSA_BITS[dtype]
     return (dim + 4) * unit / (1 - (dim + 4) * unit)
 
 
-def bits_of(values: Tensor, limit: int = 64) -> int:
-    """Bits that hold every component as an integer multiple of one power of two; more than `limit` may stop short.
+def required_bits(values: Tensor, limit: int = 64) -> int:
+    """Count the bits that represent every component as an integer multiple of one power of two.
 
     Args:
         values: float32 `(N, D)`, finite.
-        limit: above which the number does not matter.
+        limit: Counting may stop above this number of bits.
 
-    >>> bits_of(torch.tensor([[0.5, -3.0]])), bits_of(torch.zeros(2, 2))
+    >>> required_bits(torch.tensor([[0.5, -3.0]])), required_bits(torch.zeros(2, 2))
     (3, 0)
     """
     highest, lowest = -math.inf, math.inf
@@ -87,5 +101,12 @@ def bits_of(values: Tensor, limit: int = 64) -> int:
 
 
 def is_exact(query_bits: int, gallery_bits: int, dim: int, dtype: torch.dtype) -> bool:
-    """Whether every partial sum of a matrix product is exact, as for binary and small integer codes."""
-    return query_bits + gallery_bits + math.ceil(math.log2(max(1, dim))) <= _MANTISSA[dtype]
+    """Return whether every partial sum of a matrix product is exact, as for binary codes and small integers.
+
+    Args:
+        query_bits: `required_bits` of the queries.
+        gallery_bits: `required_bits` of the gallery.
+        dim: Number of dimensions D.
+        dtype: dtype of the matrix product.
+    """
+    return query_bits + gallery_bits + math.ceil(math.log2(max(1, dim))) <= _MANTISSA_BITS[dtype]

@@ -1,214 +1,192 @@
-"""The gallery as a search sees it: distinct vectors, each standing for one item or several.
+"""The gallery as a search reads it: distinct vectors, each with the items whose embedding it is.
 
-Equal rows tie for every query, so they are searched once. That makes a collapsed embedding, one vector for all items, the
-cheapest of all, where sorting its ties would be the dearest.
+Items with equal embeddings tie for every query, so their vector is searched once. A collapsed embedding, in which all items
+have the same vector, is then the fastest case; sorting all of its ties would make it the slowest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
-from dmlbench.errors import MethodFailure
-from dmlbench.evaluation.exact_dot import bits_of
+from dmlbench.evaluation.embedding_rows import MAX_COMPONENTS, Rows, RowStatistics
 
-_COMPONENTS_AT_ONCE = 2**21
-_ROWS_NAMED = 5
-_SAFE_EXPONENT = 30  # products of numbers up to 2^30 stay far from the ends of float32
-
-
-class Rows(Protocol):
-    """Float32 rows `(N, D)`: a tensor, or a file of them."""
-
-    @property
-    def shape(self) -> torch.Size:
-        """N and D."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where they are searched."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: slice | Tensor, /) -> Tensor: ...
-
-
-@dataclass(frozen=True, eq=False)
-class Survey:
-    """What one pass over some rows finds.
-
-    Args:
-        hashes: int64 `(N,)`, equal for equal rows.
-        norms: float64 `(N,)`.
-        bits: that hold every component as an integer, see `bits_of`; 64 where it takes many.
-    """
-
-    hashes: Tensor
-    norms: Tensor
-    bits: int
-
-
-def validate_and_hash(side: str, rows: Rows) -> Survey:
-    """Look at each row once.
-
-    Args:
-        side: `query` or `gallery`, or nothing, for the error.
-        rows: N of them.
-
-    Raises:
-        MethodFailure: a row is NaN or infinite; the first are named.
-    """
-    generator = torch.Generator().manual_seed(0)
-    weights = torch.randint(-(2**62), 2**62, (-(-rows.shape[1] // 2),), generator=generator).to(rows.device)
-    # Results kept from each part among its temporaries would fragment the heap, by the size of all rows.
-    hashes = torch.empty(len(rows), dtype=torch.int64, device=rows.device)
-    norms = torch.empty(len(rows), dtype=torch.float64, device=rows.device)
-    broken, bits = [], 0
-    for begin, part in parts(rows):
-        here = slice(begin, begin + len(part))
-        norms[here] = torch.linalg.vector_norm(part, dim=1, dtype=torch.float64)
-        if not norms[here].isfinite().all():
-            broken += (begin + (~part.isfinite().all(1)).nonzero().squeeze(1)).tolist()
-        pairs = pad(part, (0, part.shape[1] % 2)).contiguous() + 0.0  # which makes one zero of -0 and 0
-        hashes[here] = (pairs.view(torch.int64) * weights).sum(1)
-        bits = bits if bits > 26 else max(bits, bits_of(part, limit=26))
-    if broken:
-        named = ", ".join(map(str, broken[:_ROWS_NAMED])) + (", ..." if len(broken) > _ROWS_NAMED else "")
-        what = f"{side} embeddings".strip()
-        raise MethodFailure(f"{len(broken)} of {len(rows)} {what} are NaN or infinite (rows {named})")
-    return Survey(hashes, norms, bits)
-
-
-def parts(rows: Rows) -> Iterator[tuple[int, Tensor]]:
-    """Consecutive parts of some rows, each with the place of its first."""
-    size = max(1, _COMPONENTS_AT_ONCE // max(1, rows.shape[1]))
-    for begin in range(0, len(rows), size):
-        yield begin, rows[begin : begin + size]
+_SAFE_EXPONENT = 30  # products of numbers up to 2^30 neither overflow nor underflow in float32
 
 
 @dataclass(frozen=True, eq=False)
 class Gallery:
-    """Distinct vectors and the items that they stand for, V vectors and G items; all on the device of the search.
+    """G items with V distinct vectors. All tensors are on the device of the search.
 
     Args:
-        rows: of the items, `(G, D)`.
-        first: int64 `(V,)`, ascending, the item whose row a vector is.
-        of_item: int64 `(G,)`, the vector of each item.
-        n_items: int64 `(V,)`, items a vector.
-        place: int64 `(V,)`, the place of the label that all of a vector's items carry; -1 where they carry several.
-        labels: int64 `(C,)`, ascending.
-        keys: int64 `(P,)`, ascending: place of the label times V, plus vector, for each pair of them that occurs.
-        counts: int64 `(P,)`, items of each pair.
-        norm: the greatest of all, scaled.
-        exponent: of two, float64, by which components are scaled to keep products within float32; 0 as a rule.
-        bits: see `bits_of`.
+        rows: float32 `(G, D)`, embeddings of the items.
+        first_item: int64 `(V,)`, ascending; the first item with each vector.
+        vector_of_item: int64 `(G,)`, index of the vector of each item.
+        n_items: int64 `(V,)`, number of items with each vector.
+        label_index: int64 `(V,)`, index into `labels` of the label of all items with a vector; -1 if their labels differ.
+        labels: int64 `(C,)`, distinct labels, ascending.
+        keys: int64 `(P,)`, ascending; index of a label times V, plus index of a vector, for each pair of these that occurs.
+        counts: int64 `(P,)`, number of items of each pair.
+        max_norm: Largest norm of a scaled row.
+        exponent: float64 scalar. Rows are divided by this power of two, so that products stay in the range of float32;
+            usually 0.
+        bits: See `required_bits`.
     """
 
     rows: Rows
-    first: Tensor
-    of_item: Tensor
+    first_item: Tensor
+    vector_of_item: Tensor
     n_items: Tensor
-    place: Tensor
+    label_index: Tensor
     labels: Tensor
     keys: Tensor
     counts: Tensor
-    norm: float
+    max_norm: float
     exponent: Tensor
     bits: int
 
     @classmethod
-    def of(cls, rows: Rows, labels: Tensor, found: Survey) -> Gallery:
-        """Find the distinct vectors of some items with their labels, int64 `(G,)`, and what a survey found."""
-        first, of_item = _distinct(rows, found.hashes)
-        known, places = labels.unique(return_inverse=True)
-        keys, counts = (places * len(first) + of_item).unique(return_counts=True)
-        several = torch.bincount(keys % len(first), minlength=len(first)) > 1
-        place = torch.where(several, -1, places[first])
-        n_items = torch.bincount(of_item, minlength=len(first))
-        exponent = exponents_of(found.norms.max())
-        norm = torch.ldexp(found.norms.max(), -exponent).item()
-        return cls(rows, first, of_item, n_items, place, known, keys, counts, norm, exponent, found.bits)
+    def build(cls, rows: Rows, labels: Tensor, statistics: RowStatistics) -> Gallery:
+        """Find the distinct vectors of some items.
+
+        Args:
+            rows: float32 `(G, D)`.
+            labels: int64 `(G,)`.
+            statistics: Result of `validate_and_hash` for the rows.
+        """
+        first_item, vector_of_item = _distinct(rows, statistics.hashes)
+        known, indices = labels.unique(return_inverse=True)
+        keys, counts = (indices * len(first_item) + vector_of_item).unique(return_counts=True)
+        has_several = torch.bincount(keys % len(first_item), minlength=len(first_item)) > 1
+        label_index = torch.where(has_several, -1, indices[first_item])
+        n_items = torch.bincount(vector_of_item, minlength=len(first_item))
+        exponent = scaling_exponents(statistics.norms.max())
+        max_norm = torch.ldexp(statistics.norms.max(), -exponent).item()
+        return cls(
+            rows, first_item, vector_of_item, n_items, label_index, known, keys, counts, max_norm, exponent, statistics.bits
+        )
 
     def __len__(self) -> int:
-        return len(self.first)
+        return len(self.first_item)
 
     @property
     def dim(self) -> int:
-        """D."""
+        """Number of dimensions D."""
         return self.rows.shape[1]
 
     def vectors(self, which: Tensor | slice) -> Tensor:
-        """Some of the distinct vectors, float32 `(., D)`, scaled; consecutive ones are read in one go."""
+        """Read distinct vectors.
+
+        Args:
+            which: Indices of vectors, int64 `(n,)`, or a slice. A slice is read from a file with one access.
+
+        Returns:
+            float32 `(n, D)`, scaled.
+        """
         if isinstance(which, slice):
-            items = self.first[which]
+            items = self.first_item[which]
             span = slice(int(items[0]), int(items[-1]) + 1)
             found = self.rows[span]
             found = found if len(found) == len(items) else found[items - items[0]]
         else:
-            found = self.rows[self.first[which]]
+            found = self.rows[self.first_item[which]]
         return scaled(found, self.exponent)
 
-    def label_places(self, labels: Tensor) -> Tensor:
-        """Where in `labels` each of some labels stands; -1 where it does not."""
-        place = torch.searchsorted(self.labels, labels).clamp(max=len(self.labels) - 1)
-        return torch.where(self.labels[place] == labels, place, -1)
+    def label_indices(self, labels: Tensor) -> Tensor:
+        """Look up labels.
 
-    def n_of_label(self, places: Tensor, vectors: Tensor) -> Tensor:
-        """Items of a label among those of a vector, int64, for each pair of the two."""
-        known = self.place[vectors]
-        n = torch.where(known == places, self.n_items[vectors], 0)
+        Args:
+            labels: int64 `(n,)`.
+
+        Returns:
+            Index of each in `self.labels`, int64 `(n,)`; -1 if no item has the label.
+        """
+        index = torch.searchsorted(self.labels, labels).clamp(max=len(self.labels) - 1)
+        return torch.where(self.labels[index] == labels, index, -1)
+
+    def count_items(self, label_indices: Tensor, vectors: Tensor) -> Tensor:
+        """Count the items that have a given label and a given vector.
+
+        Args:
+            label_indices: int64, indices into `labels`.
+            vectors: int64, indices of vectors, in the same shape.
+
+        Returns:
+            int64, in the same shape.
+        """
+        known = self.label_index[vectors]
+        n = torch.where(known == label_indices, self.n_items[vectors], 0)
         several = (known < 0).nonzero(as_tuple=True)
         if len(several[0]):
-            wanted = places[several] * len(self) + vectors[several]
+            wanted = label_indices[several] * len(self) + vectors[several]
             found = torch.searchsorted(self.keys, wanted).clamp(max=len(self.keys) - 1)
             n[several] = torch.where(self.keys[found] == wanted, self.counts[found], 0)
         return n
 
-    def of_labels(self, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The vectors of `(B,)` places of labels, -1 for none: positions in `places`, vectors and counts, int64 `(P,)`."""
-        begin = torch.searchsorted(self.keys, places * len(self))
-        lengths = torch.searchsorted(self.keys, (places + 1) * len(self)) - begin
-        line = torch.repeat_interleave(lengths)
-        within = torch.arange(len(line), device=line.device) - (lengths.cumsum(0) - lengths)[line]
-        pair = begin[line] + within
-        return line, self.keys[pair] % len(self), self.counts[pair]
+    def vectors_with_labels(self, label_indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Find all vectors of the items that have given labels.
+
+        Args:
+            label_indices: int64 `(B,)`, indices into `labels`; -1 finds nothing.
+
+        Returns:
+            Index into `label_indices`, index of the vector, and number of items with both; int64 `(P,)` each.
+        """
+        begin = torch.searchsorted(self.keys, label_indices * len(self))
+        lengths = torch.searchsorted(self.keys, (label_indices + 1) * len(self)) - begin
+        query = torch.repeat_interleave(lengths)
+        within = torch.arange(len(query), device=query.device) - (lengths.cumsum(0) - lengths)[query]
+        pair = begin[query] + within
+        return query, self.keys[pair] % len(self), self.counts[pair]
 
 
 def scaled(rows: Tensor, exponents: Tensor) -> Tensor:
-    """Rows `(., D)` divided by powers of two, one for all or one a row: exact."""
+    """Divide rows by powers of two, which is exact.
+
+    Args:
+        rows: float32 `(n, D)`.
+        exponents: float64, a scalar or `(n,)`.
+
+    Returns:
+        float32 `(n, D)`.
+    """
     if not exponents.any():
         return rows
     return torch.ldexp(rows.double(), -exponents.expand(len(rows))[:, None]).float()
 
 
-def exponents_of(norms: Tensor) -> Tensor:
-    """The powers of two by which rows have to be divided, in the shape and dtype of their norms; 0 where these are near 1."""
-    exponents = torch.frexp(norms).exponent.to(norms.dtype)  # as integers, ldexp would take the power in float32
+def scaling_exponents(norms: Tensor) -> Tensor:
+    """Choose the powers of two by which rows are divided so that their products stay in the range of float32.
+
+    Args:
+        norms: float64, norms of the rows in any shape.
+
+    Returns:
+        Exponents, float64 in the same shape; 0 if a norm is near 1.
+    """
+    exponents = torch.frexp(norms).exponent.to(norms.dtype)  # with integer exponents, ldexp would compute in float32
     return torch.where((norms > 0) & (exponents.abs() > _SAFE_EXPONENT), exponents, 0)
 
 
 def _distinct(rows: Rows, hashes: Tensor) -> tuple[Tensor, Tensor]:
-    """The first item of each distinct row, ascending, and the vector of each item.
+    """Return the first item of each distinct row, ascending, and the index of each item's vector.
 
-    Rows that share a hash but are not equal stay apart from the first of them; that two such are equal to each other is
-    left to the scores, which tie them all the same.
+    Rows with equal hashes are compared with the first of them. If several rows differ from it, they stay distinct vectors
+    even if they are equal to each other; they then tie by their scores.
     """
     items = torch.arange(len(hashes), device=hashes.device)
     ascending, order = hashes.sort(stable=True)
-    starts = torch.ones_like(ascending, dtype=torch.bool)
-    starts[1:] = ascending[1:] != ascending[:-1]
-    if starts.all():
+    is_start = torch.ones_like(ascending, dtype=torch.bool)
+    is_start[1:] = ascending[1:] != ascending[:-1]
+    if is_start.all():
         return items, items
-    run = starts.cumsum(0) - 1
+    run = is_start.cumsum(0) - 1
     leader = torch.empty_like(items)
-    leader[order] = order[starts][run]
-    for part in (leader != items).nonzero().squeeze(1).split(max(1, _COMPONENTS_AT_ONCE // max(1, rows.shape[1]))):
-        unequal = (rows[part] != rows[leader[part]]).any(1)
-        leader[part[unequal]] = part[unequal]
-    first, of_item = leader.unique(return_inverse=True)
-    return first, of_item
+    leader[order] = order[is_start][run]
+    for chunk in (leader != items).nonzero().squeeze(1).split(max(1, MAX_COMPONENTS // max(1, rows.shape[1]))):
+        unequal = (rows[chunk] != rows[leader[chunk]]).any(1)
+        leader[chunk[unequal]] = chunk[unequal]
+    first_item, vector_of_item = leader.unique(return_inverse=True)
+    return first_item, vector_of_item

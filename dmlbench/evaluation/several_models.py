@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dmlbench.config.schema import Scalar
-from dmlbench.evaluation.embedding_files import Embeddings
+from dmlbench.evaluation.embeddings import Embeddings
 from dmlbench.evaluation.evaluator import EvaluationConfig, EvaluationResult, evaluate
 from dmlbench.results.metric_specs import CONCATENATED
 
@@ -36,7 +36,7 @@ def evaluate_models(embeddings: Sequence[Embeddings], config: EvaluationConfig, 
     """Evaluate the embeddings of all models of a run.
 
     Args:
-        embeddings: Of each model, over the same images in the same order.
+        embeddings: Embeddings of each model, for the same images in the same order.
         config: How to evaluate them.
         per_fold: Whether there is one model per fold.
 
@@ -47,24 +47,31 @@ def evaluate_models(embeddings: Sequence[Embeddings], config: EvaluationConfig, 
     each = tuple(evaluate(one, config, progress=True) for one in embeddings)
     if not per_fold:
         return ModelsResult(each[0].columns, each[0].tensors, each)
-    joined = concatenated(embeddings)
-    together = evaluate(joined, config, progress=True)
+    whole = concatenated(embeddings)
+    together = evaluate(whole, config, progress=True)
     columns = {
         **_averaged([one.columns for one in each], together.columns),
         **{f"fold{fold}_map_at_r": one.columns["map_at_r"] for fold, one in enumerate(each)},
-        "concatenated_dim": joined.rows.shape[1],
+        "concatenated_dim": whole.rows.shape[1],
     }
     return ModelsResult(columns, _averaged_tensors(each, together), each)
 
 
 def concatenated(embeddings: Sequence[Embeddings]) -> Embeddings:
-    """Concatenate the embeddings of several models, `(N, D)` each, to unit vectors `(N, sum of D)`."""
+    """Concatenate the embeddings of several models and normalise them to unit length.
+
+    Args:
+        embeddings: Embeddings of each model, float32 `(N, D)`, for the same images in the same order.
+
+    Returns:
+        Embeddings `(N, sum of D)`.
+    """
     rows = torch.cat([cast(Tensor, one.rows) for one in embeddings], dim=1)
     return replace(embeddings[0], rows=torch.nn.functional.normalize(rows))
 
 
 def _averaged(each: Sequence[Mapping[str, Scalar]], together: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """Means over the models as plain names and as `separated_*`; the joined embedding's as `concatenated_*`."""
+    """Return means over the models under plain names and as `separated_*`, and those of `together` as `concatenated_*`."""
     numbers = [name for name, value in each[0].items() if isinstance(value, float)]
     separated = {name: float(np.mean([cast(float, one[name]) for one in each])) for name in numbers}
     return {

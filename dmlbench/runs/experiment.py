@@ -35,14 +35,14 @@ from dmlbench.training.trainer import save
 
 
 def run(plan: Plan, split: Split) -> Row:
-    """Train, embed and evaluate one plan. The same plan and seed give the same row.
+    """Train, embed and evaluate one plan. The same plan gives the same row.
 
     Args:
         plan: What to run; its directory exists. Training resumes from a checkpoint in it.
         split: Data set of the plan, before any fold is held out.
 
     Returns:
-        The row. If the method broke down, its `status` is `failed` and `reason` says why.
+        The row. If the method failed, its `status` is `failed` and `reason` says why.
     """
     make_deterministic(plan.protocol.threads)
     images = None if plan.protocol.trunk_frozen else make_batches(plan, split)
@@ -53,9 +53,9 @@ def run(plan: Plan, split: Split) -> Row:
         for fold, part in enumerate(parts):
             folder = plan.folder / f"fold{fold}" if len(parts) > 1 else plan.folder
             folder.mkdir(exist_ok=True)
-            own = replace(plan, seed=derive_seed(plan.seed, "fold", fold)) if len(parts) > 1 else plan
-            models.append(build_model(own, folder, split, images))
-            fit(models[-1], part, own)
+            fold_plan = replace(plan, seed=derive_seed(plan.seed, "fold", fold)) if len(parts) > 1 else plan
+            models.append(build_model(fold_plan, folder, split, images))
+            fit(models[-1], part, fold_plan)
         began = time.perf_counter()
         metrics = evaluated(models, split, plan)
     except MethodFailure as failure:
@@ -71,10 +71,18 @@ def run(plan: Plan, split: Split) -> Row:
 def evaluated(models: Sequence[TrainedModel], split: Split, plan: Plan) -> Mapping[str, Scalar]:
     """Compute the metrics on the test classes, of one model or of one model per fold.
 
-    The embeddings of each model and the scores of each query are written to the run directory.
+    Writes the embeddings of each model and the scores of each query to the run directory.
+
+    Args:
+        models: Trained models.
+        split: Data set of the plan, before any fold is held out.
+        plan: The plan of the run.
+
+    Returns:
+        Column name to value.
 
     Raises:
-        MethodFailure: An embedding is not finite, or all are one point.
+        MethodFailure: An embedding is not finite, or all embeddings are equal.
     """
     found: list[Embeddings] = []
     for one in models:
@@ -92,7 +100,14 @@ def evaluated(models: Sequence[TrainedModel], split: Split, plan: Plan) -> Mappi
 
 
 def proxy_counts(models: Sequence[TrainedModel]) -> dict[str, Scalar]:
-    """Return the numbers of proxies and of dead proxies over all models; None if a model broke down."""
+    """Return the numbers of proxies and of dead proxies over all models.
+
+    Args:
+        models: Models, of which the last may not have been trained to the end.
+
+    Returns:
+        `n_proxies` and `n_dead_proxies`; None if a model was not trained to the end.
+    """
     counts = [one.proxies for one in models if one.proxies is not None]
     complete = len(counts) == len(models)
     names = ("n_proxies", "n_dead_proxies")
@@ -100,18 +115,26 @@ def proxy_counts(models: Sequence[TrainedModel]) -> dict[str, Scalar]:
 
 
 def selection_columns(models: Sequence[TrainedModel], plan: Plan) -> dict[str, Scalar]:
-    """Return how the models were selected: on what, which epoch, which score; and what the oracle would have claimed."""
+    """Return the columns that describe model selection: on what, which epoch, which score, and the oracle's choice.
+
+    Args:
+        models: Models, of which the last may not have been trained to the end.
+        plan: The plan of the run.
+
+    Returns:
+        Column name to value; scores are fractions, averaged over the models.
+    """
     if models[0].objective is None:
         return {"selected_on": "none", "selected_epoch": 0}
     histories = [one.history for one in models]
     validated = plan.protocol.selection == "validation"
-    if (validated or plan.oracle) and not all(history.evaluations for history in histories):  # training broke down
+    if (validated or plan.oracle) and not all(history.evaluations for history in histories):  # training failed
         return {"selected_on": plan.protocol.selection, "selected_epoch": None}
     columns: dict[str, Scalar] = {"selected_on": plan.protocol.selection}
     if validated:
         best = [history.best("validation_map_at_r") for history in histories]
-        epochs = [int(look["epoch"]) for look in best]
-        columns["selected_score"] = float(np.mean([look["validation_map_at_r"] for look in best]))
+        epochs = [int(one["epoch"]) for one in best]
+        columns["selected_score"] = float(np.mean([one["validation_map_at_r"] for one in best]))
         columns["untrained_trunk_score"] = float(np.mean([one.trunk_score for one in models]))
         columns["untrained_score"] = float(np.mean([history.evaluations[0]["validation_map_at_r"] for history in histories]))
     else:
@@ -119,14 +142,21 @@ def selection_columns(models: Sequence[TrainedModel], plan: Plan) -> dict[str, S
     columns["selected_epoch"] = epochs[0] if len(epochs) == 1 else str(epochs)
     if plan.oracle:
         best = [history.best("test_map_at_r") for history in histories]
-        columns["oracle_map_at_r"] = float(np.mean([look["test_map_at_r"] for look in best]))
-        oracles = [int(look["epoch"]) for look in best]
+        columns["oracle_map_at_r"] = float(np.mean([one["test_map_at_r"] for one in best]))
+        oracles = [int(one["epoch"]) for one in best]
         columns["oracle_epoch"] = oracles[0] if len(oracles) == 1 else str(oracles)
     return columns
 
 
 def pending_row(plan: Plan) -> Row:
-    """Return everything that is known of a plan's row before the run has ended."""
+    """Return the columns of a run's row that are known before it ends.
+
+    Args:
+        plan: The plan of the run.
+
+    Returns:
+        A row whose status says that the run has not finished.
+    """
     columns: dict[str, Scalar] = {
         "schema_version": SCHEMA_VERSION,
         "run_id": plan.run_id,
@@ -150,7 +180,16 @@ def pending_row(plan: Plan) -> Row:
 def finished_row(
     plan: Plan, split: Split, models: Sequence[TrainedModel], status: str, reason: str | None, **metrics: Scalar
 ) -> Row:
-    """Return the complete row of a run."""
+    """Return the complete row of a run.
+
+    Args:
+        plan: The plan of the run.
+        split: Data set with the first fold held out, for the counts of images and classes.
+        models: Models, of which the last may not have been trained to the end.
+        status: `ok` or `failed`.
+        reason: Why the method failed; None for `ok`.
+        metrics: Metrics and the duration of the evaluation; none if the method failed.
+    """
     first, epochs = models[0], [one.history.epochs for one in models if one.history.epochs]
     features = [one.features_seconds for one in models if one.features_seconds is not None]
     speeds = [one.history.images_per_second for one in models if one.history.images_per_second is not None]

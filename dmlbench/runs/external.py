@@ -1,4 +1,4 @@
-"""Evaluate a file of embeddings from elsewhere as a row that tables can show."""
+"""Evaluation of an external file of embeddings, as a row that tables can show."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ DEFAULT_KS = (1, 2, 4, 8)
 
 @dataclass(frozen=True)
 class ExternalRequest:
-    """How to evaluate a file of embeddings, and what to call them.
+    """How to evaluate a file of embeddings, and the names in its row.
 
     Args:
-        config: How to process and evaluate them; empty `ks` for `DEFAULT_KS`.
+        config: How to process and evaluate the embeddings; empty `ks` for `DEFAULT_KS`.
         name: Name of the method in print; None for the file's stem.
         runs_dir: Directory for the row.
         dataset: Name of the data set; None for the file's stem.
@@ -57,7 +57,7 @@ def evaluate_file(file: Path, request: ExternalRequest) -> tuple[Path, Row]:
         request: How to evaluate it.
 
     Returns:
-        The row, with its file.
+        The file of the row, and the row.
 
     Raises:
         UserError: The file cannot be read, or nothing can be retrieved.
@@ -117,7 +117,7 @@ def _refuse_other_embeddings(folder: Path, row: Row, name: str) -> None:
 
 
 def _digest(embeddings: Embeddings) -> str:
-    """A digest of labels, ids and roles: equal if two methods were evaluated on the same queries and gallery."""
+    """Digest of labels, ids and roles, which is equal if two methods were evaluated on the same queries and gallery."""
     whole = hashlib.sha256()
     for values in (embeddings.labels, embeddings.ids, embeddings.is_query, embeddings.is_gallery):
         whole.update(np.ascontiguousarray(values.numpy()).tobytes())

@@ -1,6 +1,6 @@
-"""An append-only event log through which jobs in other processes report their progress: one file per event.
+"""An append-only event log, through which jobs in other processes report their progress: one file per event.
 
-A file system is all that the processes of every launcher (joblib, ray, SLURM) are certain to share.
+A file system is the only channel that the processes of all launchers (joblib, ray, SLURM) have in common.
 """
 
 from __future__ import annotations
@@ -28,19 +28,23 @@ class EventLog:
     """A directory of events.
 
     Args:
-        folder: Absolute path, the same for all processes.
+        folder: Directory of the log: an absolute path that is the same for all processes.
     """
 
     folder: Path
     _read: set[str] = field(default_factory=set, compare=False)
 
     def append(self, **event: Scalar) -> None:
-        """Add an event, whole or not at all."""
+        """Add an event, completely or not at all.
+
+        Args:
+            event: Names and values of the event.
+        """
         name = f"{time.time_ns():020}-{socket.gethostname()}-{os.getpid()}.json"
         atomic_write(self.folder / name, json.dumps(event))
 
     def poll(self) -> Iterator[Event]:
-        """Yield the events that this object has not read yet, ordered by time."""
+        """Yield the events that this object has not read yet, in the order of their time."""
         for file in sorted(self.folder.glob("[0-9]*.json")):
             if file.name not in self._read:
                 self._read.add(file.name)
@@ -48,7 +52,11 @@ class EventLog:
 
     @contextmanager
     def following(self, handle: Callable[[Event], None]) -> Iterator[None]:
-        """Call a function for every event while the block runs, and for the remaining ones when it ends."""
+        """Call a function for every event while a `with` block runs, and for the remaining events when it ends.
+
+        Args:
+            handle: Called with each event, in a thread.
+        """
         ended = threading.Event()
 
         def follow() -> None:

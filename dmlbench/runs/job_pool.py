@@ -1,4 +1,4 @@
-"""Jobs in other processes, restarted until each has ended, whatever processes are lost on the way."""
+"""Jobs in other processes, which are restarted if a process is lost."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from dmlbench.runs.job_events import Event
 from dmlbench.runs.launcher import OnEnd, RemoteJob, launch_with_hydra, reason_of
 from dmlbench.runs.runner import Outcome, Report, Status
 
-MAX_LOST = 2  # how often the process of a job alone may be lost, or all processes before a job starts
+MAX_LOST = 2  # restarts of one job, and launches in a row in which no job starts
 
 
 class JobPool:
     """All jobs of a launcher, over all attempts to run them.
 
-    If a process is lost, the launcher drops all jobs. Those that were running are then run again one at a time, so that a job
-    that ends its own process (out of memory, for example) is told from the others; the jobs that had not started follow.
+    If a process is lost, the launcher drops all jobs. Those that were running are then run again one at a time, which shows
+    which of them ends its own process (out of memory, for example). The jobs that had not started follow.
 
     Args:
         jobs: Jobs to run.
@@ -47,7 +47,11 @@ class JobPool:
         self.ended: dict[str, Outcome] = {}
 
     def run(self) -> list[Outcome]:
-        """Launch until every job has ended."""
+        """Launch the jobs until each has ended.
+
+        Returns:
+            One outcome per job.
+        """
         attempts = 0
         while left := [name for name in self.names if name not in self.ended]:
             reason = self._attempt(left)
@@ -64,7 +68,7 @@ class JobPool:
         return list(self.ended.values())
 
     def _attempt(self, names: Sequence[str]) -> str | None:
-        """Launch some of the jobs; return why a process was lost, if one was."""
+        """Launch some of the jobs. Returns why a process was lost, or None."""
         self.running.clear()
         try:
             with self.remote_job.log.following(self._handle):
@@ -77,7 +81,7 @@ class JobPool:
         return None
 
     def _run_alone(self, name: str) -> None:
-        """Run a job whose process was lost, perhaps by its own doing, when no other job can be lost with it."""
+        """Run one job whose process was lost, without other jobs that could be lost with it."""
         folder, reason = self.running.get(name), None
         for _ in range(MAX_LOST):
             self.report(f"{name}: its process was lost; running it again on its own")
@@ -97,7 +101,7 @@ class JobPool:
         elif "status" not in event:
             self.running[name] = None
             self.report(f"{name}: started")
-        elif name not in self.ended or self.ended[name].status == "locked":  # an earlier attempt may have ended it
+        elif name not in self.ended or self.ended[name].status == "locked":  # it may have ended in a previous attempt
             folder = Path(str(event["folder"])) if event["folder"] else None
             row = read_row(folder / run_files.ROW) if folder and event["status"] in ("done", "skipped") else None
             error = None if event["error"] is None else str(event["error"])

@@ -1,4 +1,4 @@
-"""Run jobs one after the other in this process, or through one of Hydra's launchers in other processes."""
+"""Execution of jobs, one after the other in this process or through one of Hydra's launchers in other processes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def run_jobs(jobs: JobList, wait: bool, report: Report, on_end: OnEnd, only: Con
         from dmlbench.runs.job_pool import JobPool
 
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # Nobody else ends joblib's processes; the others outlive this one on purpose.
+        # Nothing else ends the processes of joblib. Jobs of other launchers may outlive this process.
         parent = os.getpid() if jobs.launcher == "joblib" else None
         name = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}"
         log = EventLog(jobs.runs_dir.absolute() / ".sweep" / name)
@@ -63,7 +63,12 @@ def run_jobs(jobs: JobList, wait: bool, report: Report, on_end: OnEnd, only: Con
 
 
 def launch_with_hydra(function: Callable[[DictConfig], None], jobs: JobList) -> None:
-    """Let Hydra's launcher call a function for each job, in processes of the launcher's own."""
+    """Let Hydra's launcher call a function for each job, in the processes of the launcher.
+
+    Args:
+        function: Called with the composed configuration of each job; it is pickled.
+        jobs: Jobs, of which the overrides are composed again by Hydra.
+    """
     GlobalHydra.instance().clear()
     register_with_hydra()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # without it Hydra prints a traceback and exits with status 1
@@ -87,7 +92,7 @@ class RemoteJob:
         config_dir: Directory of the user's own configuration files.
         only: Names of the jobs to run; None for all.
         working_directory: Directory to work in.
-        path: Where modules are found.
+        path: Directories in which modules are found, as in `sys.path`.
     """
 
     log: EventLog
@@ -100,12 +105,16 @@ class RemoteJob:
     path: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
 
     def __call__(self, cfg: DictConfig) -> None:
-        """Run one composed configuration."""
+        """Run one job.
+
+        Args:
+            cfg: Its composed configuration, as Hydra passes it.
+        """
         os.chdir(self.working_directory)
-        sys.path.extend(place for place in self.path if place not in sys.path)
-        if self.parent not in (None, os.getpid()):  # with one job at a time, joblib uses this process
+        sys.path.extend(directory for directory in self.path if directory not in sys.path)
+        if self.parent not in (None, os.getpid()):  # with one job at a time, joblib uses the launching process
             _end_with_parent(self.parent)
-            _redirect_output(self.log.folder / f"process-{os.getpid()}.log")  # the terminal is shared
+            _redirect_output(self.log.folder / f"process-{os.getpid()}.log")  # all processes share one terminal
         job = self._job(cfg)
         if self.only is not None and job.name not in self.only:
             return
@@ -131,11 +140,11 @@ class RemoteJob:
         return Job(job_name(cfg, choices, overrides, self.swept), Composed(own, choices, overrides, self.config_dir))
 
 
-_watched: set[int | None] = set()  # parents that a thread watches; a process runs several jobs
+_watched: set[int | None] = set()  # parents that a thread watches already, because a process runs several jobs
 
 
 def _end_with_parent(parent: int | None) -> None:
-    """End this process soon after its parent, so that it does not continue runs that nobody waits for."""
+    """End this process soon after its parent, so that it does not continue runs whose command has ended."""
     if parent in _watched:
         return
     _watched.add(parent)
@@ -143,9 +152,9 @@ def _end_with_parent(parent: int | None) -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
-        os._exit(1)  # the system releases the lock of its run, and every file it wrote is whole
+        os._exit(1)  # the system releases the lock of the run; all files are written atomically
 
-    if os.getppid() != parent:  # it ended before the first job started
+    if os.getppid() != parent:  # the parent ended before the first job started
         os._exit(1)
     threading.Thread(target=watch, daemon=True).start()
 
@@ -161,5 +170,9 @@ def _redirect_output(file: Path) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """The first sentence of an error, on one line."""
+    """Return the first sentence of an error, on one line.
+
+    Args:
+        error: The error.
+    """
     return re.sub(r"\s+", " ", str(error)).partition(". ")[0] or type(error).__name__

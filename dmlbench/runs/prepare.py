@@ -1,28 +1,26 @@
-"""From a composed configuration to a plan, in one pass: read the data set, resolve what depends on it, freeze the plan."""
+"""Preparation of a run: read the data set, resolve the values that depend on it, and make the plan."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
 
 from dmlbench.config.compose import Composed, Settings, dataset_settings, provenance, resolve
 from dmlbench.config.identity import flatten
 from dmlbench.config.instantiate import build, check, source_sha256
 from dmlbench.config.plan import Plan, method_columns
-from dmlbench.config.schema import Dataset, Method, Protocol, Scalar, Trunk
+from dmlbench.config.schema import Dataset, Scalar, Trunk
 from dmlbench.data.check import without_unreadable
 from dmlbench.data.folds import training_splits
 from dmlbench.data.prepare import prepare as prepare_files
 from dmlbench.data.split import Split
-from dmlbench.errors import UserError
-from dmlbench.models.weights import sha256, weights_file
 from dmlbench.results import columns as registry
+from dmlbench.runs.checks import available_device, checked_method, checked_trunk
 
 
 def prepare(composed: Composed, training_only: bool = False) -> tuple[Plan, Split]:
@@ -45,7 +43,10 @@ def plan_for(composed: Composed, split: Split) -> Plan:
 
     Args:
         composed: Composed configuration.
-        split: The data set.
+        split: Data set, before any fold is held out.
+
+    Raises:
+        UserError: A value is wrong, or does not fit the data set.
     """
     protocol = resolve(composed).protocol
     if protocol.crop_to_box:
@@ -76,7 +77,17 @@ def load_split(dataset: Dataset, data_dir: Path, training_only: bool = False) ->
 
 
 def download_data(composed: Composed) -> Iterator[str]:
-    """Download and unpack a data set into its root once the unpacked files are verified; yields progress lines."""
+    """Download and unpack a data set; the files are moved to its root only if they are verified.
+
+    Args:
+        composed: Composed configuration, whose `dataset` is downloaded.
+
+    Yields:
+        Lines that report the progress.
+
+    Raises:
+        UserError: The data set cannot be downloaded, or its files are not as declared.
+    """
     dataset, data_dir = dataset_settings(composed), Path(composed.cfg.paths.data)
 
     def verified(root: Path) -> Split:
@@ -86,17 +97,23 @@ def download_data(composed: Composed) -> Iterator[str]:
 
 
 def freeze(composed: Composed, settings: Settings, split: Split) -> Plan:
-    """Check constructors, hash weights and sources, and identify the run.
+    """Check constructors, hash weights and sources, and compute the identity of the run.
 
     Args:
         composed: Composed configuration.
         settings: Its values, resolved with the facts of the split.
-        split: The data set.
+        split: Data set, before any fold is held out.
+
+    Returns:
+        The plan.
+
+    Raises:
+        UserError: A constructor refuses its arguments, or the device is not available.
     """
     protocol, dataset = settings.protocol, settings.dataset
     method = checked_method(settings.method, dataset, protocol)
     trunk = checked_trunk(settings.trunk)
-    device = _device(settings.device)
+    device = available_device(settings.device)
     check("sampler", settings.sampler, positional=3)
     check("optimizer", settings.optimizer, positional=1)
     precision = "bf16" if device == "cuda" and protocol.mixed_precision else "fp32"
@@ -124,33 +141,19 @@ def freeze(composed: Composed, settings: Settings, split: Split) -> Plan:
     )
 
 
-def checked_method(method: Method, dataset: Dataset, protocol: Protocol) -> Method:
-    """Check the arguments of loss and miner, and hash the user's own source files."""
-    if method.make is None:
-        return method
-    check("loss.make", method.make)
-    if method.miner is not None:
-        check("loss.miner", method.miner)
-    facts = {
-        "num_classes": (dataset.train_classes, f"{dataset.name} has {{}} training classes", "dataset.train_classes"),
-        "embedding_size": (protocol.embedding_dim, "the protocol's embedding has {} dimensions", "protocol.embedding_dim"),
-    }
-    for argument, (fact, sentence, key) in facts.items():
-        given = method.make.get(argument, fact)
-        if given != fact:
-            raise UserError(f"loss/{method.name}: {argument} is {given} but {sentence.format(fact)}; use ${{{key}}}")
-    return replace(method, source_sha256=source_sha256("loss.make", method.make, method.miner))
-
-
-def checked_trunk(trunk: Trunk) -> Trunk:
-    """Check the arguments of the trunk's constructor, and hash its weights."""
-    check("trunk.make", trunk.make)
-    file = weights_file(f"trunk/{trunk.name}", trunk)
-    return replace(trunk, weights_sha256=sha256(file) if file else None)
-
-
 def shared_columns(composed: Composed, settings: Settings, split: Split, trunk: Trunk, precision: str) -> dict[str, Scalar]:
-    """Return the columns in which two compared rows must agree; paths, labels, workers and the method are left out."""
+    """Return the columns in which two compared rows must agree; paths, labels, workers and the method are left out.
+
+    Args:
+        composed: Composed configuration.
+        settings: Its values, resolved with the facts of the split.
+        split: Data set, before any fold is held out.
+        trunk: Trunk, with the SHA-256 of its weights.
+        precision: `fp32` or `bf16`, as the device computes.
+
+    Returns:
+        Column name to value.
+    """
     dataset, protocol = settings.dataset, settings.protocol
     columns: dict[str, Scalar] = {
         "dataset": dataset.name,
@@ -166,7 +169,7 @@ def shared_columns(composed: Composed, settings: Settings, split: Split, trunk: 
         "protocol": protocol.name,
         "precision": precision,
         **_fields("protocol", protocol, without=("name",)),
-        "protocol_resize_px": protocol.resized_px,  # given, or scaled with the crop: the same protocol
+        "protocol_resize_px": protocol.resized_px,  # a given value equal to the scaled crop is the same protocol
     }
     for group in ("sampler", "optimizer"):
         columns[group] = composed.choices[group]
@@ -181,17 +184,8 @@ def _fields(group: str, configuration: object, without: tuple[str, ...]) -> dict
 
 
 def _with_method_references(composed: Composed, group: str, resolved: Mapping[str, Any]) -> dict[str, Any]:
-    """A group's values, in which references to the method stay text: their values belong to the method."""
+    """A group's values, in which references to the method stay text, because their values belong to the method."""
     written = OmegaConf.to_container(composed.cfg[group], resolve=False)
     assert isinstance(written, dict)
     references = {str(k): v for k, v in written.items() if isinstance(v, str) and re.search(r"\$\{\.*loss\.", v)}
     return {**resolved, **references}
-
-
-def _device(device: str) -> str:
-    available = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    if device == "auto":
-        return available[-1]
-    if device not in available:
-        raise UserError(f"device is {device!r}; this machine has {' and '.join(available)}, and auto takes the best")
-    return device

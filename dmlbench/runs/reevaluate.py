@@ -1,8 +1,8 @@
-"""Evaluate a saved run again, with other settings, as a row of its own.
+"""Re-evaluation of saved runs with other settings, as additional rows.
 
-Metrics are computed from the embeddings beside the run's row. What these do not contain (another layer, training images,
-lengths) needs the model, which is built from the overrides of the run. Everything that these would build must be built by a
-shipped configuration file, or by one in the user's `--config-dir`.
+Metrics are computed from the embeddings beside the run's row. What these do not contain (another layer, training images, the
+lengths of embeddings) needs the model, which is built from the overrides of the run. Because a run directory may come from
+somebody else, only constructors that a shipped configuration file, or one in the user's `--config-dir`, names are called.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def reevaluate(path: Path, request: RunRequest) -> list[tuple[Path, Row]]:
         request: How to evaluate them.
 
     Returns:
-        The rows written, each with its file.
+        The file of each new row, and the row.
 
     Raises:
         UserError: There is no finished run, or one cannot be evaluated as requested.
@@ -123,7 +123,7 @@ def _saved(file: Path) -> Embeddings:
 def _embed_again(
     folder: Path, models: Sequence[Path], parent: Row, request: RunRequest, config: EvaluationConfig
 ) -> list[Embeddings]:
-    """Embed the images with the models of a run."""
+    """Embed the images again with the models of a run."""
     file = _overrides_file(folder)
     composed = compose(_read_overrides(file), request.config_dir)
     for group in ("dataset", "trunk", "loss", "protocol"):
@@ -173,7 +173,7 @@ def _read_overrides(file: Path) -> list[str]:
 
 
 def _refuse_foreign(cfg: Any, config_dir: Path | None, file: Path) -> None:
-    """Refuse overrides from a run directory that would build what no trusted configuration file builds."""
+    """Refuse overrides from a run directory that name a constructor which no trusted configuration file names."""
     trusted = set()
     for root in (conf_dir(), *([config_dir] if config_dir else [])):
         for path in root.rglob("*.yaml"):
@@ -192,12 +192,12 @@ def _targets(values: Any) -> list[str]:
 
 
 def refuse_impossible(embeddings: Embeddings, config: EvaluationConfig, path: str, given: bool) -> None:
-    """Refuse evaluations that cannot mean anything.
+    """Refuse evaluations whose metrics would be meaningless.
 
     Args:
-        embeddings: What is evaluated.
-        config: How.
-        path: Where the embeddings come from, for the sentence.
+        embeddings: Embeddings to evaluate.
+        config: How to evaluate them.
+        path: File or directory of the embeddings, for the message.
         given: Whether the user chose the values of k.
 
     Raises:
@@ -219,7 +219,11 @@ def refuse_impossible(embeddings: Embeddings, config: EvaluationConfig, path: st
 
 
 def evaluation_provenance(began: float) -> dict[str, Scalar]:
-    """Return versions, time and cost of an evaluation that began at `time.perf_counter()`."""
+    """Return the columns with versions, duration and end of an evaluation.
+
+    Args:
+        began: `time.perf_counter()` at its start.
+    """
     return {
         **versions(),
         "evaluate_seconds": round(time.perf_counter() - began, 3),
@@ -228,7 +232,16 @@ def evaluation_provenance(began: float) -> dict[str, Scalar]:
 
 
 def write_evaluation(folder: Path, row: Row, tensors: Mapping[str, torch.Tensor]) -> tuple[Path, Row]:
-    """Write a row and the scores of its queries."""
+    """Write a row and the scores of its queries.
+
+    Args:
+        folder: Directory for both; it is created.
+        row: Row to write.
+        tensors: Scores of the queries, by name.
+
+    Returns:
+        The file of the row, and the row.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     save_tensors(folder / run_files.PER_QUERY, tensors)
     return write_row(folder, row), row

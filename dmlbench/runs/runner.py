@@ -1,7 +1,8 @@
-"""Run one job: make its plan, lock the run directory, skip what is done, write the row."""
+"""Execution of one job: make the plan, lock the run directory, skip a finished run, write the row."""
 
 from __future__ import annotations
 
+import errno
 import json
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -41,13 +42,14 @@ class Outcome:
     """How one job ended.
 
     Args:
-        status: `done` and `skipped` have a row; `tuned`: its trials are done, and no run was asked for; `locked`: another
-            process is executing it; `user_error`: the user has to change something; `crash`: the same command tries again.
+        status: `done` (the run has ended), `skipped` (its row existed), `tuned` (its trials have ended, and no run was
+            requested), `locked` (another process is executing it), `user_error` (the user has to change something), or
+            `crash` (the same command retries).
         job: Name of the job.
         folder: Directory of the run, or of the tuning study, if the plan could be made.
         row: Row, if there is one.
         error: One sentence, for `user_error` and `crash`.
-        tuned: Columns that describe the hyper-parameter search, if there was one.
+        tuned: Columns that describe the hyper-parameter search, if one was requested.
     """
 
     status: Status
@@ -59,13 +61,16 @@ class Outcome:
 
 
 def run_job(job: Job, wait: bool, report: Report, on_start: Callable[[Path], None] = lambda folder: None) -> Outcome:
-    """Run one job. Raises nothing except on interrupts, so that a failing job stops no other.
+    """Run one job. Raises nothing except on interrupts, so that a failing job does not stop the others.
 
     Args:
         job: Composed configuration and name.
         wait: Wait for a run that another process is executing.
         report: Prints a line.
         on_start: Called with the run directory before the run.
+
+    Returns:
+        How the job ended.
     """
     folder = None
     try:
@@ -95,7 +100,7 @@ def run_job(job: Job, wait: bool, report: Report, on_start: Callable[[Path], Non
         return _run_locked(job.name, plan, split, wait, report, overrides, settings.retry_failed)
     except UserError as error:
         return Outcome("user_error", job.name, folder, error=str(error))
-    except OmegaConfBaseException as error:  # an interpolation that leads nowhere, which shows only when it is resolved
+    except OmegaConfBaseException as error:  # an interpolation of an unknown key, which is found when it is resolved
         key = f"{error.full_key}: " if error.full_key else ""
         return Outcome("user_error", job.name, folder, error=key + str(error).splitlines()[0])
     except Exception as error:
@@ -103,19 +108,21 @@ def run_job(job: Job, wait: bool, report: Report, on_start: Callable[[Path], Non
 
 
 def _crashed(name: str, folder: Path | None, error: Exception) -> Outcome:
-    if folder is None and isinstance(error, OSError) and error.filename:  # nothing has run: a dangling link, for example
+    started = folder is not None and folder.is_dir()
+    if not started and isinstance(error, OSError) and error.filename and error.errno != errno.ENOSPC:
+        # Nothing has run: for example, `paths.runs` is a file, or an image is a dangling link.
         return Outcome("user_error", name, error=f"{error.filename} cannot be used: {error.strerror}")
-    where = ""
-    if folder is not None and folder.is_dir():
+    hint = ""
+    if folder is not None and started:
         with suppress(OSError):  # the disk may be full
             atomic_write(folder / run_files.ERROR, traceback.format_exc())
-            where = f" (see {folder / run_files.ERROR})"
-    sentence = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}{where}"
+            hint = f" (see {folder / run_files.ERROR})"
+    sentence = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}{hint}"
     return Outcome("crash", name, folder, error=sentence)
 
 
 def _refuse_untuned(loss: str, trains: bool, trials: int) -> None:
-    """Refuse a trained method without search space: a table would show it as tuned like the others."""
+    """Refuse a trained method without search space, because a table would show it as tuned like the others."""
     if trains:
         raise UserError(
             f"loss/{loss} has no search space, so it cannot be given {trials} trial{'s' * (trials > 1)}; add `search:` to its "
@@ -124,11 +131,14 @@ def _refuse_untuned(loss: str, trains: bool, trials: int) -> None:
 
 
 def make_study(composed: Composed, tuning: Tuning) -> Study:
-    """Make the hyper-parameter search of a configuration; it reads only the training images of the data set.
+    """Make the hyper-parameter search of a configuration. Test images are not read.
 
     Args:
         composed: Composed configuration.
         tuning: Its budget.
+
+    Raises:
+        UserError: A value is wrong, or the files of the data set contradict the declared facts.
     """
     base: dict[str, object] = {
         "seed": derive_seed(tuning.seed, "tuning"),
@@ -141,7 +151,7 @@ def make_study(composed: Composed, tuning: Tuning) -> Study:
     of_trials = composed.with_values(base)
     try:
         plan, split = prepare(of_trials, training_only=True)
-    except UserError as error:  # folds are set by tuning here
+    except UserError as error:  # the folds of the protocol are those of `tuning`
         raise UserError(str(error).replace("protocol.fold", "tuning.fold")) from None
 
     def plan_with(values: Mapping[str, Scalar]) -> Plan:
@@ -156,7 +166,7 @@ def _run_locked(
     folder = plan.folder
 
     def waiting() -> None:
-        report(f"{folder.name} is being run by another process; waiting for it")
+        report(f"{folder.name} is being executed by another process; waiting for it")
 
     with locked(folder / run_files.LOCK, waiting if wait else None) as acquired:
         if not acquired:
@@ -166,7 +176,7 @@ def _run_locked(
         if row is None or not done:
             for line in announcement(plan, split):
                 report(line)
-            (folder / run_files.ERROR).unlink(missing_ok=True)  # of an earlier attempt
+            (folder / run_files.ERROR).unlink(missing_ok=True)  # of a previous attempt
             atomic_write(folder / run_files.OVERRIDES, json.dumps(overrides, indent=1) + "\n")
             write_row(folder, experiment.pending_row(plan), run_files.PENDING_ROW)
             row = experiment.run(plan, split)
@@ -178,13 +188,18 @@ def _run_locked(
 
 
 def _is_done(row: Row, plan: Plan, retry_failed: bool) -> bool:
-    """Whether a row has everything that was asked for."""
+    """Whether a row has everything that was requested."""
     lacks_oracle = plan.oracle and row.get("oracle_map_at_r") is None and row["selected_on"] != "none"
     return (row.ok or not retry_failed) and not lacks_oracle
 
 
 def announcement(plan: Plan, split: Split) -> list[str]:
-    """Return a few lines that say what will run."""
+    """Return a few lines that describe a run before it starts.
+
+    Args:
+        plan: The plan of the run.
+        split: Its data set, before any fold is held out.
+    """
     protocol, method = plan.protocol, plan.method
     facts = training_splits(split, protocol)[0].facts
     batch = f", {method.samples_per_class} images per class" if "m_per_class" in plan.sampler["_target_"] else ""
@@ -211,7 +226,7 @@ def _count(n: int, noun: str) -> str:
 
 
 def _selection(protocol: Protocol) -> Iterator[str]:
-    """How the reported model is chosen, if it is not one training run and its last epoch."""
+    """How the reported model is selected, unless it is the last epoch of one training on all training classes."""
     epoch = "best epoch on held-out training classes" if protocol.selection == "validation" else "last epoch"
     if protocol.fold == "all":
         yield f"selection {epoch}; {protocol.folds} models, one per fold of held-out training classes"

@@ -12,13 +12,17 @@ from cases import Evaluate, cases
 
 
 def table(implementations: Mapping[str, Evaluate]) -> str:
-    """A markdown table: a line a case, a column an implementation."""
+    """Return a Markdown table with one line per case and one column per implementation.
+
+    Args:
+        implementations: Name to function.
+    """
     lines = [["case", "what must hold", *implementations]]
     passed = dict.fromkeys(implementations, 0)
     n = 0
     for case in cases():
         outcomes = {name: case.passes(evaluate) for name, evaluate in implementations.items()}
-        lines.append([case.name, case.asks, *("yes" if outcome else "**no**" for outcome in outcomes.values())])
+        lines.append([case.name, case.requirement, *("yes" if outcome else "**no**" for outcome in outcomes.values())])
         n += 1
         for name, outcome in outcomes.items():
             passed[name] += outcome

@@ -1,4 +1,4 @@
-"""Implementations behind the one function that the cases call."""
+"""Implementations as the function that the cases call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def dmlbench(
     gallery_ids: np.ndarray,
     ks: Sequence[int],
 ) -> dict[str, float]:
-    """This one."""
+    """Call dmlbench."""
     import torch
 
     from dmlbench.evaluation import rank, score
@@ -35,17 +35,17 @@ def pytorch_metric_learning(
     gallery_ids: np.ndarray,
     ks: Sequence[int],
 ) -> dict[str, float]:
-    """AccuracyCalculator as its documentation shows it: faiss, k the greatest number of relevant items.
+    """Call AccuracyCalculator as in its documentation: with faiss, and k the largest number of relevant items.
 
-    It knows no ids: where the queries are in the gallery, it leaves the first neighbour out.
+    It does not use ids. If the queries are in the gallery, it leaves out the first neighbour.
     """
     import torch
     from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
     included = bool(np.isin(query_ids, gallery_ids).all())
-    if included:  # it demands that the gallery begin with the queries
-        place = {item: number for number, item in enumerate(query_ids.tolist())}
-        order = np.argsort([place.get(item, len(place)) for item in gallery_ids.tolist()], kind="stable")
+    if included:  # it requires that the gallery begins with the queries
+        position = {item: number for number, item in enumerate(query_ids.tolist())}
+        order = np.argsort([position.get(item, len(position)) for item in gallery_ids.tolist()], kind="stable")
         gallery, gallery_labels = gallery[order], gallery_labels[order]
     calculator = AccuracyCalculator(
         include=("precision_at_1", "r_precision", "mean_average_precision_at_r"), k="max_bin_count", device=torch.device("cpu")
@@ -69,7 +69,7 @@ def drop_first(
     gallery_ids: np.ndarray,
     ks: Sequence[int],
 ) -> dict[str, float]:
-    """What much research code does: argsort, drop the first of each row, divide by the number of queries."""
+    """Sort, drop the first neighbour of each query, and divide by the number of queries, as much research code does."""
     order = np.argsort(-(queries @ gallery.T), axis=1)
     if np.isin(query_ids, gallery_ids).any():
         order = order[:, 1:]

@@ -1,4 +1,4 @@
-"""The cases: each a pitfall met in published code, as arrays that show it."""
+"""The cases. Each shows a pitfall that occurs in published code."""
 
 from __future__ import annotations
 
@@ -9,64 +9,68 @@ import numpy as np
 from oracle import expected
 
 Evaluate = Callable[..., dict[str, float]]
-TOLERANCE = 1e-5  # float32 means are allowed; one query that goes wrong is not
+TOLERANCE = 1e-5  # accepts means in float32, but not one wrong query
 
 
 @dataclass(frozen=True)
 class Case:
-    """One question to an evaluator.
+    """One check of an implementation.
 
     Args:
-        name: of the pitfall.
-        asks: what must hold, in one sentence.
-        holds: whether it does, of an implementation; an exception counts as no.
+        name: Name of the pitfall.
+        requirement: What the implementation has to do, in one sentence.
+        holds: Function from an implementation to whether it does.
     """
 
     name: str
-    asks: str
+    requirement: str
     holds: Callable[[Evaluate], bool]
 
     def passes(self, evaluate: Evaluate) -> bool:
-        """Whether an implementation does what is asked."""
+        """Return whether an implementation meets the requirement; False if it raises any exception.
+
+        Args:
+            evaluate: The implementation.
+        """
         try:
             return self.holds(evaluate)
-        except Exception:  # whatever it dies of
+        except Exception:
             return False
 
 
 def unit(values: np.ndarray) -> np.ndarray:
-    """Rows of unit length, float32."""
+    """Normalise rows to unit length, float32 `(N, D)`."""
     return (values / np.linalg.norm(values, axis=1, keepdims=True)).astype(np.float32)
 
 
 def clusters(labels: np.ndarray, dim: int = 8, noise: float = 0.6, seed: int = 0) -> np.ndarray:
-    """Unit vectors around a centre for each label, so that some queries succeed and some fail."""
+    """Make unit vectors around one centre per label, such that some queries succeed and some fail."""
     rng = np.random.default_rng(seed)
-    names, place = np.unique(labels, return_inverse=True)
-    return unit(rng.standard_normal((len(names), dim))[place] + noise * dim**0.5 * rng.standard_normal((len(labels), dim)))
+    names, index = np.unique(labels, return_inverse=True)
+    return unit(rng.standard_normal((len(names), dim))[index] + noise * dim**0.5 * rng.standard_normal((len(labels), dim)))
 
 
-def everyone(x: np.ndarray, labels: np.ndarray, ids: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
-    """Every item a query among all the others."""
+def each_against_others(x: np.ndarray, labels: np.ndarray, ids: np.ndarray | None = None) -> tuple[np.ndarray, ...]:
+    """Return the arguments of an evaluation in which every item is a query among all others."""
     labels = np.asarray(labels, dtype=np.int64)
     ids = np.arange(len(x)) if ids is None else ids
     return x, x, labels, labels, ids, ids
 
 
 def agrees(arguments: tuple[np.ndarray, ...], ks: tuple[int, ...] = (1, 2, 4)) -> Callable[[Evaluate], bool]:
-    """That every number given is the oracle's, and R-precision, MAP@R and Recall@1 are among them."""
-    right = expected(*arguments, ks=ks)
+    """Require that every returned metric equals the oracle's, and that R-precision, MAP@R and Recall@1 are returned."""
+    correct = expected(*arguments, ks=ks)
 
     def holds(evaluate: Evaluate) -> bool:
         found = evaluate(*arguments, ks=ks)
         needed = {"recall_at_1", "r_precision", "map_at_r"} <= found.keys()
-        return needed and all(abs(value - right[name]) <= TOLERANCE for name, value in found.items() if name in right)
+        return needed and all(abs(value - correct[name]) <= TOLERANCE for name, value in found.items() if name in correct)
 
     return holds
 
 
 def same(*sets: tuple[np.ndarray, ...]) -> Callable[[Evaluate], bool]:
-    """That several ways to put one question have one answer."""
+    """Require that several sets of arguments give the same metrics."""
 
     def holds(evaluate: Evaluate) -> bool:
         first, *others = (evaluate(*arguments, ks=(1, 2, 4)) for arguments in sets)
@@ -76,7 +80,7 @@ def same(*sets: tuple[np.ndarray, ...]) -> Callable[[Evaluate], bool]:
 
 
 def refuses(arguments: tuple[np.ndarray, ...]) -> Callable[[Evaluate], bool]:
-    """That it raises."""
+    """Require that the arguments are refused with an exception."""
 
     def holds(evaluate: Evaluate) -> bool:
         try:
@@ -89,7 +93,7 @@ def refuses(arguments: tuple[np.ndarray, ...]) -> Callable[[Evaluate], bool]:
 
 
 def one_at_a_time(arguments: tuple[np.ndarray, ...]) -> Callable[[Evaluate], bool]:
-    """That the mean over queries asked alone is the number of all asked together."""
+    """Require that the mean over queries that are evaluated alone equals the metrics of all together."""
     queries, gallery, query_labels, gallery_labels, query_ids, gallery_ids = arguments
 
     def holds(evaluate: Evaluate) -> bool:
@@ -106,85 +110,113 @@ def one_at_a_time(arguments: tuple[np.ndarray, ...]) -> Callable[[Evaluate], boo
 
 
 def cases() -> Iterator[Case]:
-    """All of them."""
+    """Iterate over all cases."""
     rng = np.random.default_rng(7)
     labels = np.repeat(np.arange(12), 5)
     x = clusters(labels)
 
-    yield Case("plain", "Without any pitfall the textbook's numbers come out.", agrees(everyone(x, labels)))
+    yield Case("plain", "Data without a pitfall gives the textbook values.", agrees(each_against_others(x, labels)))
 
     twins = x.copy()
-    twins[1::5] = twins[np.roll(np.arange(0, 60, 5), 1)]  # the copy of an item of another class
+    twins[1::5] = twins[np.roll(np.arange(0, 60, 5), 1)]  # copies of items of another class
     yield Case(
         "self among duplicates",
-        "A query is left out by its id; a duplicate of another class that ties with it is not left out in its stead.",
-        agrees(everyone(twins[::-1].copy(), labels[::-1].copy())),
+        "A query is excluded by its id. A duplicate of another class that ties with it is not excluded instead.",
+        agrees(each_against_others(twins[::-1].copy(), labels[::-1].copy())),
     )
     yield Case(
         "ties",
-        "Tied items score their expected value over random orders.",
-        agrees(everyone(x[rng.integers(0, 20, 60)], rng.integers(0, 6, 60))),
+        "A tie counts with its expected value over random orders of the tied items.",
+        agrees(each_against_others(x[rng.integers(0, 20, 60)], rng.integers(0, 6, 60))),
     )
     one_point = np.repeat(x[:1], 60, axis=0)
-    yield Case("collapse, sorted by class", "A collapsed embedding scores chance.", agrees(everyone(one_point, labels)))
+    yield Case(
+        "collapse, sorted by class",
+        "A collapsed embedding scores at chance level.",
+        agrees(each_against_others(one_point, labels)),
+    )
     mixed = rng.permutation(labels)
-    yield Case("collapse, shuffled", "A collapsed embedding scores chance.", agrees(everyone(one_point, mixed)))
+    yield Case(
+        "collapse, shuffled", "A collapsed embedding scores at chance level.", agrees(each_against_others(one_point, mixed))
+    )
     near = unit(x[:1] + 1e-4 * rng.standard_normal((60, 8)))
     yield Case(
         "nearly collapsed",
-        "Scores that differ by less than float32 rounds are ordered by their exact values.",
-        agrees(everyone(near, labels)),
+        "Scores whose difference is below the precision of float32 are ordered by their exact values.",
+        agrees(each_against_others(near, labels)),
     )
     small = np.repeat(np.arange(15), 2)
-    yield Case("small classes", "R is the query's own, 1 here.", agrees(everyone(clusters(small, noise=0.3), small)))
+    yield Case(
+        "small classes",
+        "R is the number of relevant items of the query, here 1.",
+        agrees(each_against_others(clusters(small, noise=0.3), small)),
+    )
     uneven = np.repeat(np.arange(8), [2, 2, 3, 4, 6, 9, 14, 20])
-    yield Case("uneven classes", "Each query has the R of its class.", agrees(everyone(clusters(uneven), uneven)))
-    lonely = np.concatenate([labels, 100 + np.arange(10)])
-    yield Case("singletons", "A query without a relevant item is left out.", agrees(everyone(clusters(lonely), lonely)))
+    yield Case("uneven classes", "Each query has the R of its class.", agrees(each_against_others(clusters(uneven), uneven)))
+    with_singletons = np.concatenate([labels, 100 + np.arange(10)])
+    yield Case(
+        "singletons",
+        "A query without a relevant item is excluded.",
+        agrees(each_against_others(clusters(with_singletons), with_singletons)),
+    )
     few = np.repeat(np.arange(2), 30)
     yield Case(
         "k below R",
-        "MAP@R looks at R ranks, however small the k of Recall@k.",
-        agrees(everyone(clusters(few, noise=1.5), few), ks=(1,)),
+        "MAP@R uses R ranks, even if all k of Recall@k are smaller.",
+        agrees(each_against_others(clusters(few, noise=1.5), few), ks=(1,)),
     )
     yield Case(
         "k above R",
-        "Precision@k divides by k and Recall@k looks at k ranks, also where R is smaller.",
-        agrees(everyone(clusters(small), small), ks=(1, 8, 29)),
+        "Precision@k divides by k and Recall@k uses k ranks, even if R is smaller.",
+        agrees(each_against_others(clusters(small), small), ks=(1, 8, 29)),
     )
     side = rng.permutation(60)
     q, g = side[:20], side[20:]
-    apart = x[q], x[g], labels[q], labels[g], q, g
-    yield Case("query and gallery apart", "Where no query is in the gallery, none is left out of it.", agrees(apart))
+    separate = x[q], x[g], labels[q], labels[g], q, g
+    yield Case("query and gallery separate", "If no query is in the gallery, no gallery item is excluded.", agrees(separate))
     within = x[q], x, labels[q], labels, q, np.arange(60)
-    yield Case("queries within the gallery", "Some of the gallery are queries, and left out for themselves.", agrees(within))
+    yield Case(
+        "queries within the gallery",
+        "If queries are part of the gallery, each is excluded from its own results only.",
+        agrees(within),
+    )
     unseen = np.where(labels[q] < 6, labels[q], labels[q] + 50)
     yield Case(
-        "classes the gallery lacks",
-        "A query whose class the gallery lacks is left out.",
+        "classes missing from the gallery",
+        "A query whose class is not in the gallery is excluded.",
         agrees((x[q], x[g], unseen, labels[g], q, g)),
     )
     for name, base in (("2^24", 2**24), ("2^53", 2**53), ("2^62", 2**62)):
         huge = base + labels
-        yield Case(f"labels from {name}", "Labels are compared as whole numbers.", agrees(everyone(x, huge)))
-    negative = everyone(x, labels - 2**40)
-    yield Case("negative labels", "Labels may be any whole numbers.", agrees(negative))
-    yield Case("ids in any order", "Ids are names, not positions.", agrees(everyone(x, labels, rng.permutation(60) * 7 + 3)))
+        yield Case(f"labels from {name}", "Labels are compared as integers.", agrees(each_against_others(x, huge)))
+    negative = each_against_others(x, labels - 2**40)
+    yield Case("negative labels", "Labels may be any integers.", agrees(negative))
+    yield Case(
+        "ids in any order",
+        "Ids identify items; they are not positions.",
+        agrees(each_against_others(x, labels, rng.permutation(60) * 7 + 3)),
+    )
     tied = x[rng.integers(0, 20, 60)]
     order = rng.permutation(60)
-    permuted = everyone(tied[order], labels[order], order)
-    yield Case("permutation", "The order of the rows changes nothing.", same(everyone(tied, labels), permuted))
-    yield Case("chunks", "Queries asked one by one or together score the same.", one_at_a_time(everyone(tied, labels)))
-    # a component that all share: scores become .01 s + .99
+    permuted = each_against_others(tied[order], labels[order], order)
+    yield Case(
+        "permutation", "The order of the rows does not change metrics.", same(each_against_others(tied, labels), permuted)
+    )
+    yield Case(
+        "chunks",
+        "Queries that are evaluated one at a time or together have the same metrics.",
+        one_at_a_time(each_against_others(tied, labels)),
+    )
+    # A component that all items share turns a score s into 0.01 s + 0.99.
     shifted = np.concatenate([0.1 * x.astype(float), np.full((60, 1), 0.99**0.5)], 1).astype(np.float32)
     yield Case(
         "constant shift",
-        "A constant added to all scores changes nothing but what rounding leaves.",
-        agrees(everyone(shifted, labels)),
+        "A constant that is added to all scores does not change metrics, except for ties that rounding creates.",
+        agrees(each_against_others(shifted, labels)),
     )
     broken = x.copy()
     broken[3, 2] = np.nan
-    yield Case("NaN", "Embeddings that are no numbers are refused.", refuses(everyone(broken, labels)))
+    yield Case("NaN", "Embeddings that contain NaN are refused.", refuses(each_against_others(broken, labels)))
     infinite = x.copy()
     infinite[5, 0] = np.inf
-    yield Case("infinity", "Embeddings that are not finite are refused.", refuses(everyone(infinite, labels)))
+    yield Case("infinity", "Embeddings that contain infinity are refused.", refuses(each_against_others(infinite, labels)))

@@ -1,4 +1,4 @@
-"""dmlbench passes every case, and the cases tell right from wrong."""
+"""dmlbench passes every conformance case, and the cases detect wrong implementations."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from adapters import dmlbench, drop_first  # noqa: E402
 from cases import Case, cases  # noqa: E402
 
 
-@pytest.mark.parametrize("case", cases(), ids=lambda case: case.name)
-def test_dmlbench_passes(case: Case) -> None:
+@pytest.mark.parametrize("case", list(cases()), ids=lambda case: case.name)
+def test_dmlbench_passes_every_case(case: Case) -> None:
     assert case.holds(dmlbench)
 
 
-def test_an_implementation_that_drops_the_first_neighbour_is_found_out() -> None:
+def test_an_implementation_that_drops_the_first_neighbour_fails_the_cases_about_it() -> None:
     outcomes = {case.name: case.passes(drop_first) for case in cases()}
     assert outcomes["plain"]
     assert not outcomes["self among duplicates"]
@@ -28,9 +28,9 @@ def test_an_implementation_that_drops_the_first_neighbour_is_found_out() -> None
     assert not outcomes["singletons"]
 
 
-def test_it_runs_on_its_own_against_anything_that_one_function_can_call(tmp_path: Path) -> None:
+def test_the_command_checks_any_function_without_dmlbench(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("def evaluate(*arrays, ks):\n    return {f'recall_at_{k}': 1.0 for k in ks}\n")
-    words = [sys.executable, str(HERE), "mine:evaluate"]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path)
+    command = [sys.executable, str(HERE), "mine:evaluate"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert "mine:evaluate" in done.stdout
-    assert "| plain | Without any pitfall the textbook's numbers come out. | **no** |" in done.stdout
+    assert "| plain | Data without a pitfall gives the textbook values. | **no** |" in done.stdout

@@ -1,48 +1,94 @@
-"""One way from embeddings to numbers, however many ranks its queries need."""
+"""All metrics from embeddings; queries are ranked in groups of similar numbers of relevant items."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 import torch
 
-from dmlbench.evaluation.embedding_files import Embeddings
-from dmlbench.evaluation.evaluator import Judging, _of_like_size, judge
+from dmlbench.errors import UserError
+from dmlbench.evaluation.embeddings import Embeddings
+from dmlbench.evaluation.evaluator import Distance, EvaluationConfig, _groups_of_similar_size, evaluate, refuse_impossible
+from dmlbench.evaluation.reranking import KReciprocal
 
 
-def items(distance: str = "inner_product") -> Embeddings:
+def items() -> Embeddings:
+    """Make items of one large class, twelve small ones, and six classes with one item."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.cat([torch.zeros(40), torch.arange(1, 13).repeat_interleave(4), torch.arange(100, 106)]).long()
     rows = torch.nn.functional.normalize(torch.randn(len(labels), 6, generator=generator), dim=1)
     order = torch.randperm(len(labels), generator=generator)
-    everyone = torch.ones(len(labels), dtype=torch.bool)
-    return Embeddings(rows[order], labels[order], order, everyone, everyone)
+    all_items = torch.ones(len(labels), dtype=torch.bool)
+    return Embeddings(rows[order], labels[order], order, all_items, all_items)
 
 
 @pytest.mark.parametrize("distance", ["inner_product", "cosine", "euclidean"])
 @pytest.mark.parametrize("ranks", [1, 60, 400])
-def test_queries_in_parts_score_as_they_do_together(monkeypatch: pytest.MonkeyPatch, ranks: int, distance: str) -> None:
-    how = Judging(ks=(1, 2, 4), clusters=0, distance=distance)
-    whole = judge(items(), how)
-    monkeypatch.setattr("dmlbench.evaluation.evaluator._RANKS_AT_ONCE", ranks)
-    parts = judge(items(), how)
-    assert parts.columns == whole.columns
-    by_id = whole.scored.ids.argsort()
-    assert parts.scored.ids.equal(whole.scored.ids[by_id])
-    for name, values in whole.per_query.items():
-        assert parts.per_query[name].equal(values[by_id]), name
+def test_queries_in_groups_have_the_same_metrics_as_together(
+    monkeypatch: pytest.MonkeyPatch, ranks: int, distance: Distance
+) -> None:
+    config = EvaluationConfig(ks=(1, 2, 4), clusters_per_class=0, distance=distance)
+    together = evaluate(items(), config)
+    monkeypatch.setattr("dmlbench.evaluation.evaluator._MAX_RANKS", ranks)
+    in_groups = evaluate(items(), config)
+    assert in_groups.columns == together.columns
+    by_id = together.scores.ids.argsort()
+    assert in_groups.scores.ids.equal(together.scores.ids[by_id])
+    for name, values in together.per_query.items():
+        assert in_groups.per_query[name].equal(values[by_id]), name
 
 
-def test_small_classes_do_not_pay_for_large_ones() -> None:
+def test_a_large_class_does_not_make_the_lists_of_small_classes_long() -> None:
     labels = torch.cat([torch.zeros(3000), torch.arange(1, 1001).repeat_interleave(4)]).long()
-    parts = _of_like_size(labels, labels)
-    assert sorted(torch.cat(parts).tolist()) == list(range(7000))
-    longest = [int(torch.bincount(labels)[labels[part]].max()) for part in parts]
-    assert all(len(part) * n <= 2**21 or len(part) == 1 for part, n in zip(parts, longest, strict=True))
+    groups = _groups_of_similar_size(labels, labels)
+    assert sorted(torch.cat(groups).tolist()) == list(range(7000))
+    longest = [int(torch.bincount(labels)[labels[group]].max()) for group in groups]
+    assert all(len(group) * n <= 2**21 or len(group) == 1 for group, n in zip(groups, longest, strict=True))
+    assert longest[0] == 4
 
 
-def test_queries_without_a_relevant_item_never_make_a_part_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dmlbench.evaluation.evaluator._RANKS_AT_ONCE", 1)
+def test_queries_without_a_relevant_item_do_not_form_a_group_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dmlbench.evaluation.evaluator._MAX_RANKS", 1)
     labels = torch.cat([torch.arange(50), torch.full((3,), 99)])
-    first, *_ = _of_like_size(labels, labels)
+    first, *_ = _groups_of_similar_size(labels, labels)
     assert 99 in labels[first]
-    assert len(_of_like_size(torch.arange(5), torch.arange(5))) == 1
+    assert len(_groups_of_similar_size(torch.arange(5), torch.arange(5))) == 1
+
+
+def test_the_columns_of_a_configuration_leave_out_disabled_transformations() -> None:
+    assert EvaluationConfig(ks=(1, 5)).columns == {
+        "evaluation_recall_at": "[1, 5]",
+        "evaluation_distance": "inner_product",
+    }
+    full = EvaluationConfig((1,), 2, "cosine", whiten=8, beta=0.5, rerank=KReciprocal(5, 2, 0.25))
+    assert full.columns == {
+        "evaluation_recall_at": "[1]",
+        "evaluation_distance": "cosine",
+        "evaluation_clusters": 2,
+        "evaluation_whiten": 8,
+        "evaluation_beta": 0.5,
+        "evaluation_rerank": "k_reciprocal",
+        "evaluation_rerank_k1": 5,
+        "evaluation_rerank_k2": 2,
+        "evaluation_rerank_lambda": 0.25,
+    }
+
+
+def test_clustering_runs_by_default_up_to_a_limit_of_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert evaluate(items(), EvaluationConfig(ks=(1,))).columns["n_clusters"] == 19
+    monkeypatch.setattr("dmlbench.evaluation.evaluator.MAX_CLUSTERS", 18)
+    assert "n_clusters" not in evaluate(items(), EvaluationConfig(ks=(1,))).columns
+    assert evaluate(items(), EvaluationConfig(ks=(1,), clusters_per_class=1)).columns["n_clusters"] == 19
+
+
+def test_evaluations_that_would_be_meaningless_are_refused() -> None:
+    found = items()
+    one_class = replace(found, labels=torch.full_like(found.labels, 3))
+    with pytest.raises(UserError, match=r"^x\.npz: all 94 embeddings are of class 3; retrieval needs two classes$"):
+        refuse_impossible(one_class, EvaluationConfig((1,)), "x.npz", given=False)
+    with pytest.raises(UserError, match=r"^ks=95: x\.npz has a gallery of 94 items; k can be at most that$"):
+        refuse_impossible(found, EvaluationConfig((1, 95)), "x.npz", given=True)
+    with pytest.raises(UserError, match=r"^ks=94: the gallery has 94 items, including the query itself; k can be at most 93$"):
+        refuse_impossible(found, EvaluationConfig((94,)), "", given=True)
+    refuse_impossible(found, EvaluationConfig((1, 95)), "", given=False)

@@ -1,4 +1,4 @@
-"""A sweep that is killed, finds its disk full and a checkpoint torn ends with the table of an undisturbed one."""
+"""A sweep that is killed, whose disk is full and whose checkpoint is truncated ends with the table of an undisturbed one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dmlbench.tables.table import compare
 
 KILLS, PARENTS = 20, 2
 LOSSES = "contrastive,triplet,proxy_nca,softtriple,multi_similarity,cosface,arcface"
-WORDS = [
+SWEEP = [
     "sweep",
     f"loss={LOSSES}",
     "seed=0,1,2",
@@ -34,24 +34,24 @@ PARALLEL = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=3"]
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 96 MiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(place)]
+    """A directory on a disk of 96 MiB."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", str(directory)]
     if os.getuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("a small disk of one's own needs the right to mount it")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
+        pytest.skip("mounting a small disk needs the rights of root")
+    yield directory
+    subprocess.run(["umount", "-l", str(directory)], check=True)
 
 
-def start(place: Path, *words: str) -> subprocess.Popen[str]:
-    log = (place.parent / f"{place.name}.log").open("a")  # not on the small disk
-    command = [sys.executable, "-m", "dmlbench", *WORDS, *words]
-    return subprocess.Popen(command, cwd=place, stdout=log, stderr=subprocess.STDOUT, text=True)
+def start(directory: Path, *argv: str) -> subprocess.Popen[str]:
+    log = (directory.parent / f"{directory.name}.log").open("a")  # not on the small disk
+    command = [sys.executable, "-m", "dmlbench", *SWEEP, *argv]
+    return subprocess.Popen(command, cwd=directory, stdout=log, stderr=subprocess.STDOUT, text=True)
 
 
 def workers(pid: int) -> list[int]:
-    """The processes that do the jobs of a sweep."""
+    """The processes that run the jobs of a sweep."""
     found = []
     for child in Path("/proc").glob("[0-9]*"):
         try:
@@ -63,58 +63,58 @@ def workers(pid: int) -> list[int]:
     return found
 
 
-def finished(place: Path) -> list[Path]:
-    return list(find_rows(place / "runs"))
+def row_files(directory: Path) -> list[Path]:
+    return list(find_rows(directory / "runs"))
 
 
-def checkpoints(place: Path) -> list[Path]:
-    return list((place / "runs").glob("digits/*/*/checkpoint.pt"))
+def checkpoints(directory: Path) -> list[Path]:
+    return list((directory / "runs").glob("digits/*/*/checkpoint.pt"))
 
 
-def statement(place: Path) -> object:
-    """What a table says, its cost aside."""
-    [table] = compare([read_row(path) for path in finished(place)])
-    return [(line.label, line.seeds, line.cells, line.notes) for line in table.lines]
+def table_rows(directory: Path) -> object:
+    """The rows of the table of a directory's runs, without cost."""
+    [table] = compare([read_row(path) for path in row_files(directory)])
+    return [(row.label, row.seeds, row.cells, row.notes) for row in table.rows]
 
 
 class Chaos:
-    """A sweep in a folder, and what befalls it.
+    """A sweep in a directory, and the faults that are injected into it.
 
     Args:
-        place: the folder.
-        n_runs: how many rows the sweep ends with.
+        directory: Working directory of the sweep.
+        n_runs: Number of rows at the end of the sweep.
     """
 
-    def __init__(self, place: Path, n_runs: int) -> None:
-        self.place, self.n_runs = place, n_runs
-        self.chance = random.Random(0)
-        self.sweep = start(place, *PARALLEL)
+    def __init__(self, directory: Path, n_runs: int) -> None:
+        self.directory, self.n_runs = directory, n_runs
+        self.generator = random.Random(0)
+        self.sweep = start(directory, *PARALLEL)
         self.killed = self.parents = self.last = 0
-        self.filled = self.torn = False
+        self.filled = self.truncated = False
         self.rows: dict[Path, int] = {}
 
     @property
     def over(self) -> bool:
         return self.killed >= KILLS and self.parents >= PARENTS
 
-    def go_on(self) -> None:
-        """The same command again, where it has given up."""
+    def restart(self) -> None:
+        """Run the same command again if it has ended."""
         if self.sweep.poll() is not None:
-            assert len(finished(self.place)) < self.n_runs, f"the sweep ended after {self.killed} kills"
-            self.sweep = start(self.place, *PARALLEL)
+            assert len(row_files(self.directory)) < self.n_runs, f"the sweep ended after {self.killed} kills"
+            self.sweep = start(self.directory, *PARALLEL)
 
     def wait_for_an_epoch(self) -> None:
-        """Wait until a job has come further than at the last kill, or the sweep has given up."""
+        """Wait until a job has finished an epoch since the last kill, or the sweep has ended."""
         while self.sweep.poll() is None:
             with contextlib.suppress(FileNotFoundError):  # a job just ended
-                if any(path.stat().st_mtime_ns > self.last for path in checkpoints(self.place)):
+                if any(path.stat().st_mtime_ns > self.last for path in checkpoints(self.directory)):
                     break
             time.sleep(0.05)
 
     def kill_a_worker(self) -> None:
         alive = workers(self.sweep.pid)
         if alive and self.killed < KILLS:
-            os.kill(self.chance.choice(alive), signal.SIGKILL)
+            os.kill(self.generator.choice(alive), signal.SIGKILL)
             self.killed += 1
             self.last = time.time_ns()
 
@@ -125,14 +125,14 @@ class Chaos:
         self.last = time.time_ns()
         time.sleep(2)
 
-    def tear_a_checkpoint(self) -> None:
-        if not self.torn and (left := checkpoints(self.place)):
+    def truncate_a_checkpoint(self) -> None:
+        if not self.truncated and (left := checkpoints(self.directory)):
             with left[0].open("r+b") as file:
                 file.truncate(left[0].stat().st_size // 2)
-            self.torn = True
+            self.truncated = True
 
     def fill_the_disk(self, seconds: float) -> None:
-        filler = self.place / "filler"
+        filler = self.directory / "filler"
         with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(2**16))
@@ -140,42 +140,43 @@ class Chaos:
         filler.unlink()
         self.filled = True
 
-    def touch_no_row(self) -> None:
-        """No row that was there is ever written again."""
-        for path in finished(self.place):
+    def assert_no_row_is_written_again(self) -> None:
+        for path in row_files(self.directory):
             time_written = path.stat().st_mtime_ns
             assert self.rows.setdefault(path, time_written) == time_written
 
 
 @pytest.mark.slow
-def test_a_sweep_survives_kills_a_full_disk_and_a_torn_checkpoint_with_the_same_table(tmp_path: Path, small_disk: Path) -> None:
-    quiet = tmp_path / "quiet"
-    quiet.mkdir()
-    assert start(quiet).wait() == 0
-    expected = {read_row(path)["run_id"]: read_row(path).outcome for path in finished(quiet)}
+def test_a_sweep_ends_with_the_same_table_after_kills_a_full_disk_and_a_truncated_checkpoint(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    assert start(undisturbed).wait() == 0
+    expected = {read_row(path)["run_id"]: read_row(path).outcome for path in row_files(undisturbed)}
 
     chaos = Chaos(small_disk, len(expected))
     while not chaos.over:
         chaos.wait_for_an_epoch()
-        time.sleep(chaos.chance.uniform(0, 1))
-        chaos.touch_no_row()
-        chaos.go_on()
+        time.sleep(chaos.generator.uniform(0, 1))
+        chaos.assert_no_row_is_written_again()
+        chaos.restart()
         chaos.kill_a_worker()
-        chaos.tear_a_checkpoint()
+        chaos.truncate_a_checkpoint()
         if chaos.killed >= 6 * (chaos.parents + 1) and chaos.parents < PARENTS:
             chaos.kill_the_parent()
         if chaos.killed >= 9 and not chaos.filled:
             chaos.fill_the_disk(seconds=8)
     chaos.kill_the_parent()
     assert chaos.filled
-    assert chaos.torn
-    assert len(finished(small_disk)) < len(expected), "nothing was left to be done"
+    assert chaos.truncated
+    assert len(row_files(small_disk)) < len(expected), "no run was left"
 
     assert start(small_disk, *PARALLEL).wait() == 0
-    rows = [read_row(path) for path in finished(small_disk)]
+    rows = [read_row(path) for path in row_files(small_disk)]
     assert len(rows) == len(expected)
     assert {row["run_id"]: row.outcome for row in rows} == expected
-    assert statement(small_disk) == statement(quiet)
+    assert table_rows(small_disk) == table_rows(undisturbed)
     assert sum(row["n_resumed"] for row in rows) > 0  # type: ignore[misc]
     assert not checkpoints(small_disk)
-    chaos.touch_no_row()
+    chaos.assert_no_row_is_written_again()

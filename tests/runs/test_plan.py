@@ -1,20 +1,26 @@
-"""What a run is called: which fields move the fingerprint, which the method's digest, and which neither."""
+"""The identity of a run: which values change the fingerprint, which the digest of the method, and which neither."""
 
 from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dmlbench.launch import announcement, compose, prepare, run_job
-from dmlbench.rows import is_shared
 
+from dmlbench.config.compose import compose
 from dmlbench.config.identity import digest
-from dmlbench.config.plan import Plan
+from dmlbench.config.jobs import Job
+from dmlbench.config.plan import Plan, method_columns
 from dmlbench.config.schema import Protocol
 from dmlbench.errors import UserError
+from dmlbench.results.columns import column
+from dmlbench.runs import experiment
+from dmlbench.runs.checks import check_composed
+from dmlbench.runs.prepare import prepare
+from dmlbench.runs.runner import announcement, run_job
 
 DIGITS = [
     "dataset.make.images_per_class=2",
@@ -22,7 +28,7 @@ DIGITS = [
     "dataset.query_images=100",
     "dataset.gallery_images=100",
 ]
-# Another value for each field of the protocol; a new field without an entry here fails the test below.
+# Another value for each field of the protocol. A new field without an entry fails the first test.
 OTHER: dict[str, Any] = {
     "version": 2,
     "epochs": 9,
@@ -55,7 +61,10 @@ OTHER: dict[str, Any] = {
     "validate_every": 2,
     "patience": "3 protocol.selection=validation protocol.fold=0",
 }
-SINGLE = {"name", "crop_to_box"}  # the file's own name; what needs boxes, tried in test_cache.py
+SINGLE = {
+    "name",
+    "crop_to_box",
+}  # the name of its file; a value that needs boxes, which tests/data/test_decoded_cache.py covers
 
 
 @pytest.fixture(scope="module")
@@ -63,16 +72,21 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
-def plan(data: Path, *words: str) -> Plan:
-    return prepare(*compose(["loss=triplet", *DIGITS, f"paths.data={data}", *words]))[0]
+def plan(data: Path, *overrides: str) -> Plan:
+    return prepare(compose(["loss=triplet", *DIGITS, f"paths.data={data}", *overrides]))[0]
 
 
-def test_every_field_of_the_protocol_is_tried_below() -> None:
+@pytest.fixture(scope="module")
+def base(data: Path) -> Plan:
+    return plan(data)
+
+
+def test_every_field_of_the_protocol_has_another_value_in_this_file() -> None:
     assert {spec.name for spec in dataclasses.fields(Protocol)} == set(OTHER) | SINGLE
 
 
 @pytest.mark.parametrize(
-    "word",
+    "override",
     [
         *(f"protocol.{name}={value}" for name, value in OTHER.items()),
         "optimizer=sgd",
@@ -88,23 +102,24 @@ def test_every_field_of_the_protocol_is_tried_below() -> None:
         "dataset.recall_at=[1,10]",
     ],
 )
-def test_what_must_be_equal_moves_the_fingerprint_and_not_the_method(data: Path, word: str) -> None:
-    base, other = plan(data), plan(data, *word.split())
+def test_a_value_that_must_be_equal_changes_the_fingerprint_but_not_the_method(data: Path, base: Plan, override: str) -> None:
+    other = plan(data, *override.split())
     assert other.fingerprint != base.fingerprint
-    assert other.method.digest == base.method.digest
+    assert other.method_digest == base.method_digest
 
 
 @pytest.mark.parametrize(
-    "word", ["loss.make.margin=0.3", "loss.samples_per_class=2", "loss.lr_scale=7", "loss.weight_decay=0", "loss=contrastive"]
+    "override",
+    ["loss.make.margin=0.3", "loss.samples_per_class=2", "loss.lr_scale=7", "loss.weight_decay=0", "loss=contrastive"],
 )
-def test_what_is_the_methods_own_moves_its_digest_and_not_the_fingerprint(data: Path, word: str) -> None:
-    base, other = plan(data), plan(data, word)
-    assert other.method.digest != base.method.digest
+def test_a_value_of_the_method_changes_its_digest_but_not_the_fingerprint(data: Path, base: Plan, override: str) -> None:
+    other = plan(data, override)
+    assert other.method_digest != base.method_digest
     assert other.fingerprint == base.fingerprint
 
 
 @pytest.mark.parametrize(
-    "word",
+    "override",
     [
         "workers=3",
         "oracle=true",
@@ -113,56 +128,65 @@ def test_what_is_the_methods_own_moves_its_digest_and_not_the_fingerprint(data: 
         "loss.label=Other",
         "dataset.label=Other",
         "trunk.label=O",
+        "+loss.search.lr_scale={low: 1, high: 2}",
     ],
 )
-def test_what_moves_no_number_moves_no_name(data: Path, word: str) -> None:
-    assert plan(data, word).run_id == plan(data).run_id
+def test_a_value_that_does_not_affect_results_does_not_change_the_run_id(data: Path, base: Plan, override: str) -> None:
+    assert plan(data, override).run_id == base.run_id
 
 
-def test_the_seed_moves_the_run_alone(data: Path) -> None:
-    base, other = plan(data), plan(data, "seed=1")
-    assert (base.fingerprint, base.method.digest) == (other.fingerprint, other.method.digest)
+def test_the_seed_changes_the_run_id_alone(data: Path, base: Plan) -> None:
+    other = plan(data, "seed=1")
+    assert (base.fingerprint, base.method_digest) == (other.fingerprint, other.method_digest)
     assert base.run_id != other.run_id
     assert base.folder.parent == other.folder.parent
 
 
-def test_the_seven_losses_share_one_fingerprint(data: Path) -> None:
+def test_the_seven_losses_and_the_untrained_trunk_share_one_fingerprint(data: Path) -> None:
     losses = ["untrained", "contrastive", "triplet", "proxy_nca", "softtriple", "multi_similarity", "cosface", "arcface"]
     plans = [plan(data, f"loss={loss}") for loss in losses]
     assert len({made.fingerprint for made in plans}) == 1
-    assert len({made.method.digest for made in plans}) == len(losses)
+    assert len({made.method_digest for made in plans}) == len(losses)
 
 
-def test_the_fingerprint_is_the_digest_of_just_the_columns_that_a_table_groups_by(data: Path) -> None:
-    made = plan(data)
-    assert all(is_shared(column) for column in made.shared)
-    assert not any(is_shared(column) for column in made.method.columns)
-    assert made.fingerprint == digest(made.shared)[:8]
+def test_the_fingerprint_is_the_digest_of_the_columns_by_which_tables_group_rows(base: Plan) -> None:
+    assert all(column(name).role == "shared" for name in base.shared)
+    assert not any(column(name).role == "shared" for name in method_columns(base.method))
+    assert base.fingerprint == digest(base.shared)[:8]
 
 
-def test_a_resize_that_is_given_as_it_would_follow_is_the_same_protocol(data: Path) -> None:
-    assert plan(data, "protocol.resize_px=36").run_id == plan(data).run_id
+def test_an_explicit_resize_that_equals_the_default_is_the_same_protocol(data: Path, base: Plan) -> None:
+    assert plan(data, "protocol.resize_px=36").run_id == base.run_id
 
 
-def test_a_protocol_may_be_tried_on_any_data_set_and_yields_to_the_command_line(data: Path) -> None:
+def test_any_protocol_can_be_combined_with_any_data_set_and_overridden(data: Path) -> None:
     made = plan(data, "protocol=standard", "optimizer=rmsprop", "trunk=resnet18", "trunk.weights=none")
     assert (made.protocol.name, made.shared["optimizer"], made.trunk.name) == ("standard", "rmsprop", "resnet18")
     assert made.protocol.image_px == 227
     assert made.protocol.resized_px == 256
 
 
-def test_the_announcement_says_what_will_run(data: Path) -> None:
-    made, split = prepare(*compose(["loss=arcface", *DIGITS, f"paths.data={data}"]))
-    said = "\n".join(announcement(made, split))
+def test_the_overrides_and_configuration_files_of_a_plan_are_in_its_row_but_not_in_its_identity(data: Path, base: Plan) -> None:
+    written_out = plan(data, "optimizer=adamw", "protocol.epochs=8")
+    row = experiment.pending_row(written_out)
+    assert {"optimizer=adamw", "protocol.epochs=8", "loss=triplet"} <= set(json.loads(str(row["overrides"])))
+    assert len(json.loads(str(row["config_files"]))["loss/triplet"]) == 64
+    assert experiment.pending_row(base)["overrides"] != row["overrides"]
+    assert written_out.run_id == base.run_id
+
+
+def test_the_announcement_describes_the_run(data: Path) -> None:
+    made, split = prepare(compose(["loss=arcface", *DIGITS, f"paths.data={data}"]))
+    text = "\n".join(announcement(made, split))
     for part in (
         "train 100 images of 50 classes; query 100 and gallery 100 images of 50",
         "ConvNet from scratch",
         "quick v1: 8 epochs, batch 64, 64-d, crop 32 of 36 px, adamw at 0.001",
-        "ArcFace (classification, 4 images a class, own learning rate 0.1)",
+        "ArcFace (classification, 4 images per class, loss learning rate 0.1)",
         "50 training classes have fewer than 4 images",
         made.run_id,
     ):
-        assert part in said
+        assert part in text
 
 
 def test_a_misspelt_path_is_refused(data: Path) -> None:
@@ -170,16 +194,37 @@ def test_a_misspelt_path_is_refused(data: Path) -> None:
         plan(data, "+paths.rums=x")
 
 
-def test_an_accident_on_a_full_disk_is_told_though_it_cannot_be_written_down(
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+loss.make.margn=0.1", r"loss\.make\.margn is not an argument of .*; did you mean 'margin'"),
+        ("+loss.miner.margn=0.1", r"loss\.miner\.margn is not an argument of .*; did you mean 'margin'"),
+        ("+trunk.make.chanels=[8]", r"trunk\.make\.chanels is not an argument of .*; did you mean 'channels'"),
+        ("+dataset.make.image=3", r"dataset\.make\.image is not an argument of"),
+        ("+optimizer.weigth_decay=0", r"optimizer\.weigth_decay is not an argument of .*; did you mean 'weight_decay'"),
+        ("+sampler.samples=3", r"sampler\.samples is not an argument of"),
+        ("loss.make._target_=nope.Loss", r"loss\.make\._target_ 'nope\.Loss' cannot be imported"),
+    ],
+)
+def test_the_constructors_of_a_configuration_are_checked_without_its_data(override: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_composed(compose(["loss=triplet", "paths.data=nowhere", override]))
+
+
+def test_a_number_of_classes_that_only_the_files_tell_passes_the_check() -> None:
+    check_composed(compose(["loss=arcface", "dataset=folder", "dataset.root=nowhere"]))
+
+
+def test_a_crash_on_a_full_disk_is_reported_although_it_cannot_be_written_to_a_file(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    cfg, choices = compose(["loss=contrastive", *DIGITS, f"paths.data={data}", f"paths.runs={tmp_path}"])
-    monkeypatch.setattr("dmlbench.launch.write_text", full)
-    outcome = run_job(cfg, choices, wait=True, tell=lambda line: None)
-    assert outcome.status == "accident"
+    composed = compose(["loss=contrastive", *DIGITS, f"paths.data={data}", f"paths.runs={tmp_path}"])
+    monkeypatch.setattr("dmlbench.runs.runner.atomic_write", full)
+    outcome = run_job(Job("contrastive", composed), wait=True, report=lambda line: None)
+    assert outcome.status == "crash"
     assert outcome.error is not None
     assert "No space left on device" in outcome.error
     assert "error.txt" not in outcome.error

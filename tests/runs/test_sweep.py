@@ -1,109 +1,126 @@
-"""Sweeps in processes of their own: killed in the middle, and started twice at once."""
+"""Sweeps that are killed, that two processes run at the same time, and that wait for each other's runs."""
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable
+import threading
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sweep_helpers import TINY, finish, rows_by_loss, start, table_of, write_mortal_loss
 
-from dmlbench.results.row import Row
-from dmlbench.results.row_files import find_rows, read_row, read_rows
-from dmlbench.tables.formats import markdown
-from dmlbench.tables.table import compare
+from dmlbench.cli import run
+from dmlbench.results.row_files import find_rows
+from dmlbench.runs import launcher
+from dmlbench.system.locks import locked
 
-LOSSES = ("untrained", "contrastive", "softtriple", "arcface")
-WORDS = [
-    "sweep",
-    f"loss={','.join(LOSSES)}",
-    "dataset.make.images_per_class=4",
-    "dataset.train_images=200",
-    "dataset.query_images=200",
-    "dataset.gallery_images=200",
-    "protocol.epochs=6",
-]
+LOSSES = ("untrained", "contrastive", "mortal", "arcface")
+SWEEP = ["sweep", f"loss={','.join(LOSSES)}", *TINY]
 
 
-def start(place: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "dmlbench", *WORDS]
-    return subprocess.Popen(command, cwd=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def finish(process: subprocess.Popen[str]) -> str:
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    return output
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
-    """Wait until something is so; the process must still be at work then."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
-def rows(place: Path) -> dict[str, Row]:
-    return {str(row["loss"]): row for row in map(read_row, find_rows(place / "runs"))}
-
-
-def table(place: Path) -> str:
-    """The table of a folder's rows, their cost aside."""
-    return markdown(compare(read_rows(place / "runs")[0], cost=False))
+@pytest.fixture(autouse=True)
+def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run every test in an empty directory, and restore the search path of modules after it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("undisturbed")
-    finish(start(place))
-    assert set(rows(place)) == set(LOSSES)
-    return place
+    """A directory with the rows of the sweep, run without disturbance in this process."""
+    directory = tmp_path_factory.mktemp("undisturbed")
+    options = write_mortal_loss(directory, dies=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        assert run([*SWEEP, *options]) == 0
+    assert set(rows_by_loss(directory)) == set(LOSSES)
+    return directory
 
 
-def test_a_killed_sweep_skips_what_is_done_resumes_what_broke_off_and_ends_with_the_same_table(
-    tmp_path: Path, undisturbed: Path
+def same_as_undisturbed(directory: Path, undisturbed: Path) -> None:
+    """Assert that the rows and the table of a directory equal those of the undisturbed sweep."""
+    assert set(rows_by_loss(directory)) == set(LOSSES)
+    for loss, row in rows_by_loss(undisturbed).items():
+        assert rows_by_loss(directory)[loss].outcome == row.outcome
+    assert table_of(directory) == table_of(undisturbed)
+
+
+def test_a_killed_sweep_skips_finished_runs_resumes_the_interrupted_one_and_ends_with_the_same_table(
+    tmp_path: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    process = start(tmp_path)
-    checkpoint = "runs/digits/softtriple/*/checkpoint.pt"
-    wait_for(lambda: any(tmp_path.glob(checkpoint)), process)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert set(rows(tmp_path)) == {"untrained", "contrastive"}
+    argv = [*SWEEP, *write_mortal_loss(tmp_path)]
+    finish(start(tmp_path, *argv), status=-signal.SIGKILL)
+    assert set(rows_by_loss(tmp_path)) == {"untrained", "contrastive"}
+    [checkpoint] = tmp_path.glob("runs/synthetic/mortal/*/checkpoint.pt")
     before = {path: path.stat().st_mtime_ns for path in find_rows(tmp_path / "runs")}
 
-    output = finish(start(tmp_path))
+    assert run(argv) == 0
 
-    assert output.count("already done") == 2
+    assert capsys.readouterr().out.count("already done") == 2
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert {loss: row["n_resumed"] for loss, row in rows(tmp_path).items()} == {
-        "untrained": 0,
-        "contrastive": 0,
-        "softtriple": 1,
-        "arcface": 0,
-    }
-    assert not any(tmp_path.glob(checkpoint))
-    for loss, row in rows(undisturbed).items():
-        assert rows(tmp_path)[loss].outcome == row.outcome
-    assert table(tmp_path) == table(undisturbed)
+    resumed = {loss: row["n_resumed"] for loss, row in rows_by_loss(tmp_path).items()}
+    assert resumed == {"untrained": 0, "contrastive": 0, "mortal": 1, "arcface": 0}
+    assert not checkpoint.exists()
+    same_as_undisturbed(tmp_path, undisturbed)
 
 
-def test_the_same_sweep_twice_at_once_does_no_run_twice_and_both_end_with_the_whole_table(
-    tmp_path: Path, undisturbed: Path
+def test_two_processes_with_the_same_sweep_share_its_runs_and_both_print_the_whole_table(
+    tmp_path: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    outputs = [finish(process) for process in [start(tmp_path), start(tmp_path)]]
+    argv = [*SWEEP, *write_mortal_loss(tmp_path, dies=False)]
+    process = start(tmp_path, *argv)
+    assert process.stdout is not None
+    first_line = process.stdout.readline()  # it has imported everything and starts its first run
+    assert run(argv) == 0
+    outputs = [first_line + finish(process), capsys.readouterr().out]
     for loss in LOSSES:
         assert sum(output.count(f"loss={loss} seed=0: R@1") for output in outputs) >= 1
-    done = sum(output.count(" s of training: ") for output in outputs)
-    assert done == len(LOSSES)
+    assert sum(output.count("(trained in ") + output.count("(no training: ") for output in outputs) == len(LOSSES)
     [file] = (tmp_path / "runs" / "tables").glob("*.md")
-    for output in outputs:
-        assert file.read_text().strip() in output
-    assert table(tmp_path) == table(undisturbed)
-    for loss, row in rows(undisturbed).items():
-        assert rows(tmp_path)[loss].outcome == row.outcome
+    assert all(file.read_text().strip() in output for output in outputs)
+    same_as_undisturbed(tmp_path, undisturbed)
+
+
+def test_a_sweep_waits_for_runs_of_another_process_at_its_end_and_runs_no_failed_method_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["sweep", "loss=contrastive,triplet", *TINY, "protocol.lr=1e18"]
+    assert run(argv) == 1
+    before = {loss: row["finished_at"] for loss, row in rows_by_loss(tmp_path).items()}
+    executed = []
+    original = launcher.run_job
+
+    def run_job(job: Any, wait: bool, *arguments: Any) -> Any:
+        executed.append((job.composed.choices["loss"], wait))
+        if wait:
+            threading.Timer(0.2, held.close).start()  # the other process ends the run
+        return original(job, wait, *arguments)
+
+    monkeypatch.setattr(launcher, "run_job", run_job)
+    monkeypatch.setattr("dmlbench.runs.experiment.datetime", _Later)
+    [lock] = tmp_path.glob("runs/synthetic/triplet/*/.lock")
+    capsys.readouterr()
+    with ExitStack() as held:
+        held.enter_context(locked(lock))
+        assert run([*argv, "retry=failed"]) == 1
+    output = capsys.readouterr().out
+    assert executed == [("untrained", False), ("contrastive", False), ("triplet", False), ("triplet", True)]
+    after = {loss: row["finished_at"] for loss, row in rows_by_loss(tmp_path).items()}
+    assert {loss for loss in after if after[loss] != before[loss]} == {"contrastive"}
+    assert "waiting for runs that another process is executing" in output
+    assert "is being executed by another process; waiting for it" in output
+    assert output.count("loss=triplet seed=0: failed: ") == 1
+    assert output.count("loss=contrastive seed=0: failed: ") == 1
+
+
+class _Later:
+    """A clock that is ahead, so that a new row has another time of its end than one of the same second."""
+
+    @staticmethod
+    def now(zone: Any) -> Any:
+        from datetime import datetime, timedelta
+
+        return datetime.now(zone) + timedelta(hours=1)
