@@ -207,12 +207,12 @@ def announcement(plan: Plan, split: Split) -> list[str]:
     preset = "" if plan.shared["preset"] == NO_PRESET else f", preset {plan.shared['preset']}"
     weights = "from scratch" if plan.trunk.weights == "none" else f"with {Path(plan.trunk.weights).name}"
     return [
-        f"dataset   {plan.dataset.label}: train {facts['train_images']:,} images of {facts['train_classes']:,} classes; "
-        f"query {facts['query_images']:,} and gallery {facts['gallery_images']:,} images of {facts['test_classes']:,}",
+        f"dataset   {plan.dataset.label}: train {facts['train_images']:,} images of {facts['train_classes']:,} classes; test "
+        f"{facts['query_images']:,} query and {facts['gallery_images']:,} gallery images of {facts['test_classes']:,} classes",
         f"trunk     {plan.trunk.label} {weights}",
         f"protocol  {protocol.name} v{protocol.version}{preset}: {_count(protocol.epochs, 'epoch')}, batch "
         f"{protocol.batch_size}, {protocol.embedding_dim}-d, crop {protocol.image_px} of {protocol.resized_px} px, "
-        f"{plan.shared['optimizer']} at {protocol.lr:g}, {plan.device} {plan.precision}",
+        f"{plan.shared['optimizer']} with learning rate {protocol.lr:g}, on {plan.device} in {plan.precision}",
         *(["features  frozen trunk: computed once, from centre crops without flips"] if protocol.trunk_frozen else []),
         *_selection(protocol),
         *(f"note      {note}" for note in (*split.notes, *_few_images(plan, split))),
@@ -242,6 +242,6 @@ def _few_images(plan: Plan, split: Split) -> Iterator[str]:
     if few and "samples_per_class" in plan.sampler:
         crops = "" if plan.protocol.trunk_frozen else ", each with its own crop"
         yield (
-            f"{few} training classes have fewer than {plan.method.samples_per_class} images; "
-            f"their images repeat within a batch{crops}"
+            f"{few} training class{'es have' if few > 1 else ' has'} fewer than {plan.method.samples_per_class} images, "
+            f"which repeat within a batch{crops}"
         )

@@ -179,9 +179,9 @@ def test_the_announcement_describes_the_run(data: Path) -> None:
     made, split = prepare(compose(["loss=arcface", *DIGITS, f"paths.data={data}"]))
     text = "\n".join(announcement(made, split))
     for part in (
-        "train 100 images of 50 classes; query 100 and gallery 100 images of 50",
+        "train 100 images of 50 classes; test 100 query and 100 gallery images of 50 classes",
         "ConvNet from scratch",
-        "quick v1: 8 epochs, batch 64, 64-d, crop 32 of 36 px, adamw at 0.001",
+        "quick v1: 8 epochs, batch 64, 64-d, crop 32 of 36 px, adamw with learning rate 0.001, on",
         "ArcFace (classification, 4 images per class, loss learning rate 0.1)",
         "50 training classes have fewer than 4 images",
         made.run_id,

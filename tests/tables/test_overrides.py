@@ -158,4 +158,4 @@ def test_the_caption_of_a_row_does_not_change_if_its_configuration_file_changes(
 
     file.unlink()
     assert run(["table"]) == 0
-    assert "overridden: protocol.warmup_epochs=1." in " ".join(capsys.readouterr().out.split())
+    assert "protocol.warmup_epochs=1." in " ".join(capsys.readouterr().out.split())

@@ -1,0 +1,221 @@
+"""Wrong overrides of `train`, `sweep` and `tune`: one sentence with what would have worked, and status 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_helpers import Photos, on_photos, refused, write_config
+
+from dmlbench.cli.errors import translate_error
+from dmlbench.cli.unknown_keys import describe_unknown_key
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["train", "loss=softripple"], "loss=softripple is not known; did you mean 'softtriple'?"),
+        (["sweep", "loss=triplet,contrastiv"], "loss=contrastiv is not known; did you mean 'contrastive'?"),
+        (["train", "dataset=digit"], "dataset=digit is not known; did you mean 'digits'?"),
+        (["train", "hydra/launcher=jobib"], "hydra/launcher=jobib is not known; did you mean 'joblib'?"),
+        (["sweep", "sweep=sevn"], "sweep=sevn is not known; did you mean 'seven'?"),
+        (["tune", "+sweep=sevn"], "sweep=sevn is not known; did you mean 'seven'?"),
+        (["train", "sweep=seven"], "sweep=seven stands for several runs; use `dmlbench sweep sweep=seven`"),
+        (["train", "preset=papr"], "preset=papr is not known; did you mean 'paper'?"),
+        (["sweep", "preset=paper"], "preset=paper has no file for dataset=digits; it is for dataset=cars, cub, inshop, sop"),
+        (["train", "loss=3"], "loss=3 is not known; known: arcface, contrastive, "),
+        (["train", "protocol=null"], "protocol=null is not known; known: best_practice, quick, "),
+        (
+            ["train", "loss={a:1}"],
+            "loss needs the name of a file, which `dmlbench list` prints; set single values with loss.KEY=",
+        ),
+    ],
+    ids=lambda argv: " ".join(argv) if isinstance(argv, list) else "",
+)
+def test_an_unknown_file_is_refused_with_a_similar_name(
+    argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(capsys, *argv).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["losss=arcface"], "loss"),
+        (["protocol.epoch=3"], "protocol.epochs"),
+        (["+protocol.epoch=3"], "protocol.epochs"),
+        (["+sead=3"], "seed"),
+        (["tuning.trails=3"], "tuning.trials"),
+        (["epochs=2"], "protocol.epochs"),
+        (["+epochs=2"], "protocol.epochs"),
+        (["lr=0.1"], "protocol.lr"),
+        (["loss.lr=0.1"], "protocol.lr"),
+        (["trials=3"], "tuning.trials"),
+        (["root=photos"], "dataset.root"),
+        (["loss=triplet", "margin=0.1"], "loss.make.margin"),
+        (["loss=triplet", "loss.margin=0.1"], "loss.make.margin"),
+        (["loss=triplet", "loss.make.margn=0.1"], "loss.make.margin"),
+        (["loss=triplet", "+loss.margin=0.1"], "loss.make.margin"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+)
+def test_an_unknown_key_is_refused_with_the_full_key_that_was_meant(
+    overrides: list[str], key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = overrides[-1].lstrip("+").partition("=")[0]
+    assert refused(capsys, "train", *overrides) == f"{typed} is not known; did you mean '{key}'?"
+
+
+def test_an_unknown_key_without_a_similar_one_is_refused_with_all_known_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(capsys, "train", "zebra=1").startswith("zebra is not known; known: dataset, device, loss, optimizer, ")
+    sentence = refused(capsys, "train", "optimizer.zebra=1")
+    assert sentence == (
+        "optimizer.zebra is not known; known: _target_, betas, eps, weight_decay "
+        "(to add an argument that its file leaves out, use +optimizer.zebra=...)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (
+            ["train", "-m", "loss=multi_similarity,triplet,proxy_anchor", "loss.make.alpha=3", "--config-dir", "."],
+            "loss.make.alpha is not known to loss=triplet; known: _target_, distance, margin (to add an argument that its file",
+        ),
+        (
+            ["train", "-m", "loss=triplet,margin", "loss.make.margn=0.3"],
+            "loss.make.margn is not known to loss=triplet, loss=margin; did you mean 'loss.make.margin'?",
+        ),
+        (["tune", "sweep=seven", "loss.make.pos_margn=0"], "loss=cosface, loss=arcface; did you mean 'loss.make.pos_margin'?"),
+    ],
+    ids=["known to two", "known to none", "of a sweep file"],
+)
+def test_a_key_that_some_losses_of_a_sweep_lack_is_refused_with_their_names(
+    argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sentence in refused(capsys, *argv)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["+optimizer.lr=0.01"], "optimizer.lr has no effect: the protocol sets all learning rates; use protocol.lr"),
+        (["optimizer.lr=0.01"], "optimizer.lr has no effect: the protocol sets all learning rates; use protocol.lr"),
+        (
+            ["+sampler.batch_size=8"],
+            "sampler.batch_size has no effect: the protocol sets the batch size; use protocol.batch_size",
+        ),
+        (["+sampler.generator=1"], "sampler.generator has no effect: training passes a generator"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_value_that_training_sets_itself_is_refused(
+    overrides: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(capsys, "train", *overrides).startswith(sentence)
+
+
+def test_a_learning_rate_in_an_optimizer_file_of_the_user_is_refused_too(capsys: pytest.CaptureFixture[str]) -> None:
+    write_config("mine/optimizer/fast.yaml", "_target_: torch.optim.SGD\nlr: 0.1\n")
+    assert "optimizer.lr has no effect" in refused(capsys, "train", "optimizer=fast", "--config-dir", "mine")
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["train", "protocol.epochs=many"], "protocol.epochs is 'many', but a whole number is needed"),
+        (["train", "seed=-1"], "seed is -1, but a whole number from 0 on is needed"),
+        (["train", "seed="], "seed is '', but a whole number from 0 on is needed"),
+        (["train", "loss=triplet", "loss.make.margin=wide"], "loss.make.margin is 'wide', but"),
+        (["train", "loss.lr_scale=fast"], "loss.lr_scale is 'fast', but a number is needed"),
+        (["train", "optimizer.weight_decay=little"], "optimizer.weight_decay is 'little', but"),
+        (["train", "device=tpu"], "device is 'tpu'"),
+        (["train", "retry=faild"], "retry is 'faild'"),
+        (["train", "loss=triplet", "+loss.make.margn=0.1"], "loss.make.margn is not an argument of"),
+        (["train", "paths.runs="], "'paths.runs=' is not a directory; write paths.data=DIR or paths.runs=DIR"),
+        (["train", "paths=x"], "'paths=x' is not a directory; write paths.data=DIR or paths.runs=DIR"),
+        (["train", "seed=${x}"], "Interpolation key 'x' not found"),
+    ],
+    ids=lambda argv: argv[-1] if isinstance(argv, list) else "",
+)
+def test_a_wrong_value_is_refused_with_what_is_needed(
+    argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sentence in refused(capsys, *argv)
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["train", "seed"], "seed needs a value: seed=..."),
+        (["train", "protocol.epochs"], "protocol.epochs needs a value: protocol.epochs=..."),
+        (["train", "triplet"], "'triplet' is not KEY=VALUE; did you mean 'loss=triplet'?"),
+        (["sweep", "seven"], "'seven' is not KEY=VALUE; did you mean 'sweep=seven'?"),
+        (["train", "loss.make.margin=a", "b"], "'b' is not KEY=VALUE, such as loss=triplet; quote a value with spaces"),
+        (["train", "=3"], "'=3' has no key; write KEY=VALUE"),
+        (["train", "a=b=c"], "'a=b=c' cannot be parsed; write KEY=VALUE, and quote a value with spaces or brackets"),
+        (["train", "seed=0,1"], "'seed=0,1' names several values; `dmlbench sweep` and `dmlbench train -m` run all of them"),
+        (["sweep", "seed=interval(0,1)"], "'seed=interval(0,1)' does not list values; write KEY=VALUE,VALUE"),
+    ],
+    ids=lambda argv: " ".join(argv) if isinstance(argv, list) else "",
+)
+def test_an_override_that_cannot_be_parsed_is_refused_with_its_form(
+    argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(capsys, *argv).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("~loss", "loss cannot be removed, because every run needs it; change it with loss=..."),
+        ("~paths.runs", "paths.runs cannot be removed, because every run needs it; change it with paths.runs=..."),
+        ("~protocol.epochs", "protocol.epochs is missing; it needs a whole number"),
+        ("~loss.make.zebra", "loss.make.zebra is not known, so ~loss.make.zebra cannot remove it"),
+    ],
+)
+def test_a_key_that_is_needed_or_unknown_cannot_be_removed(
+    override: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refused(capsys, "train", override) == sentence
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["protocol.batch_size=62"], "samples_per_class 4; use 60 or 64"),
+        (["protocol.batch_size=400"], "needs 100 classes, but the training split has 50"),
+        (["dataset.train_images=1201"], "train_images is declared as 1,201 but the files under"),
+        (["trunk=resnet18", "trunk.weights=IMAGENET1K_V9"], "neither a file nor a published name"),
+        (["dataset=folder"], "dataset.root"),
+        (["dataset=folder", "dataset.root=nowhere"], "nowhere"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_value_that_contradicts_the_data_is_refused_before_training(
+    overrides: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sentence in refused(capsys, "train", *overrides)
+
+
+def test_a_tilde_in_a_path_is_the_home_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert f"'{tmp_path}/nowhere', which does not exist" in refused(capsys, "train", "dataset=folder", "dataset.root=~/nowhere")
+    assert refused(capsys, "train", "--config-dir=~/conf") == f"--config-dir {tmp_path}/conf is not a directory"
+    assert f"there is no run below {tmp_path}/results" in refused(capsys, "show", "x", "--runs=~/results")
+
+
+def test_a_directory_of_runs_that_cannot_be_created_is_refused(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+    root = photos()
+    Path("runs").write_text("a file, not a directory")
+    assert "runs" in refused(capsys, "train", "loss=contrastive", *on_photos(root))
+
+
+def test_an_error_that_is_not_known_keeps_its_own_text_on_one_line() -> None:
+    assert str(translate_error(ValueError("first\n  second"), [])) == "the overrides do not compose: first second"
+
+
+def test_a_key_of_the_same_group_is_suggested_before_one_of_another_group() -> None:
+    assert describe_unknown_key("dataset.patienc", [], None) == "dataset.patienc is not known; did you mean 'dataset.patience'?"
