@@ -39,19 +39,6 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "runs" / "README.md", *DOCS.glob("*.md")])
 MAX_IMAGES = 5_000  # per command, over all epochs, folds, trials and jobs; about five seconds of CPU time
-# What a page leaves to its reader to write.
-FILES_OF_THE_READER = {
-    "my_loss.py": """
-import torch
-
-class MyLoss(torch.nn.Module):
-    def __init__(self, margin):
-        super().__init__()
-
-    def forward(self, embeddings, labels):
-        return embeddings.sum()
-"""
-}
 UNDECLARED_IMAGES = 300  # training images of a data set that does not declare their number
 
 
@@ -241,7 +228,7 @@ def simulation(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_the_commands_of_a_page_work_as_printed(
     page: Path, simulation: Simulation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, text in {**FILES_OF_THE_READER, **files(page)}.items():
+    for name, text in files(page).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     for line in commands(page):
