@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -93,11 +93,14 @@ def test_a_sweep_waits_for_runs_of_another_process_at_its_end_and_runs_no_failed
     executed = []
     original = launcher.run_job
 
-    def run_job(job: Any, wait: bool, *arguments: Any) -> Any:
+    def run_job(job: Any, wait: bool, report: Callable[[str], None], *arguments: Any) -> Any:
+        def report_and_release(line: str) -> None:
+            report(line)
+            if "waiting for it" in line:
+                held.close()  # the other process ends the run
+
         executed.append((job.composed.choices["loss"], wait))
-        if wait:
-            threading.Timer(0.2, held.close).start()  # the other process ends the run
-        return original(job, wait, *arguments)
+        return original(job, wait, report_and_release, *arguments)
 
     monkeypatch.setattr(launcher, "run_job", run_job)
     monkeypatch.setattr("dmlbench.runs.experiment.datetime", _Later)
