@@ -14,14 +14,14 @@ from dmlbench.config.identity import digest
 from dmlbench.config.schema import Scalar
 from dmlbench.errors import MethodFailure, UserError
 from dmlbench.evaluation.embedding_files import Embeddings, load_embeddings
-from dmlbench.evaluation.evaluator import EvaluationConfig, evaluate
+from dmlbench.evaluation.evaluator import EvaluationConfig, evaluate, refuse_impossible
 from dmlbench.models.weights import sha256
 from dmlbench.results import columns as registry
 from dmlbench.results import run_files
 from dmlbench.results.columns import SCHEMA_VERSION
 from dmlbench.results.row import EXTERNAL, UNTRAINED, Row
 from dmlbench.results.row_files import read_row
-from dmlbench.runs.reevaluate import evaluation_provenance, refuse_impossible, write_evaluation
+from dmlbench.runs.reevaluate import evaluation_provenance, write_evaluation
 
 DEFAULT_KS = (1, 2, 4, 8)
 

@@ -27,7 +27,7 @@ from dmlbench.config.schema import Scalar
 from dmlbench.data.loader import make_batches
 from dmlbench.errors import MethodFailure, UserError
 from dmlbench.evaluation.embedding_files import Embeddings, load_embeddings, save_tensors
-from dmlbench.evaluation.evaluator import EvaluationConfig
+from dmlbench.evaluation.evaluator import EvaluationConfig, refuse_impossible
 from dmlbench.evaluation.several_models import evaluate_models
 from dmlbench.models.embedder import Layer, build_embedder
 from dmlbench.results import columns as registry
@@ -189,33 +189,6 @@ def _targets(values: Any) -> list[str]:
         own = [str(values["_target_"])] if "_target_" in values else []
         return own + [target for value in values.values() for target in _targets(value)]
     return [target for value in values for target in _targets(value)] if isinstance(values, list) else []
-
-
-def refuse_impossible(embeddings: Embeddings, config: EvaluationConfig, path: str, given: bool) -> None:
-    """Refuse evaluations whose metrics would be meaningless.
-
-    Args:
-        embeddings: Embeddings to evaluate.
-        config: How to evaluate them.
-        path: File or directory of the embeddings, for the message.
-        given: Whether the user chose the values of k.
-
-    Raises:
-        UserError: There is one class, or k is larger than the gallery.
-    """
-    evaluated = embeddings.evaluated
-    classes = evaluated.labels.unique()
-    if len(classes) < 2:
-        raise UserError(
-            f"{path}: all {len(evaluated):,} embeddings are of class {int(classes[0])}; retrieval needs two classes"
-        )
-    size = int(embeddings.is_gallery.sum())
-    if given and max(config.ks) > size:
-        raise UserError(f"ks={max(config.ks)}: {path} has a gallery of {size:,} items; k can be at most that")
-    if given and max(config.ks) == size and not (embeddings.is_query & ~embeddings.is_gallery).any():
-        raise UserError(
-            f"ks={size}: {path} has a gallery of {size:,} items, including the query itself; k can be at most {size - 1:,}"
-        )
 
 
 def evaluation_provenance(began: float) -> dict[str, Scalar]:

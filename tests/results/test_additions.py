@@ -54,7 +54,7 @@ def test_a_new_field_can_be_the_axis_of_a_table(grown: Grown) -> None:
 
 
 def test_the_caption_lists_an_override_of_a_new_field(grown: Grown) -> None:
-    assert "overridden: protocol.cutout_px=4." in " ".join(grown.steps["caption"].out.split())
+    assert "protocol.cutout_px=4." in " ".join(grown.steps["caption"].out.split())
 
 
 def test_the_documentation_describes_a_new_field(grown: Grown) -> None:

@@ -53,7 +53,13 @@ def wrap(text: str, indent: str = "", first: str | None = None, max_lines: int |
     """
     begin = indent if first is None else first
     wrapper = textwrap.TextWrapper(
-        WIDTH, initial_indent=begin, subsequent_indent=indent, break_on_hyphens=False, max_lines=max_lines, placeholder=" …"
+        WIDTH,
+        initial_indent=begin,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        max_lines=max_lines,
+        placeholder=" …",
     )
     whole = _KEPT_TOGETHER.sub(rf"{NO_BREAK}\1{NO_BREAK}", printable(text))
     return [line.replace(NO_BREAK, " ") for line in wrapper.wrap(whole)] or [begin.rstrip()]
