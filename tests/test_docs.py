@@ -32,7 +32,7 @@ from dmlbench.data.datasets import image_folder
 from dmlbench.data.split import Split
 from dmlbench.results.row_files import write_row
 from dmlbench.runs import launcher, prepare
-from dmlbench.runs.launcher import OnEnd
+from dmlbench.runs.remote_job import OnEnd
 from dmlbench.runs.runner import Outcome, Report
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -65,3 +65,33 @@ def test_the_reading_side_imports_nothing_that_trains() -> None:
         for name in imported_packages(path) - READING_MAY_IMPORT
     }
     assert not wrong
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    known = {
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES
+    }
+    imports = {name: imported_modules(path, known) - {name} for name, path in known.items()}
+    while leaves := [name for name, others in imports.items() if not others]:
+        for leaf in leaves:
+            del imports[leaf]
+        imports = {name: others - set(leaves) for name, others in imports.items()}
+    assert not imports
+
+
+def imported_modules(path: Path, known: dict[str, Path]) -> set[str]:
+    """The modules of dmlbench that a module imports, anywhere in it except for type checking."""
+    found = set()
+    tree = ast.parse(path.read_text())
+    for_types = [
+        node
+        for one in ast.walk(tree)
+        if isinstance(one, ast.If) and "TYPE_CHECKING" in ast.unparse(one.test)
+        for node in ast.walk(one)
+    ]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node not in for_types:
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                found.add(name if name in known else node.module)
+    return found & set(known)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dmlbench.cli.arguments import Parser, add_config_dir, allow_own_code, check_config_dir
 from dmlbench.errors import UserError, suggest
@@ -28,14 +28,6 @@ overrides:
   retry=failed                 run methods again whose row says that they failed
 """
 _PATHS = ("paths.data", "paths.runs")
-# Arguments of constructors that training passes itself, so that a configured value would be ignored or passed twice.
-SET_BY_TRAINING = {
-    "optimizer.lr": "the protocol sets all learning rates; use protocol.lr",
-    "optimizer.params": "training passes the parameters of the model and the loss",
-    "sampler.batch_size": "the protocol sets the batch size; use protocol.batch_size",
-    "sampler.labels": "training passes the labels of the training images",
-    "sampler.generator": "training passes a generator that is seeded by the seed of the run; use seed",
-}
 
 
 def add_override_options(parser: Parser, multirun: bool = True) -> None:
@@ -77,8 +69,6 @@ def compose_jobs(overrides: Sequence[str], config_dir: Path | None, several: boo
         raise _with_full_key(error, expanded, config_dir) from error
     except COMPOSE_ERRORS as error:
         raise translate_error(error, expanded, config_dir) from error
-    for job in jobs.jobs:
-        refuse_set_by_training(job.composed.cfg)
     return jobs
 
 
@@ -130,21 +120,6 @@ def _with_full_key(error: UserError, overrides: Sequence[str], config_dir: Path 
 
     found = re.match(r"([\w.]+) is not known;", str(error))
     return UserError(describe_unknown_key(found[1], overrides, config_dir)) if found else error
-
-
-def refuse_set_by_training(cfg: Mapping[str, Any]) -> None:
-    """Refuse values that training would ignore.
-
-    Args:
-        cfg: Composed configuration.
-
-    Raises:
-        UserError: Names the key, and the one that has an effect.
-    """
-    for key, reason in SET_BY_TRAINING.items():
-        group, _, name = key.partition(".")
-        if name in cfg[group]:
-            raise UserError(f"{key} has no effect: {reason}")
 
 
 def check_jobs(job_lists: Sequence[JobList]) -> None:

@@ -13,9 +13,9 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dmlbench.cli.overrides import SET_BY_TRAINING
 from dmlbench.config.compose import TOP_KEYS, compose
 from dmlbench.config.files import conf_dir
+from dmlbench.config.reserved_arguments import SET_BY_TRAINING
 from dmlbench.errors import UserError
 
 # The order in which groups are searched for a key that was typed without its group, such as `epochs`.

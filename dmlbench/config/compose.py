@@ -26,6 +26,7 @@ from dmlbench.config.files import conf_dir
 from dmlbench.config.presets import GROUP as PRESET
 from dmlbench.config.presets import NONE as NO_PRESET
 from dmlbench.config.provenance import file_digests, recorded_overrides
+from dmlbench.config.reserved_arguments import refuse_set_by_training
 from dmlbench.config.schema import GROUPS, Dataset, Method, Protocol, Scalar, Trunk, Tuning, defaults
 from dmlbench.config.typed import typed
 from dmlbench.errors import UserError, suggest
@@ -165,6 +166,7 @@ def resolve(composed: Composed, facts: Mapping[str, int] | None = None) -> Setti
     """
     cfg, choices = composed.cfg, composed.choices
     refuse_unknown_keys(cfg)
+    refuse_set_by_training(cfg)
     dataset = _dataset(plain(cfg, "dataset"), choices["dataset"], facts or {})
     names = {"name": dataset.name, "label": dataset.label}
     cfg = OmegaConf.merge(cfg, {"dataset": {**names, **(facts or {})}})  # type: ignore[assignment]  # a DictConfig, as both are
@@ -216,6 +218,8 @@ def dataset_settings(composed: Composed) -> Dataset:
 def _dataset(values: dict[str, Any], choice: str, facts: Mapping[str, int]) -> Dataset:
     root = values.get("root")
     name = values.get("name") or (Path(root).resolve().name if root else choice)
+    if not (values.get("make") or {}).get("root", "not needed"):
+        raise UserError("dataset.root is missing; set the directory of the images with dataset.root=DIRECTORY")
     return typed(Dataset, "dataset", {**values, "name": name, "label": values.get("label") or name, **facts})
 
 

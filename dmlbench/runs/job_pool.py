@@ -18,7 +18,7 @@ from dmlbench.errors import UserError
 from dmlbench.results import run_files
 from dmlbench.results.row_files import read_row
 from dmlbench.runs.job_events import Event
-from dmlbench.runs.launcher import OnEnd, RemoteJob, launch_with_hydra, reason_of
+from dmlbench.runs.remote_job import OnEnd, RemoteJob, launch_with_hydra, reason_of
 from dmlbench.runs.runner import Outcome, Report, Status
 
 MAX_LOST = 2  # restarts of one job, and launches in a row in which no job starts

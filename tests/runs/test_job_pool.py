@@ -14,7 +14,7 @@ from dmlbench.config.jobs import Job, JobList
 from dmlbench.errors import UserError
 from dmlbench.runs.job_events import EventLog
 from dmlbench.runs.job_pool import MAX_LOST, JobPool
-from dmlbench.runs.launcher import RemoteJob
+from dmlbench.runs.remote_job import RemoteJob
 from dmlbench.runs.runner import Outcome
 
 

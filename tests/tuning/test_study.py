@@ -21,8 +21,8 @@ from dmlbench.config.compose import compose
 from dmlbench.config.schema import Tuning
 from dmlbench.data import check, resized_images
 from dmlbench.errors import MethodFailure
-from dmlbench.runs.launcher import FORWARDED
 from dmlbench.runs.prepare import prepare
+from dmlbench.runs.remote_job import FORWARDED
 from dmlbench.runs.runner import make_study
 from dmlbench.system.seeding import derive_seed
 from dmlbench.training import trainer

@@ -58,7 +58,7 @@ def folder(root: str | None, manifest: str | None = None, split: str = "zero_sho
         raise UserError(f"dataset.split is '{split}'{suggest(split, RULES)}")
     if split == "manifest" and manifest is None:
         raise UserError("dataset.split=manifest needs dataset.manifest=FILE, a CSV file with a role for each image")
-    if root is None:
+    if not root:
         raise UserError("dataset.root is missing; set the directory of the images with dataset.root=DIRECTORY")
     tree = Path(root)
     if not tree.is_dir():

@@ -1,0 +1,144 @@
+"""Jobs in processes of one of Hydra's launchers: what each process executes, and how the launcher is driven."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from dmlbench.config.compose import Composed, register_with_hydra
+from dmlbench.config.files import conf_dir
+from dmlbench.config.jobs import Job, JobList, job_name
+from dmlbench.runs.job_events import EventLog
+from dmlbench.runs.runner import Outcome, run_job
+
+FORWARDED = ("trial ", "tuning ")  # starts of the lines that are shown while a job runs in another process
+
+OnEnd = Callable[[Outcome], None]
+
+
+def launch_with_hydra(function: Callable[[DictConfig], None], jobs: JobList) -> None:
+    """Let Hydra's launcher call a function for each job, in the processes of the launcher.
+
+    Args:
+        function: Called with the composed configuration of each job; it is pickled.
+        jobs: Jobs, of which the overrides are composed again by Hydra.
+    """
+    GlobalHydra.instance().clear()
+    register_with_hydra()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # without it Hydra prints a traceback and exits with status 1
+    flags = ["--multirun", *(["--config-dir", str(jobs.config_dir)] if jobs.config_dir else [])]
+    before, sys.argv = sys.argv, ["dmlbench", *jobs.overrides, *flags]
+    try:
+        hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(function)()
+    finally:
+        sys.argv = before
+
+
+@dataclass(frozen=True)
+class RemoteJob:
+    """A job in another process, which reports through an event log.
+
+    Args:
+        log: Event log.
+        wait: Wait for runs that another process is executing.
+        swept: Keys with several values, other than loss and seed.
+        parent: Process with which the job's process has to end; None if it may outlive the launching process.
+        config_dir: Directory of the user's own configuration files.
+        only: Names of the jobs to run; None for all.
+        working_directory: Directory to work in.
+        path: Directories in which modules are found, as in `sys.path`.
+    """
+
+    log: EventLog
+    wait: bool
+    swept: tuple[str, ...]
+    parent: int | None
+    config_dir: Path | None = None
+    only: frozenset[str] | None = None
+    working_directory: str = field(default_factory=os.getcwd)
+    path: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
+
+    def __call__(self, cfg: DictConfig) -> None:
+        """Run one job.
+
+        Args:
+            cfg: Its composed configuration, as Hydra passes it.
+        """
+        os.chdir(self.working_directory)
+        sys.path.extend(directory for directory in self.path if directory not in sys.path)
+        if self.parent not in (None, os.getpid()):  # with one job at a time, joblib uses the launching process
+            _end_with_parent(self.parent)
+            _redirect_output(self.log.folder / f"process-{os.getpid()}.log")  # all processes share one terminal
+        job = self._job(cfg)
+        if self.only is not None and job.name not in self.only:
+            return
+        self.log.append(job=job.name)
+
+        def report(line: str) -> None:
+            print(line, flush=True)
+            if line.startswith(FORWARDED):
+                self.log.append(job=job.name, line=line)
+
+        outcome = run_job(job, self.wait, report, lambda folder: self.log.append(job=job.name, started=str(folder)))
+        folder = str(outcome.folder) if outcome.folder else None
+        tuned = None if outcome.tuned is None else json.dumps(dict(outcome.tuned))
+        self.log.append(job=job.name, status=outcome.status, folder=folder, error=outcome.error, tuned=tuned)
+
+    def _job(self, cfg: DictConfig) -> Job:
+        hydra_config = HydraConfig.get()
+        choices = {str(group): str(name) for group, name in hydra_config.runtime.choices.items()}
+        overrides = tuple(str(one) for one in hydra_config.overrides.task)
+        own = OmegaConf.create(cfg)
+        with open_dict(own):
+            own.pop("hydra", None)
+        return Job(job_name(cfg, choices, overrides, self.swept), Composed(own, choices, overrides, self.config_dir))
+
+
+_watched: set[int | None] = set()  # parents that a thread watches already, because a process runs several jobs
+
+
+def _end_with_parent(parent: int | None) -> None:
+    """End this process soon after its parent, so that it does not continue runs whose command has ended."""
+    if parent in _watched:
+        return
+    _watched.add(parent)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)  # the system releases the lock of the run; all files are written atomically
+
+    if os.getppid() != parent:  # the parent ended before the first job started
+        os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _redirect_output(file: Path) -> None:
+    """Send everything that this process prints to a file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as log:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first sentence of an error, on one line.
+
+    Args:
+        error: The error.
+    """
+    return re.sub(r"\s+", " ", str(error)).partition(". ")[0] or type(error).__name__
