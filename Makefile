@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check format test test-slow bench docs clean
+.PHONY: help setup demo check format test test-slow campaign bench docs clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test: setup ## run the fast tests, on two cores
 
 test-slow: setup ## run the tests that train for minutes
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow
+
+campaign: setup ## kill, fill the disk, damage files; writes docs/robustness.md
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/campaign.py --jobs 2 --seed $(SEED) --report docs/robustness.md
 
 bench: setup ## run the benchmarks; each prints ratios
 	$(BIN)/python scripts/bench.py

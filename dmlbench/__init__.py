@@ -10,10 +10,11 @@ The Python interface, which is imported on first use:
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+# This module is imported while `python -m dmlbench` still searches the current directory first, so it imports nothing itself.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from dmlbench.api import compare_table, evaluate, load_results
     from dmlbench.data.split import Split
 
@@ -31,6 +32,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'dmlbench' has no attribute '{name}'")
+    from importlib import import_module
+
     return getattr(import_module(_HOMES[name]), name)
 
 

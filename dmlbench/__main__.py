@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command line and leave with its exit status."""
+    from dmlbench.system.signals import handle_signals
+
+    handle_signals()  # before the imports that take time
     from dmlbench.cli import run
 
+    os.environ["PYTHONSAFEPATH"] = "1"  # processes of joblib do not import from the current directory either
     sys.exit(run(sys.argv[1:]))
 
 
 if __name__ == "__main__":
+    if not sys.flags.safe_path:
+        # `python -m` searches the current directory first. Commands that import the user's own modules add it again, last.
+        del sys.path[0]
     main()

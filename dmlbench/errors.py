@@ -26,6 +26,21 @@ class MethodFailure(DmlbenchError):  # noqa: N818 -- an outcome that is recorded
     """A method broke down in training (non-finite loss, collapsed embedding). It is recorded as a failed row."""
 
 
+class FileError(OSError):
+    """A file cannot be read or written. Its text is a sentence that names the file; its attributes are those of OSError."""
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return one sentence about an error of the operating system.
+
+    Args:
+        error: The error.
+    """
+    if isinstance(error, FileError) or not error.strerror:
+        return str(error)
+    return f"{'the output' if error.filename is None else error.filename} cannot be used: {error.strerror}"
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return the end of an error message about an unknown name.
 

@@ -20,7 +20,7 @@ models, and `separated_` is the mean over several models.
 """
 PUBLISHED = """\
 These are published results on data sets that dmlbench supports, each with its source. `dmlbench table` prints those of the
-same data set, split and trunk below a rule. `--published all` adds other trunks and ablations, and `--published none` omits
+same data set, split and trunk below a line. `--published all` adds other trunks and ablations, and `--published none` omits
 all of them. **None of them is comparable with results of dmlbench, or with each other**: trunk, crops, hyper-parameter tuning
 and model selection differ. They therefore have no interval, are never bold, and are not part of any significance test.
 Validation scores are listed only on this page. CSV tables contain no published results, so that a program cannot mistake them

@@ -8,6 +8,7 @@ checked, and get a made-up row; in `without_downloads`, the embedded data set re
 from __future__ import annotations
 
 import dataclasses
+import glob
 import hashlib
 import importlib
 import importlib.util
@@ -22,6 +23,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
+from PIL import Image
 from rows_factory import make_row, make_study
 
 from dmlbench.cli import COMMANDS, run
@@ -31,7 +33,7 @@ from dmlbench.config.schema import Dataset, Protocol
 from dmlbench.data.datasets import image_folder
 from dmlbench.data.split import Split
 from dmlbench.results.row_files import write_row
-from dmlbench.runs import launcher, prepare
+from dmlbench.runs import job_checks, launcher, prepare
 from dmlbench.runs.remote_job import OnEnd
 from dmlbench.runs.runner import Outcome, Report
 
@@ -114,8 +116,11 @@ def test_every_command_is_a_command_of_dmlbench_a_target_of_the_makefile_or_a_sc
 
 def needs_simulation(settings: Sequence[Settings]) -> bool:
     """Whether jobs need a downloaded data set or would train for long."""
-    downloaded = any(one.dataset.downloads or one.dataset.ask for one in settings)
-    return downloaded or sum(map(training_images, settings)) > MAX_IMAGES
+    return any(map(is_downloaded, settings)) or sum(map(training_images, settings)) > MAX_IMAGES
+
+
+def is_downloaded(settings: Settings) -> bool:
+    return bool(settings.dataset.downloads or settings.dataset.ask)
 
 
 def training_images(settings: Settings) -> int:
@@ -182,7 +187,7 @@ class Simulation:
     def run(self, line: str) -> int:
         """Run a command of a page; return its exit status."""
         self.job_lists.clear()
-        program, *arguments = shlex.split(line)
+        program, *arguments = [one for word in shlex.split(line) for one in (sorted(glob.glob(word)) or [word])]
         if program == "dmlbench":
             return run(arguments)
         if program == "python":
@@ -192,17 +197,31 @@ class Simulation:
 
 def without_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Download nothing, and read the embedded data set in place of a downloaded one."""
-    real = prepare.load_split
+    real, check_with_data = prepare.load_split, job_checks.check_with_data
+
+    def check_available(jobs: Sequence[Job]) -> None:
+        check_with_data([job for job in jobs if not is_downloaded(resolve(job.composed))])
 
     def load_split(dataset: Dataset, data_dir: Path, training_only: bool = False) -> Split:
-        downloaded = dataset.downloads or dataset.ask
+        downloaded = bool(dataset.downloads or dataset.ask)
         return real(dataset_settings(compose(["dataset=digits"])) if downloaded else dataset, data_dir, training_only)
 
     def download_data(composed: Composed) -> Iterator[str]:
         yield f"would download {dataset_settings(composed).name}"
 
+    monkeypatch.setattr(job_checks, "check_with_data", check_available)  # the weights of the trunk are not there either
     monkeypatch.setattr(prepare, "load_split", load_split)
     monkeypatch.setattr(prepare, "download_data", download_data)
+
+
+def write_photos(root: Path) -> None:
+    """Write 12 classes with eight images each: the photos of the reader, for which README.md sets the size of a batch."""
+    generator = np.random.default_rng(0)
+    for label in range(12):
+        (root / f"class_{label:02}").mkdir(parents=True)
+        for number in range(8):
+            pixels = generator.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / f"class_{label:02}" / f"{number}.png")
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +247,7 @@ def simulation(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_the_commands_of_a_page_work_as_printed(
     page: Path, simulation: Simulation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    write_photos(tmp_path / "my_photos")
     for name, text in files(page).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)

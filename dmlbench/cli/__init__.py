@@ -1,16 +1,21 @@
 """The command line: one module per command, imported when the command is run.
 
-Exit status: 0 success; 1 a crash, or a method that failed; 2 an error that the user can correct; 130 interrupted.
+Exit status: 0 success; 1 a crash, or a method that failed; 2 an error that the user can correct; 128 + signal if a signal
+ended the command, such as 130 for Ctrl-C.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout, suppress
 from importlib import import_module
 
-from dmlbench.errors import UserError, suggest
+from dmlbench.errors import UserError, describe_os_error, suggest
+from dmlbench.system.signals import raise_on_signals, received_signal, sentence
+from dmlbench.system.terminal import PrintableStream, printable_lines
 
 # Each command is a module of this package with `make_parser()` and `main(arguments)`; the text is for the overview.
 COMMANDS = {
@@ -63,17 +68,42 @@ def run(argv: Sequence[str]) -> int:
         The exit status.
     """
     try:
-        return _run([*argv])  # not list(argv): the module of the command `list` shadows the builtin in this package
-    except UserError as error:
-        print(f"dmlbench: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        resume = "; run the same command again to resume" if argv[0] in RESUMABLE else ""
-        print(f"dmlbench: interrupted{resume}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the program that reads the output has ended, such as `head`
+        with redirect_stdout(PrintableStream(sys.stdout)):
+            status = _run([*argv])  # not list(argv): the module of the command `list` shadows the builtin in this package
+            sys.stdout.flush()
+        return status
+    except (Exception, KeyboardInterrupt) as error:
+        number = received_signal()  # of a signal that a library may have turned into another error
+        if number is not None or isinstance(error, KeyboardInterrupt):
+            return _interrupted(argv, signal.SIGINT if number is None else number)
+        if isinstance(error, UserError):
+            return _refused(str(error), 2)
+        if isinstance(error, BrokenPipeError):  # the program that reads the output has ended, such as `head`
+            _discard_output()
+            return 0
+        if isinstance(error, OSError) and error.strerror:  # such as a full disk, or a file without permission
+            if error.filename is None:
+                _discard_output()
+            return _refused(describe_os_error(error), 1)
+        raise
+
+
+def _refused(reason: str, status: int) -> int:
+    """Print an error, and return the exit status."""
+    print(f"dmlbench: {printable_lines(reason)}", file=sys.stderr)
+    return status
+
+
+def _discard_output() -> None:
+    """Discard what is still in the buffer of standard output, which Python would otherwise write again at its end."""
+    with suppress(OSError):  # standard output is no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+
+
+def _interrupted(argv: Sequence[str], number: int) -> int:
+    resume = "; run the same command again to resume" if argv and argv[0] in RESUMABLE else ""
+    print(f"dmlbench: {sentence(number)}{resume}", file=sys.stderr)
+    return 128 + number
 
 
 def _run(argv: list[str]) -> int:
@@ -98,6 +128,9 @@ def _run(argv: list[str]) -> int:
     if "--help" in rest or "-h" in rest:
         print(parser.format_help(), end="")
         return 0
-    status = module.main(parser.parse(rest))
+    parsed = parser.parse(rest)
+    if command not in RESUMABLE:  # the others have nothing to unwind until their first run starts
+        raise_on_signals()
+    status = module.main(parsed)
     assert isinstance(status, int)
     return status

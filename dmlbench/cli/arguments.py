@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from dmlbench.errors import UserError, suggest
+from dmlbench.system.terminal import printable_lines
 
 HELP_WIDTH = 100
 
@@ -186,12 +187,15 @@ def check_config_dir(config_dir: Path | None) -> Path | None:
 
 
 def allow_own_code(config_dir: Path | None) -> None:
-    """Let Python import the user's own modules from the current directory and from `--config-dir`.
+    """Let Python import the user's own modules from `--config-dir` and from the current directory.
+
+    Both come last, so that a file there never replaces an installed module.
 
     Args:
         config_dir: Value of the option.
     """
-    sys.path[:0] = [os.getcwd(), *([os.path.abspath(config_dir)] if config_dir else [])]
+    own = [*([os.path.abspath(config_dir)] if config_dir else []), os.getcwd()]
+    sys.path[:] = [*(directory for directory in sys.path if os.path.abspath(directory) not in own), *own]
 
 
 def print_error(sentence: str) -> None:
@@ -200,4 +204,4 @@ def print_error(sentence: str) -> None:
     Args:
         sentence: Sentence without the name of the program.
     """
-    print(f"dmlbench: {sentence}", file=sys.stderr)
+    print(f"dmlbench: {printable_lines(sentence)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`dmlbench compare`: test whether one method is better than another. Imports neither torch nor Hydra."""
+"""`dmlbench compare`: test which of two methods is better. Imports neither torch nor Hydra."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ A and B each name one method with all its seeds: a directory, a row.json, or a p
 below runs/, which is a method, dataset/method, or a run id without its seed (1681b04f-ffc8b99b). An
 ambiguous name is rejected with a list of matches.
 
-Prints the difference with its 95 % confidence interval and p-value, which account for seed and class
-variance (see docs/significance.md); the classes with the largest gains and losses; the cost; and
-everything else that differs. If a test is impossible, the output says why.
+Prints the difference A - B with its 95 % confidence interval and p-value, which allow for chance
+between seeds and between classes (see docs/significance.md); the classes with the largest gains and
+losses of A; the cost; the model selection; and everything else that differs. If a test is impossible,
+the output says why.
 """
 
 
 def make_parser() -> Parser:
     """Return the parser of the command."""
-    description = "Test whether method B is better than method A."
+    description = "Test which of two methods is better."
     parser = Parser("compare", "A B [options]", description, EXAMPLES, DETAILS)
     parser.add_argument("selectors", nargs="*", metavar="A B", help="two methods; see below")
     parser.add_argument("--metric", metavar="NAME", default="map_at_r", help="metric to test (default: map_at_r)")

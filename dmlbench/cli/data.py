@@ -9,6 +9,7 @@ from pathlib import Path
 from dmlbench.cli.arguments import Parser, add_config_dir
 from dmlbench.cli.overrides import check_overrides, prepare_composing
 from dmlbench.errors import UserError, suggest
+from dmlbench.system.terminal import printable
 
 VERBS = ("prepare", "check")
 EXAMPLES = """\
@@ -16,6 +17,7 @@ data prepare cub                                # interrupted downloads resume
 data prepare cub dataset.archive=CUB_200_2011.tgz
 data check cub
 data check folder dataset.root=photos           # your own images, one directory per class
+data check folder dataset.root=photos --verify  # also hash every file again
 """
 
 
@@ -23,12 +25,14 @@ def make_parser() -> Parser:
     """Return the parser of the command."""
     description = (
         "data prepare: download a data set, or use an archive that you have; verify, unpack and check it.\n"
-        "data check: count images and classes, verify declared facts, and find unreadable and duplicate images."
+        "data check: count images and classes, verify declared facts, read every image, and find unreadable and duplicate ones."
     )
     parser = Parser("data", "prepare|check NAME [KEY=VALUE ...] [options]", description, EXAMPLES)
     parser.add_argument(
         "overrides", nargs="*", metavar="ARGUMENT", help="prepare or check, the name of the data set, and overrides"
     )
+    text = "check: hash every file again, also if its size and modification time have not changed"
+    parser.add_argument("--verify", action="store_true", help=text)
     add_config_dir(parser)
     return parser
 
@@ -42,7 +46,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     try:
         for line in _lines(verb, overrides, arguments):
-            print(line, flush=True)
+            print(printable(line), flush=True)
     except UserError:
         raise
     except COMPOSE_ERRORS as error:
@@ -74,9 +78,12 @@ def _lines(verb: str, overrides: list[str], arguments: argparse.Namespace) -> It
 
     composed = compose(overrides, arguments.config_dir)
     dataset = dataset_settings(composed)  # refused before torch is imported
-    from dmlbench.data.check import report
-    from dmlbench.runs.prepare import download_data, load_split
+    from dmlbench.data.check_report import check_data, report
+    from dmlbench.runs.prepare import download_data, listed_split, load_split
 
+    data_dir = Path(composed.cfg.paths.data)
     if verb == "prepare":
         yield from download_data(composed)
-    yield from report(dataset.label, load_split(dataset, Path(composed.cfg.paths.data)))
+        yield from report(dataset.label, load_split(dataset, data_dir))
+    else:
+        yield from check_data(dataset, listed_split(dataset), data_dir, again=arguments.verify)

@@ -33,7 +33,8 @@ def translate_error(error: Exception, overrides: Sequence[str], config_dir: Path
     text = str(error)
     for translate in _TRANSLATIONS:
         if sentence := translate(error, text, overrides):
-            return UserError(sentence)
+            without_own_files = translate is _no_such_file and config_dir is None
+            return UserError(sentence + (_own_file_hint(sentence) if without_own_files else ""))
     key = re.search(r"Could not override '([^']+)'", text)
     if key and isinstance(error.__cause__, ConfigKeyError | AttributeError):
         return UserError(describe_unknown_key(key[1], overrides, config_dir))
@@ -48,10 +49,22 @@ def _no_such_file(error: Exception, text: str, overrides: Sequence[str]) -> str 
         options = re.findall(r"^\t([\w-]+)$", text.partition("Config search path")[0], re.MULTILINE)
         return f"{group}={name} is not known{suggest(name, options)}"
     if "Config group override must be a string" in text:
-        number = re.compile(rf"({'|'.join(GROUPS.values())})=(?:[\d.]+|null|true|false)")
+        value = r"[-+]?(?:[\d.]+(?:e[-+]?\d+)?|nan|inf)|null|true|false"
+        number = re.compile(rf"({'|'.join(GROUPS.values())})=(?:{value})", re.IGNORECASE)
         choice = next((found for one in overrides if (found := number.fullmatch(one))), None)
         return f"{choice[0]} is not known{suggest('', [name for name, _ in entries(choice[1])])}" if choice else None
     return None
+
+
+def _own_file_hint(sentence: str) -> str:
+    """Return how to use a configuration file of the user, if the unknown name may be one."""
+    found = re.match(r"([\w/]+)=([\w-]+) is not known", sentence)
+    if found:
+        for directory in sorted(one for one in Path().iterdir() if one.is_dir()):
+            file = directory / found[1] / f"{found[2]}.yaml"
+            if file.is_file():
+                return f"; {file} is not read without --config-dir {directory}"
+    return "" if "; did you mean" in sentence else "; your own files need --config-dir DIR"
 
 
 def _missing_value(error: Exception, text: str, overrides: Sequence[str]) -> str | None:

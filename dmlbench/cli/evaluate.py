@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -12,6 +14,7 @@ from dmlbench.cli.arguments import Parser, add_config_dir, add_runs_dir, allow_o
 from dmlbench.cli.progress import headline
 from dmlbench.cli.table import print_skipped
 from dmlbench.errors import UserError
+from dmlbench.system.terminal import printable
 
 if TYPE_CHECKING:
     from dmlbench.evaluation.evaluator import Distance, EvaluationConfig
@@ -28,6 +31,7 @@ ONLY_FILES = ("name", "labels", "dataset", "trunk", "seed")
 EXAMPLES = """\
 evaluate runs/digits --ks 1,5,20              # every run below, with other values of k
 evaluate digits/triplet --rerank k_reciprocal
+evaluate runs/cub --layer pooled dataset.root=/data/cub
 evaluate theirs.npz --name "Their method"
 """
 DETAILS = """\
@@ -38,7 +42,13 @@ The new row of a run is written below the directory of the run and names it as i
 file has the protocol `external`. Both are compared only with rows that were evaluated in the same way.
 The scores of each query are written beside the row (per_query.safetensors). Options may also be written
 as KEY=VALUE: ks=1,5,20.
+
+--layer, --whiten and --beta embed the images of a run again, with its model. Images outside of the
+current directory have to be named again: dataset.root=DIR, or paths.data=DIR. Other values of the data
+set, device and workers may be set in the same way. A run directory is data: nothing in it is executed.
 """
+# Overrides that say how the images of a run are read.
+OVERRIDES = re.compile(r"[+~]*(dataset\.|trunk\.make\.|paths\.data=|device=|workers=)")
 
 
 def make_parser() -> Parser:
@@ -86,18 +96,26 @@ def make_parser() -> Parser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Evaluate every run and file, and print the main metrics of each."""
-    if not arguments.selectors:
+    options = tuple(one for one in arguments.selectors if OVERRIDES.match(one) and "=" in one and not Path(one).exists())
+    selectors = [one for one in arguments.selectors if one not in options]
+    if not selectors:
         raise UserError("dmlbench evaluate needs runs or a file of embeddings, such as runs/digits or theirs.npz")
     config_dir = check_config_dir(arguments.config_dir)
-    allow_own_code(config_dir)
+    if config_dir is not None:  # a run directory may come from somebody else, and so may the current directory
+        allow_own_code(config_dir)
     from dmlbench.results import run_files
     from dmlbench.results.find_runs import select
     from dmlbench.results.row_files import read_rows
 
     # Everything is found before the first evaluation, so that an unknown name is refused at once.
     targets: list[tuple[Path, bool]] = []
-    for selector in arguments.selectors:
+    for selector in selectors:
         file = Path(selector)
+        if "=" in selector and not file.exists():
+            key, _, value = selector.partition("=")
+            near = difflib.get_close_matches(key, WORDS, n=1, cutoff=0.5)
+            meant = f"; did you mean '--{near[0]} {value}'?" if near else f"; known: {', '.join(WORDS)}"
+            raise UserError(f"dmlbench evaluate does not know '{selector}'{meant}")
         if file.suffix in EMBEDDING_SUFFIXES and not file.exists():
             raise UserError(f"{file} does not exist; name a file of embeddings, or runs")
         is_external = file.is_file() and file.name != run_files.ROW
@@ -105,10 +123,22 @@ def main(arguments: argparse.Namespace) -> int:
     for target, is_external in targets:
         if target.is_dir():
             print_skipped(read_rows(target)[1])
-        found = _evaluate_external(target, arguments) if is_external else _evaluate_runs(target, arguments, config_dir)
+        if is_external and options:
+            raise UserError(f"{options[0]} is for runs; {target} contains embeddings, which are not computed again")
+        found = _evaluate_external(target, arguments) if is_external else _evaluate_runs(target, arguments, options, config_dir)
         for written, row in found:
-            print(f"{row['loss_label']} on {row['dataset_label']}: {headline(row)}  ({written})")
+            print(printable(f"{row['loss_label']} on {row['dataset_label']}: {_scores(row, arguments.ks)}  ({written})"))
     return 0
+
+
+def _scores(row: Row, ks: str | None) -> str:
+    """The main metrics, with Recall@k for each requested k."""
+    if ks is None:
+        return headline(row)
+    from dmlbench.results.formatting import metric_label
+
+    names = [*(f"recall_at_{k}" for k in sorted({int(k) for k in ks.split(",")})), "map_at_r"]
+    return "  ".join(f"{metric_label(name)} {value:.1%}" for name in names if isinstance(value := row.get(name), float))
 
 
 def _evaluate_external(file: Path, arguments: argparse.Namespace) -> list[tuple[Path, Row]]:
@@ -129,7 +159,9 @@ def _evaluate_external(file: Path, arguments: argparse.Namespace) -> list[tuple[
     return [evaluate_file(file, request)]
 
 
-def _evaluate_runs(target: Path, arguments: argparse.Namespace, config_dir: Path | None) -> list[tuple[Path, Row]]:
+def _evaluate_runs(
+    target: Path, arguments: argparse.Namespace, options: tuple[str, ...], config_dir: Path | None
+) -> list[tuple[Path, Row]]:
     from dmlbench.cli.errors import COMPOSE_ERRORS, translate_error
     from dmlbench.runs.reevaluate import RunRequest, reevaluate
 
@@ -137,11 +169,11 @@ def _evaluate_runs(target: Path, arguments: argparse.Namespace, config_dir: Path
         if getattr(arguments, key) is not None:
             raise UserError(f"--{key} is for files of embeddings; the row of a run has its own value")
     try:
-        return reevaluate(target, RunRequest(_config(arguments, "inner_product"), arguments.layer, config_dir))
+        return reevaluate(target, RunRequest(_config(arguments, "inner_product"), arguments.layer, options, config_dir))
     except UserError:
         raise
     except COMPOSE_ERRORS as error:
-        raise translate_error(error, [], config_dir) from error
+        raise translate_error(error, list(options), config_dir) from error
 
 
 def _config(arguments: argparse.Namespace, default_distance: Distance) -> EvaluationConfig:

@@ -125,17 +125,25 @@ def _with_full_key(error: UserError, overrides: Sequence[str], config_dir: Path 
 def check_jobs(job_lists: Sequence[JobList]) -> None:
     """Check what `compose_jobs` cannot check without torch, so that no run starts before a later one is refused.
 
+    The data are read if there are several jobs. A single job checks itself before it writes anything.
+
     Args:
         job_lists: Jobs.
 
     Raises:
-        UserError: A constructor cannot be imported, an argument is unknown or missing, or the device is not available.
+        UserError: A value is wrong, does not fit the data, or is refused by its constructor; or the device is not available.
     """
     from dmlbench.runs.checks import check_composed
 
-    for jobs in job_lists:
-        for job in jobs.jobs:
-            check_composed(job.composed)
+    jobs = [job for one in job_lists for job in one.jobs]
+    for job in jobs:
+        check_composed(job.composed)
+    if len(jobs) > 1:
+        from dmlbench.runs.job_checks import check_with_data
+        from dmlbench.system.signals import raise_on_signals
+
+        raise_on_signals()
+        check_with_data(jobs)
 
 
 def prepare_composing(arguments: argparse.Namespace) -> None:

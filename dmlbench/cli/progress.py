@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dmlbench.cli.arguments import print_error
+from dmlbench.results.formatting import format_duration
 
 if TYPE_CHECKING:
     from dmlbench.results.row import Row
@@ -42,21 +43,10 @@ def outcome_printer(total: int) -> Callable[[Outcome], None]:
             durations.append(now - last)
         ended, last = ended + 1, now
         left = total - ended
-        estimate = f", about {_duration(left * sum(durations) / len(durations))} left" if durations and left else ""
+        estimate = f", about {format_duration(left * sum(durations) / len(durations))} left" if durations and left else ""
         print_outcome(outcome, f"[{ended} of {total}{estimate}] " if total > 1 and left >= 0 else "")
 
     return on_end
-
-
-def _duration(seconds: float) -> str:
-    """Format a duration in the largest unit that fits.
-
-    >>> _duration(40), _duration(4000), _duration(100_000)
-    ('40 s', '67 min', '27.8 h')
-    """
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
 
 
 def print_outcome(outcome: Outcome, prefix: str = "") -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmlbench.cli.arguments import Parser
+from dmlbench.cli.arguments import Parser, print_error
 from dmlbench.cli.overrides import (
     OVERRIDES_HELP,
     add_override_options,
@@ -33,7 +33,7 @@ sweep hydra/launcher=joblib hydra.launcher.n_jobs=4     # four jobs at a time
 """
 DETAILS = f"""\
 Without loss= the sweep runs conf/sweep/seven.yaml; sweep=NAME chooses another file of conf/sweep/.
-The untrained trunk is added, except to a sweep with preset=. All values are checked before the first
+The baselines (raw pixels, untrained trunk) are added, except to a sweep with preset=. All values are checked before the first
 run starts.
 
 Run the same command again to resume: finished runs are skipped, interrupted runs continue from their
@@ -65,7 +65,7 @@ def main(arguments: argparse.Namespace) -> int:
     prepare_composing(arguments)
     config_dir = arguments.config_dir
     lists = [compose_jobs(part, config_dir, several=True) for part in parts(arguments.overrides, config_dir)]
-    lists = [*_untrained_for_sweep_file(lists, config_dir), *lists]
+    lists = [*_baselines_for_sweep_file(lists, config_dir), *lists]
     if arguments.cfg:
         print_configurations(lists)
         return 0
@@ -86,11 +86,10 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def parts(overrides: Sequence[str], config_dir: Path | None) -> list[list[str]]:
-    """Split the overrides of a sweep into lists that are composed on their own, and add the untrained trunk.
+    """Split the overrides of a sweep into lists that are composed on their own, and add the baselines.
 
-    The untrained trunk is a list of its own, because it has none of the hyper-parameters that are swept over. Each loss of a
-    preset is one too, because a preset is one file per loss; each may have its own trunk and protocol, so no untrained trunk is
-    added.
+    The baselines are a list of their own, because they have none of the hyper-parameters that are swept over. Each loss of a
+    preset is one too, because a preset is one file per loss; each may have its own trunk and protocol, so no baseline is added.
 
     Args:
         overrides: As typed.
@@ -104,16 +103,19 @@ def parts(overrides: Sequence[str], config_dir: Path | None) -> list[list[str]]:
     if any(one.startswith("preset=") and one != "preset=none" for one in overrides):
         return _one_per_loss(overrides, losses[-1] if losses else [], config_dir)
     if losses:
-        return [overrides] if "untrained" in losses[-1] else [_untrained(overrides), overrides]
+        return [*_baselines(overrides, losses[-1]), overrides]
     if any(one.startswith("sweep=") for one in overrides):
         return [overrides]
     return [["sweep=seven", *overrides]]
 
 
-def _untrained(overrides: Sequence[str]) -> list[str]:
-    """The overrides of the untrained trunk in the same sweep: those of the loss are left out."""
+def _baselines(overrides: Sequence[str], losses: Collection[str]) -> list[list[str]]:
+    """The overrides of the baselines that a sweep does not name: those of the loss are left out."""
+    from dmlbench.results.row import BASELINES
+
+    missing = [name for name in BASELINES if name not in losses]
     of_loss = re.compile(r"\+{0,2}~?loss[.=]")
-    return [*(one for one in overrides if not of_loss.match(one)), "loss=untrained"]
+    return [[*(one for one in overrides if not of_loss.match(one)), f"loss={','.join(missing)}"]] if missing else []
 
 
 def _one_per_loss(overrides: Sequence[str], losses: Sequence[str], config_dir: Path | None) -> list[list[str]]:
@@ -131,15 +133,13 @@ def _one_per_loss(overrides: Sequence[str], losses: Sequence[str], config_dir: P
     return [[*rest, f"loss={loss}"] for loss in losses]
 
 
-def _untrained_for_sweep_file(lists: Sequence[JobList], config_dir: Path | None) -> list[JobList]:
-    """The jobs of the untrained trunk, for a file of `conf/sweep/` that does not name it; with all its other values."""
+def _baselines_for_sweep_file(lists: Sequence[JobList], config_dir: Path | None) -> list[JobList]:
+    """The jobs of the baselines, for a file of `conf/sweep/` that does not name them; with all its other values."""
     [first, *more] = lists
     names_loss = more or any(one.startswith("loss=") for one in first.overrides)
-    if names_loss or any(job.composed.choices["loss"] == "untrained" for job in first.jobs):
-        return []
+    missing = [] if names_loss else _baselines(first.overrides, [job.composed.choices["loss"] for job in first.jobs])
     others = [f"{key}={value}" for key, value in first.sweep_params.items() if not re.match(r"loss(\.|$)", key)]
-    overrides = [*_untrained(first.overrides), *others, "hydra.sweeper.params=null"]
-    return [compose_jobs(overrides, config_dir, several=True)]
+    return [compose_jobs([*one, *others, "hydra.sweeper.params=null"], config_dir, several=True) for one in missing]
 
 
 def _without_retry(jobs: JobList) -> JobList:
@@ -173,11 +173,15 @@ def print_tables(folders: Sequence[Path], config_dir: Path | None = None) -> Non
     if not finished:
         return
     tables = compare(rows, config_dir=config_dir)
-    stem = folders[0].parents[2] / "tables" / f"{finished[0]['dataset']}-{finished[0]['fingerprint']}"
-    for name, suffix in FORMATS.items():
-        atomic_write(Path(f"{stem}{suffix}"), render(tables, name))
     print()
     print(render(tables, "markdown"))
-    print(f"rows      {len(finished)}, each a row.json below {folders[0].parents[1]}")
+    print(f"rows      {len(finished)}, each a row.json below {folders[0].parents[1]}", flush=True)
+    stem = folders[0].parents[2] / "tables" / f"{finished[0]['dataset']}-{finished[0]['fingerprint']}"
     for name, suffix in FORMATS.items():
-        print(f"{name:9} {stem}{suffix}")
+        file = Path(f"{stem}{suffix}")
+        try:
+            atomic_write(file, render(tables, name))
+        except OSError as error:
+            print_error(f"the table cannot be written to {file}: {error.strerror or error}; `dmlbench table` prints it again")
+            break
+        print(f"{name:9} {file}")

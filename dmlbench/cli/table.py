@@ -26,10 +26,11 @@ RUNS is a directory that contains runs, a row.json, or a part of the path of run
 `cub/triplet` (a method on a data set), or the beginning of a run id.
 
 Rows are compared in one table only if everything except the axis and the seed is equal. Bold marks the
-best method and every method not significantly different from it (needs at least two seeds; see
+best trained method and every method not significantly different from it (needs at least two seeds; see
 docs/significance.md). If a run failed, crashed, is running or has not finished, its method is listed
 without scores (--), and a footnote says why; delete the directory of the run to remove it. Files that
-are not rows are skipped with a warning.
+are not rows are skipped with a warning. In CSV, text that a spreadsheet would read as a formula begins
+with an apostrophe.
 """
 
 
@@ -65,7 +66,7 @@ def make_parser() -> Parser:
         metavar="WHICH",
         default="same",
         choices=("none", "same", "all"),
-        help="published results to print below a rule: same (those for the same data set, split and trunk; default), all or "
+        help="published results to print below a line: same (those for the same data set, split and trunk; default), all or "
         "none",
     )
     add("--no-test", action="store_true", help="skip significance tests; faster for thousands of rows")

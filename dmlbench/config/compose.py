@@ -23,12 +23,13 @@ from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dmlbench.config.files import conf_dir
+from dmlbench.config.finite import refuse_not_finite
 from dmlbench.config.presets import GROUP as PRESET
 from dmlbench.config.presets import NONE as NO_PRESET
 from dmlbench.config.provenance import file_digests, recorded_overrides
 from dmlbench.config.reserved_arguments import refuse_set_by_training
 from dmlbench.config.schema import GROUPS, Dataset, Method, Protocol, Scalar, Trunk, Tuning, defaults
-from dmlbench.config.typed import typed
+from dmlbench.config.typed import as_typed, typed
 from dmlbench.errors import UserError, suggest
 
 TOP_KEYS = (*GROUPS, "sampler", "optimizer", "seed", "device", "workers", "oracle", "retry", "paths")
@@ -235,13 +236,14 @@ def plain(cfg: DictConfig, group: str) -> dict[str, Any]:
         group: Name of the group, such as `protocol`.
 
     Raises:
-        UserError: The group is not a mapping.
+        UserError: The group is not a mapping, or contains a number that is not finite.
     """
     values = cfg[group]
     if OmegaConf.is_config(values):
         values = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
     if not isinstance(values, dict):
-        raise UserError(f"{group} is {values!r}, but a mapping is needed")
+        raise UserError(f"{group} is {as_typed(values)}, but a mapping is needed")
+    refuse_not_finite(group, values)
     return {f"{key!s}": value for key, value in values.items()}
 
 
@@ -257,25 +259,25 @@ def directory(cfg: DictConfig, name: str) -> Path:
     """
     value = plain(cfg, "paths").get(name)
     if not isinstance(value, str):
-        raise UserError(f"paths.{name} is {value!r}, but a directory is needed")
+        raise UserError(f"paths.{name} is {as_typed(value)}, but a directory is needed")
     return Path(value)
 
 
 def _whole_number(key: str, value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise UserError(f"{key} is {value!r}, but a whole number from 0 on is needed")
+        raise UserError(f"{key} is {as_typed(value)}, but a whole number from 0 on is needed")
     return value
 
 
 def _boolean(key: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise UserError(f"{key} is {value!r}, but true or false is needed")
+        raise UserError(f"{key} is {as_typed(value)}, but true or false is needed")
     return value
 
 
 def _one_of(key: str, value: Any, choices: Sequence[str]) -> str:
     if value not in choices:
-        raise UserError(f"{key} is {value!r}; it must be {', '.join(choices[:-1])} or {choices[-1]}")
+        raise UserError(f"{key} is {as_typed(value)}; it must be {', '.join(choices[:-1])} or {choices[-1]}")
     return str(value)
 
 

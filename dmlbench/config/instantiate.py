@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-import sysconfig
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 
 from dmlbench.config.identity import current_target
+from dmlbench.config.own_source import digest_of, own_file
+from dmlbench.config.typed import as_typed
 from dmlbench.errors import UserError, suggest
 
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it logs the errors that `locate` raises
@@ -72,7 +73,7 @@ def check(key: str, spec: Mapping[str, Any], positional: int = 0, given: set[str
         for nested_key, nested in _nested_specs(f"{key}.{name}", value):
             check(nested_key, nested)
         if known is not None and (value is None or isinstance(value, str)) and _is_number(known[name]):
-            raise UserError(f"{key}.{name} is {value!r}, but {spec['_target_']} needs a number")
+            raise UserError(f"{key}.{name} is {as_typed(value)}, but {spec['_target_']} needs a number")
     for position, (name, parameter) in enumerate(_own_parameters(target).items()):
         supplied = name in arguments or name in (given or ()) or position < positional
         if parameter.default is parameter.empty and not supplied:
@@ -94,6 +95,8 @@ def locate(key: str, spec: Mapping[str, Any]) -> Callable[..., Any]:
     try:
         target = get_object(current_target(spec["_target_"]))
     except Exception as error:  # an import may raise anything
+        if unknown := _unknown_name(spec["_target_"]):
+            raise UserError(f"{key}._target_ '{spec['_target_']}' is not known: {unknown}") from error
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(
             f"{key}._target_ '{spec['_target_']}' cannot be imported: {reason}; it must be in the current directory, in the "
@@ -102,6 +105,15 @@ def locate(key: str, spec: Mapping[str, Any]) -> Callable[..., Any]:
     if not callable(target):
         raise UserError(f"{key}._target_ '{spec['_target_']}' is not a class or function")
     return target
+
+
+def _unknown_name(target: str) -> str | None:
+    """Say what a module has instead of the last part of a dotted name; None if the module cannot be imported."""
+    path, _, name = target.rpartition(".")
+    module = sys.modules.get(path)  # imported in the attempt to import the name
+    if module is None or hasattr(module, name):
+        return None
+    return f"{path} has no '{name}'{suggest(name, [one for one in dir(module) if not one.startswith('_')])}"
 
 
 def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:
@@ -166,34 +178,28 @@ def _is_number(parameter: inspect.Parameter) -> bool:
 
 
 def source_sha256(key: str, *specs: Mapping[str, Any] | None) -> str | None:
-    """Return the SHA-256 of the user's own source files that specs refer to, so that editing such a file makes a new run.
+    """Return the SHA-256 of the user's own code that specs refer to, so that editing it makes a new run.
 
     Args:
         key: Key of the specs in the configuration.
         *specs: `_target_` and arguments; None is skipped.
 
     Returns:
-        Hex digits; None if every target is in dmlbench, an installed package or the standard library.
+        Hex digits over what `own_source.digest_of` covers; None if every target is in dmlbench, an installed package or the
+        standard library.
     """
-    digests = {file: digest for spec in specs if spec for file, digest in _own_sources(key, spec)}
-    if not digests:
-        return None
-    return hashlib.sha256("".join(digests[file] for file in sorted(digests)).encode()).hexdigest()
+    digests = sorted({digest for spec in specs if spec for digest in _own_digests(key, spec)})
+    return hashlib.sha256("".join(digests).encode()).hexdigest() if digests else None
 
 
-def _own_sources(key: str, spec: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    """The user's own source files of a spec and of the specs nested in it, each with its SHA-256."""
-    module = inspect.getmodule(locate(key, spec))
-    file = Path(getattr(module, "__file__", None) or "")
-    installed = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    installed.append(Path(__file__).resolve().parents[1])
-    if file.suffix == ".py" and not any(file.resolve().is_relative_to(path) for path in installed):
-        # Kept with the module, because editing the file while the process runs does not change the code that runs.
-        digest = vars(module).setdefault("__dmlbench_sha256__", hashlib.sha256(file.read_bytes()).hexdigest())
-        yield file.resolve(), digest
+def _own_digests(key: str, spec: Mapping[str, Any]) -> Iterator[str]:
+    """The digests of the user's own constructors of a spec and of the specs nested in it."""
+    target = locate(key, spec)
+    if own_file(target) is not None:
+        yield digest_of(target)
     for name, value in spec.items():
         for nested_key, nested in _nested_specs(f"{key}.{name}", value):
-            yield from _own_sources(nested_key, nested)
+            yield from _own_digests(nested_key, nested)
 
 
 def _nested_specs(key: str, value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from dmlbench.config.compose import Composed, compose, compose_with_hydra, directory, resolve
+from dmlbench.config.reserved_arguments import refuse_without_effect
 
 BASIC_LAUNCHER = "basic"  # Hydra's own: one job after the other, in this process
 
@@ -56,10 +57,10 @@ class JobList:
         """Check every value of every job that can be checked without the data.
 
         Raises:
-            UserError: A value is wrong.
+            UserError: A value is wrong, or has no effect.
         """
         for job in self.jobs:
-            resolve(job.composed)
+            refuse_without_effect(job.composed.overrides, resolve(job.composed))
 
 
 def one_job(overrides: Sequence[str], config_dir: str | None = None) -> JobList:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +31,7 @@ class Plan:
         run_id: Fingerprint, method digest and seed.
         runs: Directory of all runs.
         device: `cpu` or `cuda`.
-        precision: `fp32` or `bf16`, as the device will really compute.
+        precision: `fp32`, or `bf16_training` if the device will really train in bfloat16.
         workers: Processes that load images; -1 for automatic. It does not affect results.
         caches: Directory of decoded images and of features of frozen trunks. It does not affect results.
         oracle: Also record what choosing the epoch on the test set would have claimed. It does not affect other results.
@@ -77,3 +78,16 @@ def method_columns(method: Method) -> dict[str, Scalar]:
     for name in ("name", "label", "search"):
         del values[name]
     return dict(flatten("loss", values))
+
+
+def dataset_source(dataset: Dataset) -> str:
+    """Return where the images of a data set came from, for the column `dataset_source`.
+
+    Args:
+        dataset: Data set.
+
+    Returns:
+        JSON object: `root`, `manifest`, `on_unreadable`, and the arguments of the constructor as `make_*`.
+    """
+    values = {name: getattr(dataset, name) for name in ("root", "manifest", "on_unreadable")}
+    return json.dumps({**values, **dict(flatten("make", dataset.make))})

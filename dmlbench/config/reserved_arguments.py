@@ -1,11 +1,14 @@
-"""Arguments of optimizers and samplers that training passes itself."""
+"""Overrides that would have no effect: arguments that training passes itself, and fields that another field disables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from dmlbench.errors import UserError
+
+if TYPE_CHECKING:
+    from dmlbench.config.compose import Settings
 
 # A configured value of these would be ignored, or passed twice.
 SET_BY_TRAINING = {
@@ -14,6 +17,15 @@ SET_BY_TRAINING = {
     "sampler.batch_size": "the protocol sets the batch size; use protocol.batch_size",
     "sampler.labels": "training passes the labels of the training images",
     "sampler.generator": "training passes a generator that is seeded by the seed of the run; use seed",
+}
+
+
+# Fields of the protocol that are used only if another one has some value: field to that other one and its values.
+_NEEDS = {
+    "protocol.step_epochs": ("protocol.schedule", ("step",)),
+    "protocol.step_gamma": ("protocol.schedule", ("step",)),
+    "protocol.crop_scale": ("protocol.train_crop", ("random_resized",)),
+    "protocol.crop_ratio": ("protocol.train_crop", ("random_resized",)),
 }
 
 
@@ -30,3 +42,31 @@ def refuse_set_by_training(cfg: Mapping[str, Any]) -> None:
         group, _, name = key.partition(".")
         if name in cfg[group]:
             raise UserError(f"{key} has no effect: {reason}")
+
+
+def refuse_without_effect(overrides: Sequence[str], settings: Settings) -> None:
+    """Refuse overrides of the protocol that a run would ignore, because its row would name them as if they had been used.
+
+    Args:
+        overrides: Overrides of one job.
+        settings: Its values.
+
+    Raises:
+        UserError: Names the key, and the one that gives it an effect.
+    """
+    protocol = settings.protocol
+    given = {one.lstrip("+").partition("=")[0] for one in overrides}
+    for key, (other, values) in _NEEDS.items():
+        value = getattr(protocol, other.partition(".")[2])
+        if key in given and value not in values:
+            frozen = " of a frozen trunk" if protocol.trunk_frozen and other == "protocol.train_crop" else ""
+            raise UserError(f"{key} has no effect with {other}={value}{frozen}; it needs {other}={' or '.join(values)}")
+    if "protocol.folds" in given and protocol.fold == "none":
+        tuning = "; tuning has tuning.folds" if settings.tuning.trials else ""
+        raise UserError(f"protocol.folds has no effect with protocol.fold=none; it needs protocol.fold=all or an index{tuning}")
+    validates = protocol.selection == "validation" or settings.oracle or settings.tuning.trials
+    if "protocol.validate_every" in given and not validates:
+        raise UserError(
+            "protocol.validate_every has no effect with protocol.selection=last; it needs protocol.selection=validation or "
+            "oracle=true"
+        )

@@ -16,6 +16,8 @@ from dmlbench.errors import UserError
 
 Scalar = str | int | float | bool | None
 MISSING: Any = dataclasses.MISSING
+# Split rules that are asked for by name and use each class for training and for test.
+CLOSED_SET_RULES = ("half_per_class",)
 UNSET: Any = object()  # marks arguments of a declaration that are not given, because None is a value
 
 
@@ -105,6 +107,8 @@ class Protocol:
         resize_px: Shorter side before cropping, in pixels. None scales it with the crop, as 256 to 227.
         crop_to_box: Crop each image to its object's bounding box before resizing. Published results with and without
             boxes differ by ten points and are not comparable.
+        exif_orientation: `applied` turns images as their EXIF data says, `ignored` uses the stored pixels. The default is that
+            of the data set. Boxes refer to the stored pixels in either case.
         train_crop: `random_resized` (area from `crop_scale`, aspect ratio from `crop_ratio`), `random` (a shift) or `center`.
         crop_scale: Smallest and largest share of the image area of a random resized crop.
         crop_ratio: Smallest and largest aspect ratio of a random resized crop.
@@ -120,8 +124,11 @@ class Protocol:
         step_epochs: Epochs between two steps of the schedule.
         step_gamma: Factor of a step of the schedule.
         warmup_epochs: Epochs over which all learning rates rise linearly from zero.
+        head_only_epochs: First epochs in which only the head and the loss are trained, while the schedule already runs.
         clip_grad_norm: Maximum norm of all gradients together. None disables clipping.
-        mixed_precision: Use bfloat16 autocast on CUDA. The CPU always computes in float32.
+        clip_grad_value: Maximum absolute value of each element of the gradients. None disables clipping.
+        mixed_precision: Train with bfloat16 autocast on CUDA. Embeddings that are scored are always computed in float32, and
+            so is everything on the CPU.
         threads: CPU threads. Fixed, so that results do not depend on the number of cores.
         selection: Which model is reported: `last` epoch, or best on `validation` (MAP@R on held-out training classes,
             the untrained model included). Never chosen on the test set.
@@ -141,6 +148,9 @@ class Protocol:
     image_px: int = setting(at_least=8, caption="{} px")
     resize_px: int | None = None
     crop_to_box: bool = False
+    exif_orientation: Literal["applied", "ignored"] = setting(
+        "ignored", config_default="${dataset.exif_orientation}", since=3, before="ignored"
+    )
     train_crop: Literal["random_resized", "random", "center"] = "random_resized"
     crop_scale: tuple[float, float] = (0.16, 1.0)
     crop_ratio: tuple[float, float] = (0.75, 4 / 3)
@@ -156,7 +166,9 @@ class Protocol:
     step_epochs: int = setting(10, at_least=1)
     step_gamma: float = setting(0.5, at_least=0)
     warmup_epochs: int = setting(0, at_least=0)
+    head_only_epochs: int = setting(0, at_least=0, since=3, before=0)
     clip_grad_norm: float | None = None
+    clip_grad_value: float | None = setting(None, since=3, before=None)
     mixed_precision: bool = True
     threads: int = setting(1, at_least=1)
     selection: Literal["last", "validation"] = "last"
@@ -172,8 +184,10 @@ class Protocol:
             raise UserError(f"protocol.head_layers is {list(self.head_layers)}; each hidden layer needs a size of at least 1")
         if self.patience is not None and self.selection != "validation":
             raise UserError("protocol.patience needs protocol.selection=validation; only then can training stop early")
-        if self.clip_grad_norm is not None and not self.clip_grad_norm > 0:
-            raise UserError(f"protocol.clip_grad_norm is {self.clip_grad_norm}; it must be above 0, or null to disable it")
+        for name in ("clip_grad_norm", "clip_grad_value"):
+            limit = getattr(self, name)
+            if limit is not None and not limit > 0:
+                raise UserError(f"protocol.{name} is {limit}; it must be above 0, or null to disable it")
         if self.trunk_frozen and self.pooling == "mixed":
             raise UserError(
                 "protocol.pooling=mixed learns its share during training, but protocol.trunk_frozen=true computes pooled "
@@ -197,7 +211,7 @@ class Protocol:
         """The protocol as it runs. A frozen trunk sees centre crops without flips, in evaluation mode."""
         if not self.trunk_frozen:
             return self
-        return dataclasses.replace(self, train_crop="center", flip=False, freeze_batch_norm=True)
+        return dataclasses.replace(self, train_crop="center", flip=False, freeze_batch_norm=True, head_only_epochs=0)
 
     @property
     def resized_px(self) -> int:
@@ -213,18 +227,20 @@ class Method:
         name: Stem of its file.
         label: Name in print.
         kind: `pair` (learns from pairs in a batch), `classification` (has weights per class) or `none` (untrained).
+        features: What a method without training retrieves with: the pooled features of the `trunk`, or the `pixels`.
         samples_per_class: Images per class in a batch; read by the m-per-class sampler.
         lr_scale: Learning-rate multiplier of the loss's own parameters, relative to the trunk.
         weight_decay: Weight decay of the loss's own parameters. None uses the optimizer's.
         make: Constructor of the loss and its arguments. None trains nothing.
         miner: Constructor and arguments of the miner, which selects pairs or triplets from a batch. None for no miner.
         search: Search space for tuning `make`, `miner` and `lr_scale`. It does not affect a run that is not tuned.
-        source_sha256: SHA-256 of the user's own source files that `make` and `miner` come from.
+        source_sha256: SHA-256 of the user's own code that `make` and `miner` refer to.
     """
 
     name: str
     label: str
     kind: Literal["pair", "classification", "none"]
+    features: Literal["trunk", "pixels"] = setting("trunk", since=3, before="trunk")
     samples_per_class: int = setting(4, at_least=1)
     lr_scale: float = setting(1.0, at_least=0)
     weight_decay: float | None = None
@@ -239,6 +255,8 @@ class Method:
             raise UserError(
                 f"loss/{self.name}: kind is '{self.kind}', so `make` must {'not ' * (self.make is not None)}be given"
             )
+        if self.features == "pixels" and self.kind != "none":
+            raise UserError(f"loss/{self.name}: features is 'pixels', so kind must be 'none', because pixels are not trained")
 
 
 @dataclass(frozen=True)
@@ -258,6 +276,8 @@ class Dataset:
         cache: `memmap` keeps all resized images in one file under `paths.data`. It does not affect results.
         archive: Archive files that the user already has, for `dmlbench data prepare`.
         downloads: Files to download otherwise, each with a `url` and, if published, a `sha256` or `md5`.
+        exif_orientation: `applied` or `ignored`, for protocols that take it from the data set. Authors of published data sets
+            ignore it.
         ask: Where to request a data set that cannot be downloaded.
         images: Number of images over all roles, whatever the split.
         validate_every: Epochs between two validations, for protocols that take it from the data set.
@@ -282,6 +302,7 @@ class Dataset:
     cache: Literal["none", "memmap"] = "none"
     archive: str | tuple[str, ...] | None = None
     downloads: tuple[dict[str, Any], ...] = ()
+    exif_orientation: Literal["applied", "ignored"] = "ignored"
     ask: str | None = None
     images: int | None = None
     validate_every: int = 1
@@ -296,6 +317,11 @@ class Dataset:
     def __post_init__(self) -> None:
         if not self.recall_at or min(self.recall_at) < 1:
             raise UserError(f"dataset.recall_at is {list(self.recall_at)}; it needs one or more values of at least 1")
+        if not self.name.isprintable() or "/" in self.name or self.name.startswith(".") or not self.name:
+            raise UserError(
+                f"dataset.name is {self.name!r}, but it is the name of a directory: printable characters without '/' and "
+                "without a leading '.'; set another one with dataset.name=NAME"
+            )
 
     @property
     def declared(self) -> dict[str, int | None]:

@@ -62,7 +62,21 @@ def _convert(key: str, hint: Any, value: Any) -> Any:
     if converted is not _MISMATCH:
         return converted
     similar = suggest(value, typing.get_args(hint)) if typing.get_origin(hint) is Literal and isinstance(value, str) else ""
-    raise UserError(f"{key} is {value!r}, but {_describe(hint)} is needed{similar if similar.startswith('; did') else ''}")
+    raise UserError(
+        f"{key} is {as_typed(value)}, but {_describe(hint)} is needed{similar if similar.startswith('; did') else ''}"
+    )
+
+
+def as_typed(value: Any) -> str:
+    """Return a value as it is written in YAML and on the command line.
+
+    Args:
+        value: A composed value.
+
+    >>> as_typed(None), as_typed(True), as_typed("a")
+    ('null', 'true', "'a'")
+    """
+    return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else repr(value)
 
 
 _MISMATCH = object()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -17,19 +16,17 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from dmlbench.data.images import DECODING_ERRORS
-from dmlbench.data.resized_images import VERSION, ResizedImages
+from dmlbench.data.images import open_image
+from dmlbench.data.resized_images import VERSION, ErrorsAsText, ResizedImages
 from dmlbench.errors import UserError
 from dmlbench.system import locks
-from dmlbench.system.atomic_write import atomic_directory, atomic_write
+from dmlbench.system.atomic_write import DISK_FULL, atomic_directory, atomic_write
 
 PIXELS, INDEX, STAMP = "pixels.bin", "index.npy", "stamp.json"
 LIBRARIES = ("pillow", "torch", "torchvision")
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ADVICE = "free some space, set another directory with paths.data=DIRECTORY, or disable the cache with dataset.cache=none"
 
 
@@ -89,7 +86,7 @@ def decoded_cache(images: ResizedImages, store: Path, workers: int = 0) -> Decod
 
 
 def name_of(images: ResizedImages) -> str:
-    """Return the name of a cache, which digests paths, boxes and size.
+    """Return the name of a cache, which digests paths, boxes, size and whether images are turned.
 
     If the content of a file changes, the name stays and the stamp changes: the cache is stale.
 
@@ -99,6 +96,8 @@ def name_of(images: ResizedImages) -> str:
     digest = hashlib.sha256("\n".join(map(os.path.abspath, images.paths)).encode())
     if images.boxes is not None:
         digest.update(images.boxes.tobytes())
+    if images.upright:
+        digest.update(b"upright")
     return f"{images.px}px-{digest.hexdigest()[:16]}"
 
 
@@ -140,25 +139,9 @@ def locked(path: Path) -> AbstractContextManager[bool]:
     return locks.locked(path.with_name(f".{path.name}.lock"), waiting)
 
 
-class _ImagesOrErrors(Dataset[torch.Tensor | str]):
-    """Images, or the message of one that cannot be read: a worker process would wrap an exception into its traceback."""
-
-    def __init__(self, images: ResizedImages) -> None:
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, image_id: int) -> torch.Tensor | str:
-        try:
-            return self.images[image_id]
-        except UserError as error:
-            return str(error)
-
-
 def _decode(images: ResizedImages, workers: int) -> Iterator[torch.Tensor]:
     context = "fork" if workers else None
-    loader = DataLoader(_ImagesOrErrors(images), batch_size=None, num_workers=workers, multiprocessing_context=context)
+    loader = DataLoader(ErrorsAsText(images), batch_size=None, num_workers=workers, multiprocessing_context=context)
     for image in tqdm(loader, total=len(images), disable=None, unit="image", desc="decode images", leave=False):
         if isinstance(image, str):
             raise UserError(image)
@@ -200,9 +183,9 @@ def _bytes_of(images: ResizedImages, image_id: int) -> int:
         width, height = images.boxes[image_id, 2:].tolist()
     else:
         try:
-            with Image.open(images.paths[image_id]) as image:
+            with open_image(images.paths[image_id]) as image:
                 width, height = image.size
-        except DECODING_ERRORS:
+        except UserError:
             return 0  # reading the image raises later
     shorter, longer = sorted((max(width, 1), max(height, 1)))
     return 3 * images.px * int(images.px * longer / shorter)

@@ -16,8 +16,9 @@ from torchvision.transforms.v2 import functional
 from dmlbench.config.plan import Plan
 from dmlbench.config.schema import Protocol
 from dmlbench.data.decoded_cache import DecodedCache, decoded_cache
-from dmlbench.data.resized_images import ResizedImages
+from dmlbench.data.resized_images import ErrorsAsText, ResizedImages
 from dmlbench.data.split import Split
+from dmlbench.errors import UserError
 from dmlbench.system.seeding import crop_stream, derive_seed
 
 # A data set below this size is decoded once and kept in memory. A larger one is decoded every time, by several processes.
@@ -110,7 +111,7 @@ class Batches:
         # 4 / 3 is the usual aspect ratio of photos.
         small = len(paths) * protocol.resized_px**2 * 3 * 4 / 3 <= MEMORY_BYTES
         self.workers = (0 if small else os.cpu_count() or 1) if workers < 0 else workers
-        images = ResizedImages(paths, protocol.resized_px, boxes)
+        images = ResizedImages(paths, protocol.resized_px, boxes, protocol.exif_orientation == "applied")
         resized: Resized = images if cache is None else decoded_cache(images, cache, self.workers)
         kept: dict[int, torch.Tensor] | None = {} if small and self.workers == 0 and cache is None else None
         self._training = CroppedImages(resized, training_crop(protocol), kept)
@@ -142,14 +143,18 @@ class Batches:
 
     def _load(self, images: CroppedImages, batches: Iterator[list[Item]]) -> Iterator[Batch]:
         # Workers are forked, because no other start method works in the processes of some launchers.
-        yield from DataLoader(
-            images,
+        loaded = DataLoader(
+            ErrorsAsText(images),
             batch_sampler=batches,
             num_workers=self.workers,
             collate_fn=_collate,
             pin_memory=self.pin_memory,
             multiprocessing_context="fork" if self.workers else None,
         )
+        for batch in loaded:
+            if isinstance(batch, str):  # a file that has been damaged since it was checked
+                raise UserError(batch)
+            yield batch
 
 
 def make_batches(plan: Plan, split: Split) -> Batches:
@@ -218,7 +223,13 @@ def to_device(batch: torch.Tensor, device: str) -> torch.Tensor:
     return batch.to(device, non_blocking=True, memory_format=layout)
 
 
-def _collate(items: list[tuple[torch.Tensor, int]]) -> Batch:
+def _collate(items: list[tuple[torch.Tensor, int] | str]) -> Batch | str:
+    """Return a batch, or the first error message among its items."""
+    images, ids = [], []
+    for item in items:
+        if isinstance(item, str):
+            return item
+        images.append(item[0].permute(1, 2, 0))
+        ids.append(item[1])
     # Channels last in memory, as images are decoded and as the model expects them.
-    stacked = torch.stack([image.permute(1, 2, 0) for image, _ in items]).permute(0, 3, 1, 2)
-    return stacked, torch.tensor([image_id for _, image_id in items])
+    return torch.stack(images).permute(0, 3, 1, 2), torch.tensor(ids)

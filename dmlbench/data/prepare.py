@@ -74,7 +74,10 @@ def _archives_of_user(archive: str | tuple[str, ...]) -> list[Path]:
 
 def _download(entry: dict[str, str], store: Path) -> Path:
     url = entry["url"]
-    file = store / Path(urlsplit(url).path).name
+    name = Path(urlsplit(url).path).name
+    if name in ("", ".."):
+        raise UserError(f"the address {url} does not end in the name of a file")
+    file = store / name
     hashes = {algorithm: digest for algorithm, digest in entry.items() if algorithm != "url"}
     download(url, file, hashes, otherwise="use an archive that you have with dataset.archive=FILE")
     return file

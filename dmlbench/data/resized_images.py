@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from dmlbench.data.images import read_image
+from dmlbench.errors import UserError
 
 VERSION = 1  # raised with every change that changes a pixel
 
@@ -22,12 +24,14 @@ class ResizedImages(Dataset[torch.Tensor]):
         paths: Path of every image, in the order of the ids.
         px: Size of the shorter side after resizing, in pixels.
         boxes: float64 `(N, 4)`: x, y, width, height in pixels of the file. None for whole images.
+        upright: Turn each image as its EXIF orientation says.
     """
 
-    def __init__(self, paths: Sequence[Path], px: int, boxes: np.ndarray | None = None) -> None:
+    def __init__(self, paths: Sequence[Path], px: int, boxes: np.ndarray | None = None, upright: bool = False) -> None:
         self.paths = paths
         self.px = px
         self.boxes = boxes
+        self.upright = upright
         self._resize = v2.Resize(px, antialias=True)
 
     def __len__(self) -> int:
@@ -35,19 +39,25 @@ class ResizedImages(Dataset[torch.Tensor]):
 
     def __getitem__(self, image_id: int) -> torch.Tensor:
         """Return one image, uint8 `(3, h, w)`."""
-        image = read_image(self.paths[image_id])
-        return self._resize(image if self.boxes is None else crop_to_box(image, self.boxes[image_id]))
+        box = None if self.boxes is None else self.boxes[image_id]
+        return self._resize(read_image(self.paths[image_id], box, self.upright))
 
 
-def crop_to_box(image: torch.Tensor, box: np.ndarray) -> torch.Tensor:
-    """Crop an image to a box, rounded to whole pixels and clipped to the image. The result has at least one pixel.
+class ErrorsAsText(Dataset[Any]):
+    """Items of a data set, or the message of a `UserError`: a worker process would wrap an exception into its traceback.
 
     Args:
-        image: `(3, H, W)`.
-        box: `(4,)`: x, y, width, height in pixels.
+        items: A data set with items by key.
     """
-    height, width = image.shape[1:]
-    x, y, box_width, box_height = box
-    left, top = min(max(round(x), 0), width - 1), min(max(round(y), 0), height - 1)
-    right, bottom = min(max(round(x + box_width), left + 1), width), min(max(round(y + box_height), top + 1), height)
-    return image[:, top:bottom, left:right]
+
+    def __init__(self, items: Dataset[Any]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)  # type: ignore[arg-type]  # all data sets here have a length
+
+    def __getitem__(self, key: Any) -> Any:
+        try:
+            return self.items[key]
+        except UserError as error:
+            return str(error)

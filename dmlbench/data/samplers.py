@@ -34,9 +34,10 @@ def m_per_class(labels: np.ndarray, batch_size: int, generator: np.random.Genera
     classes, indices = np.unique(labels, return_inverse=True)
     classes_per_batch, rest = divmod(batch_size, samples_per_class)
     if rest:
+        smaller = f"{batch_size - rest} or " if batch_size > rest else ""
         raise UserError(
             f"protocol.batch_size is {batch_size}, which is not a multiple of samples_per_class {samples_per_class}; "
-            f"use {batch_size - rest} or {batch_size - rest + samples_per_class}"
+            f"use {smaller}{batch_size - rest + samples_per_class}"
         )
     if classes_per_batch > len(classes):
         raise UserError(

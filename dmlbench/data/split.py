@@ -8,6 +8,7 @@ Columns of the frame; the first seven are required and come first:
     train, val, query, gallery     bool; an image may be both query and gallery, and a gallery may contain training images
     x, y, width, height            float64, in pixels of the file: bounding box of the object
     size_bytes    int64, size of the file; part of the digest, for data sets that the user provides
+    content       SHA-256 of the file, empty if it cannot be read; `data.contents` adds it
     attribute_*   any other property of an image
 """
 
@@ -17,6 +18,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,8 @@ from dmlbench.errors import UserError
 
 ROLES = ("train", "val", "query", "gallery")
 BOX = ("x", "y", "width", "height")
+# Whose images a data set has: those of the user, those of a published data set, or those of a generator.
+Origin = Literal["own", "published", "generated"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,9 @@ class Split:
         root: Directory that the column `path` is relative to.
         notes: Sentences for the user about how the split was made, such as the order of the classes.
         n_skipped: Number of unreadable images that were left out because the user asked for it.
+        origin: `own` images are identified by their contents, those of a `published` data set by their names and sizes, and
+            `generated` images by the version of their generator, which is in their paths.
+        n_duplicates: Number of test images that equal a training image, or nearly; None if it has not been counted.
 
     Raises:
         ValueError: A required column is missing, the labels have gaps, or the index is not 0..N-1.
@@ -45,6 +52,8 @@ class Split:
     root: Path
     notes: tuple[str, ...] = field(default=())
     n_skipped: int = 0
+    origin: Origin = "own"
+    n_duplicates: int | None = None
 
     def __post_init__(self) -> None:
         missing = [name for name in ("path", "label", "class_name", *ROLES) if name not in self.frame.columns]
@@ -83,11 +92,19 @@ class Split:
             float64 `(N, 4)`: x, y, width, height in pixels of the file.
 
         Raises:
-            UserError: The data set has no boxes.
+            UserError: The data set has no boxes, or one of them is empty.
         """
         if not set(BOX) <= set(self.frame.columns):
             raise UserError(f"protocol.crop_to_box is true, but the images under {self.root} have no boxes")
-        return self.frame[list(BOX)].to_numpy(dtype=np.float64)
+        boxes = self.frame[list(BOX)].to_numpy(dtype=np.float64)
+        empty = ~(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))
+        if empty.any():
+            image_id = int(empty.argmax())
+            raise UserError(
+                f"protocol.crop_to_box is true, but {int(empty.sum()):,} of {len(boxes):,} boxes are empty, such as that of "
+                f"{self.frame['path'][image_id]}: {boxes[image_id].tolist()} (x, y, width, height)"
+            )
+        return boxes
 
     def class_names(self, role: str) -> dict[int, str]:
         """Return the names of the classes that have an image with a role.
@@ -116,10 +133,38 @@ class Split:
 
     @property
     def digest(self) -> str:
-        """16 hex digits over paths, labels, roles, boxes and file sizes; other columns and the column order do not matter."""
-        columns = [name for name in ("path", "label", *ROLES, *BOX, "size_bytes") if name in self.frame.columns]
-        text = self.frame[columns].to_csv(index=False, lineterminator="\n")
+        """16 hex digits over paths, labels, roles, boxes and file sizes, and over the contents of the user's own images.
+
+        Other columns and the order of the columns do not matter.
+        """
+        names = ["path", "label", *ROLES, *BOX, "size_bytes", *(["content"] if self.origin == "own" else [])]
+        text = self.frame[[name for name in names if name in self.frame.columns]].to_csv(index=False, lineterminator="\n")
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def images_digest(self) -> str | None:
+        """16 hex digits over the contents of all images, in their order; None for generated images, and before hashing.
+
+        Encoders differ between machines, so generated files may differ although their pixels are equal.
+        """
+        if self.origin == "generated" or "content" not in self.frame.columns:
+            return None
+        return hashlib.sha256("\n".join(self.frame["content"]).encode()).hexdigest()[:16]
+
+    @property
+    def shared_classes(self) -> list[int]:
+        """Labels of the classes that have both training and test images, ascending."""
+        seen = self.frame.loc[self.frame["train"] | self.frame["val"], "label"]
+        return sorted(set(seen) & set(self.frame.loc[self.frame["query"] | self.frame["gallery"], "label"]))
+
+    @property
+    def columns(self) -> dict[str, str | int | None]:
+        """What result rows record about the images, in addition to `facts`."""
+        return {
+            "images_digest": self.images_digest,
+            "n_shared_classes": len(self.shared_classes),
+            "n_duplicates_across_split": self.n_duplicates,
+        }
 
     def without(self, ids: np.ndarray) -> Split:
         """Return a split without some images. Ids and labels are renumbered, and `n_skipped` grows.
@@ -157,10 +202,20 @@ class Split:
         for fact, actual in facts.items():
             if actual == 0:
                 raise UserError(f"dataset/{name}: the split has no {fact.replace('_', ' ')} (files under {self.root})")
+        self._refuse_single_class(name)
         if self.n_queries_without_positives == facts["query_images"]:
             raise UserError(
                 f"dataset/{name}: no query has another image of its class in the gallery, so there is nothing to retrieve; "
                 "test classes need at least two images"
+            )
+
+    def _refuse_single_class(self, name: str) -> None:
+        names = self.frame.loc[self.frame["query"] | self.frame["gallery"], "class_name"].unique()
+        if len(names) == 1:
+            raise UserError(
+                f"dataset/{name}: the test images have a single class, '{names[0]}', so every embedding would score 100 %; use "
+                "more classes (half of them are test classes by default), or test on other images of the training classes "
+                "with dataset.split=half_per_class"
             )
 
     @property

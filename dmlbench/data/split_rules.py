@@ -7,7 +7,8 @@ import pandas as pd
 from dmlbench.system.seeding import numpy_generator
 
 HALF_PER_CLASS_NOTE = (
-    "half of the images of each class, chosen by split_seed, are training images; the rest is query and gallery"
+    "half of the images of each class, chosen by split_seed, are training images; the rest is query and gallery, so no test "
+    "class is unseen"
 )
 
 

@@ -64,7 +64,7 @@ def cluster_scores(
             f"use from 1 to {len(classes) // n_classes} per class"
         )
     runs = []
-    for run in tqdm(range(n_runs), desc="cluster", unit="run", delay=2, leave=False, disable=not progress):
+    for run in tqdm(range(n_runs), desc="cluster", unit="run", delay=2, leave=False, disable=None if progress else True):
         runs.append(contingency_scores(clusters(embeddings.numpy(), k, seed + run), classes))
     columns: dict[str, float | int | str] = {name: float(np.mean([one[name] for one in runs])) for name in runs[0]}
     columns |= {f"{name}_std": float(np.std([one[name] for one in runs])) for name in runs[0]}

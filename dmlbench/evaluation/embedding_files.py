@@ -6,11 +6,10 @@ file contains the embeddings only; a CSV file beside it has the other keys as co
 
 from __future__ import annotations
 
-import json
 import math
+import os
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +21,7 @@ from dmlbench.errors import UserError, suggest
 from dmlbench.evaluation.embedding_checks import validated_embeddings
 from dmlbench.evaluation.embeddings import Embeddings, FileRows
 from dmlbench.system.atomic_write import atomic_write
+from dmlbench.system.regular_files import open_regular, parse_json
 
 __all__ = ["KEYS", "SUFFIXES", "Embeddings", "FileRows", "load_embeddings", "save_embeddings", "save_tensors"]
 
@@ -30,28 +30,27 @@ SUFFIXES = (".safetensors", ".npz", ".npy")
 # Larger matrices stay in their file and are read in parts, again for each use. They are not memory-mapped, because mapped
 # pages count as memory of the process.
 _MAX_BYTES_IN_MEMORY = 2**28
-_MAX_HEADER_BYTES = 100 * 2**20  # the limit of safetensors itself
+_MAX_HEADER_BYTES = 2**23
+_MAX_CSV_BYTES = 2**28  # names of ten million images
+# An .npz file may unpack to this size, or to a hundred times its own size. Masks and labels shrink more than embeddings.
+_MAX_UNPACKED_BYTES, _MAX_UNPACKED_RATIO = 2**30, 100
 _DTYPES = {
     **{"F32": "<f4", "F64": "<f8", "F16": "<f2", "BOOL": "|b1"},
     **{"I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1"},
 }
-# What readers raise for truncated, corrupt and encrypted files.
-_READ_ERRORS = (
-    *(OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, MemoryError),
-    *(struct.error, zipfile.BadZipFile, zlib.error),
-)
 
 
-def load_embeddings(file: Path, labels_file: Path | None = None) -> Embeddings:
+def load_embeddings(file: Path, labels_file: Path | None = None, follow_links: bool = False) -> Embeddings:
     """Read a file of embeddings.
 
     Args:
         file: `.safetensors`, `.npz` or `.npy`.
         labels_file: CSV file that goes with a `.npy` file. None for the file's own name with the suffix `.csv`.
+        follow_links: Whether the files may be links, as files that a user names may be.
 
     Raises:
-        UserError: The file has another suffix, is corrupt, contains pickled objects, lacks a key, or its parts do not fit
-            together.
+        UserError: The file has another suffix, is not a regular file, is corrupt, contains pickled objects, lacks a key, or
+            its parts do not fit together.
     """
     readers: dict[str, Callable[[Path], Mapping[str, Any]]] = {
         ".safetensors": _read_safetensors,
@@ -61,15 +60,26 @@ def load_embeddings(file: Path, labels_file: Path | None = None) -> Embeddings:
     if file.suffix not in readers:
         raise UserError(f"{file} is not a file of embeddings; its name must end in {', '.join(SUFFIXES)}")
     try:
+        _refuse_special(file, follow_links)
         found = dict(readers[file.suffix](file))
         if file.suffix == ".npy":
-            found |= _read_csv(labels_file or file.with_suffix(".csv"))
+            found |= _read_csv(labels_file or file.with_suffix(".csv"), follow_links)
         elif labels_file is not None:
             raise UserError(f"{file} contains its own labels; a CSV file of labels is for .npy files only")
         return validated_embeddings(file, found)
-    except _READ_ERRORS as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or "it is corrupt"
-        raise UserError(f"{file} cannot be read as embeddings: {reason.splitlines()[0]}") from None
+    except UserError:
+        raise
+    except Exception as error:  # NumPy, zipfile, zlib and tokenize raise many kinds for corrupt and encrypted files
+        raise UserError(f"{file} cannot be read as embeddings: {_reason(error)}") from None
+
+
+def _refuse_special(file: Path, follow_links: bool, max_bytes: int | None = None) -> None:
+    open_regular(file.resolve() if follow_links else file, max_bytes).close()
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return (text.strip() or "it is corrupt").splitlines()[0]
 
 
 def _read_safetensors(file: Path) -> dict[str, Any]:
@@ -78,7 +88,7 @@ def _read_safetensors(file: Path) -> dict[str, Any]:
         (length,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\xff"))
         if length > min(_MAX_HEADER_BYTES, file.stat().st_size):
             raise ValueError("its header is longer than the file; it is truncated, or not a safetensors file")
-        header = json.loads(stream.read(length))
+        header = parse_json(stream.read(length))
         if not isinstance(header, dict):
             raise ValueError("its header is not a JSON object; it is not a safetensors file")
         found: dict[str, Any] = {}
@@ -100,6 +110,10 @@ def _read_safetensors(file: Path) -> dict[str, Any]:
 def _read_npz(file: Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(file):
         raise ValueError("it is not an .npz archive, or it is truncated")
+    with zipfile.ZipFile(file) as members:
+        unpacked = sum(member.file_size for member in members.infolist())
+    if unpacked > max(_MAX_UNPACKED_BYTES, _MAX_UNPACKED_RATIO * file.stat().st_size):
+        raise ValueError(f"it would unpack to {unpacked:,} bytes, too many for its size; save it as .safetensors")
     with np.load(file, allow_pickle=False) as archive:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise ValueError("it is not an .npz archive")
@@ -123,10 +137,10 @@ def _read_npy(file: Path) -> dict[str, Any]:
         offset = stream.tell()
     if dtype.hasobject:
         raise ValueError("it contains pickled Python objects, which are never loaded")
+    if min(shape, default=0) < 0 or offset + math.prod(shape) * dtype.itemsize > file.stat().st_size:
+        raise ValueError("it is truncated")
     if fortran:
         return {"embeddings": np.load(file, allow_pickle=False)}
-    if offset + math.prod(shape) * dtype.itemsize > file.stat().st_size:
-        raise ValueError("it is truncated")
     return {"embeddings": _read_array(file, offset, dtype.str, shape)}
 
 
@@ -138,17 +152,18 @@ def _read_array(file: Path, offset: int, dtype: str, shape: tuple[int, ...]) -> 
     return np.fromfile(file, np.dtype(dtype), n, offset=offset).reshape(shape)
 
 
-def _read_csv(file: Path) -> dict[str, Any]:
-    if not file.is_file():
+def _read_csv(file: Path, follow_links: bool) -> dict[str, Any]:
+    if not os.path.lexists(file):
         raise UserError(
             f"{file} does not exist; an .npy file needs a CSV file with a column 'labels', which --labels FILE.csv names"
         )
     import pandas as pd  # slow to import, and only needed here
 
     try:
+        _refuse_special(file, follow_links, _MAX_CSV_BYTES)
         frame = pd.read_csv(file, keep_default_na=False)  # a class may have the name NA
-    except (ValueError, OSError) as error:
-        raise UserError(f"{file} cannot be read as a CSV file: {str(error).splitlines()[0]}") from None
+    except Exception as error:
+        raise UserError(f"{file} cannot be read as a CSV file: {_reason(error)}") from None
     if "labels" in frame and len(empty := np.flatnonzero(frame["labels"].astype(str).str.strip() == "")):
         raise UserError(f"{file}: {len(empty)} labels are empty (first: row {empty[0]})")
     return _require_keys(file, {name: frame[name].to_numpy() for name in KEYS[1:] if name in frame}, frame.columns, KEYS[1:])
@@ -159,7 +174,8 @@ def _require_keys(file: Path, found: dict[str, Any], names: Any, wanted: tuple[s
     for name in wanted:
         if name in ("embeddings", "labels") and name not in found:
             others = [str(other) for other in names if other != "__metadata__"]
-            raise UserError(f"{file} has no '{name}'{suggest(name, others)}; it has {', '.join(others) or 'nothing'}")
+            similar = suggest(name, others).partition("; known")[0]  # all keys follow
+            raise UserError(f"{file} has no '{name}'{similar}; it has {', '.join(others) or 'nothing'}")
     return found
 
 

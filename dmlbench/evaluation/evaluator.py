@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from dmlbench.config.schema import Scalar
-from dmlbench.errors import UserError
+from dmlbench.errors import MethodFailure, UserError
 from dmlbench.evaluation.clustering import MAX_CLUSTERS, cluster_scores
 from dmlbench.evaluation.diagnostics import geometry
-from dmlbench.evaluation.embedding_rows import validate_and_hash
+from dmlbench.evaluation.embedding_rows import Rows, validate_and_hash
 from dmlbench.evaluation.embeddings import Embeddings
 from dmlbench.evaluation.metrics import PRECISION_DEPTH, QueryScores, concatenate_scores, score_queries, summarize
 from dmlbench.evaluation.postprocess import beta_normalize, euclidean_vectors, unit_vectors, whiten
@@ -21,6 +21,7 @@ from dmlbench.evaluation.ranking import Ranking, rank
 from dmlbench.evaluation.reranking import KReciprocal, rerank
 
 _MAX_RANKS = 2**21  # ranks kept at a time over several queries: 16 MiB for each field of a ranking
+_ROWS_COMPARED = 4096  # rows read at a time to find a second value
 
 Distance = Literal["inner_product", "cosine", "euclidean"]
 
@@ -95,11 +96,13 @@ def evaluate(embeddings: Embeddings, config: EvaluationConfig, progress: bool = 
         progress: Show a progress bar for steps of more than two seconds.
 
     Raises:
-        MethodFailure: An embedding is not finite.
-        UserError: Nothing can be retrieved, or the options do not fit the data.
+        MethodFailure: An embedding is not finite, or all embeddings are equal.
+        UserError: Nothing can be retrieved, nothing could be wrong, or the options do not fit the data.
     """
+    refuse_one_class(embeddings)
     validate_and_hash("", embeddings.rows)  # before processing, so that errors name rows of the input
     items = processed(embeddings, config)
+    _refuse_collapse(items.rows)
     depth = max((k for k in config.ks if k <= PRECISION_DEPTH), default=1)
     scores = concatenate_scores([score_queries(ranking, config.ks) for ranking in _rankings(items, config, depth, progress)])
     if isinstance(items.rows, Tensor):  # ordered by id: sums, and the start of k-means, depend on the order
@@ -127,19 +130,43 @@ def refuse_impossible(embeddings: Embeddings, config: EvaluationConfig, path: st
     Raises:
         UserError: There is only one class, or k is larger than the gallery.
     """
-    evaluated = embeddings.evaluated
-    classes = evaluated.labels.unique()
-    if len(classes) < 2:
-        source = f"{path}: " if path else ""
-        raise UserError(
-            f"{source}all {len(evaluated):,} embeddings are of class {int(classes[0])}; retrieval needs two classes"
-        )
+    refuse_one_class(embeddings, path)
     size, k = int(embeddings.is_gallery.sum()), max(config.ks)
     gallery = f"{path} has a gallery of {size:,} items" if path else f"the gallery has {size:,} items"
     if given and k > size:
         raise UserError(f"ks={k}: {gallery}; k can be at most that")
     if given and k == size and not (embeddings.is_query & ~embeddings.is_gallery).any():
         raise UserError(f"ks={k}: {gallery}, including the query itself; k can be at most {size - 1:,}")
+
+
+def refuse_one_class(embeddings: Embeddings, path: str = "") -> None:
+    """Refuse a gallery with one class, because no result could be wrong: every method would have 100 %.
+
+    Args:
+        embeddings: Embeddings to evaluate.
+        path: File or directory of the embeddings, for the message; empty if there is none.
+
+    Raises:
+        UserError: All items of the gallery are of one class.
+    """
+    classes = embeddings.labels[embeddings.is_gallery].unique()
+    if len(classes) < 2:
+        evaluated = embeddings.labels[embeddings.is_query | embeddings.is_gallery]
+        every = len(evaluated.unique()) < 2
+        items = f"{len(evaluated):,} embeddings" if every else f"{int(embeddings.is_gallery.sum()):,} items of the gallery"
+        raise UserError(
+            f"{path}{': ' * bool(path)}all {items} are of class {int(classes[0])}; retrieval needs two classes"
+            f"{', because otherwise no result could be wrong' * (not every)}"
+        )
+
+
+def _refuse_collapse(rows: Rows) -> None:
+    """Refuse embeddings that are all equal; different ones are recognised in the first part."""
+    for start in range(0, len(rows), _ROWS_COMPARED):
+        if not (rows[start : start + _ROWS_COMPARED] == rows[:1]).all():
+            return
+    value = "zero" if not rows[:1].any() else "equal"
+    raise MethodFailure(f"the embedding collapsed: all {len(rows):,} embeddings are {value}, so nothing can be retrieved")
 
 
 def processed(embeddings: Embeddings, config: EvaluationConfig) -> Embeddings:

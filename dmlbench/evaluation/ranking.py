@@ -152,7 +152,7 @@ def _search(
     left = torch.arange(n, device=gallery.first_item.device)
     with (
         full_precision(),
-        tqdm(total=n, desc="rank", unit="query", delay=2, leave=False, disable=not progress) as bar,
+        tqdm(total=n, desc="rank", unit="query", delay=2, leave=False, disable=None if progress else True) as bar,
     ):
         for dtype in (torch.float32, torch.float64):
             unresolved = []

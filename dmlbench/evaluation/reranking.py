@@ -78,7 +78,7 @@ def rerank(
         encoded = encodings(rows, method, progress)
         columns = encoded.tocsc()
         size = max(1, _MAX_SCORES // len(rows))
-        bar = tqdm(total=len(queries), desc="re-rank", unit="query", delay=2, leave=False, disable=not progress)
+        bar = tqdm(total=len(queries), desc="re-rank", unit="query", delay=2, leave=False, disable=None if progress else True)
         with bar:
             for part in queries.split(size):
                 original = distances(rows[part], rows)
@@ -137,7 +137,7 @@ def encodings(rows: Tensor, method: KReciprocal, progress: bool = False) -> csr_
     neighbours, largest = _neighbours(rows, k1, progress)
     mutual, mutual_half = _reciprocal(neighbours), _reciprocal(neighbours[:, :half])
     items, columns, weights = [], [], []
-    for item in tqdm(range(n), desc="encode", unit="item", delay=2, leave=False, disable=not progress):
+    for item in tqdm(range(n), desc="encode", unit="item", delay=2, leave=False, disable=None if progress else True):
         members = neighbours[item][mutual[item]]
         reciprocal = set(members.tolist())
         kept = set(reciprocal)
@@ -162,7 +162,7 @@ def _neighbours(rows: Tensor, k: int, progress: bool) -> tuple[np.ndarray, np.nd
     """Return the k nearest items of each item, itself first, `(N, k)`, and its largest squared distance, `(N,)`."""
     n = len(rows)
     found, largest = np.empty((n, k), dtype=np.int64), np.empty(n)
-    with tqdm(total=n, desc="neighbours", unit="item", delay=2, leave=False, disable=not progress) as bar:
+    with tqdm(total=n, desc="neighbours", unit="item", delay=2, leave=False, disable=None if progress else True) as bar:
         for items in torch.arange(n).split(max(1, _MAX_SCORES // n)):
             squares = _squares(rows[items], rows)
             largest[items] = squares.amax(1).numpy()

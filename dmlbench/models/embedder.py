@@ -15,9 +15,12 @@ from dmlbench.config.instantiate import build
 from dmlbench.config.plan import Plan
 from dmlbench.config.schema import Trunk
 from dmlbench.errors import UserError
+from dmlbench.models.backbones.raw_pixels import RawPixels
 from dmlbench.models.weights import load_weights, weights_file
 from dmlbench.system.seeding import derive_seed, torch_stream
 
+# Pixels are averaged as they are: no channel is scaled, and each image loses its own mean.
+_PIXELS = Trunk("pixels", "Pixels", {}, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 Pooling = Literal["avg", "max", "avg+max", "mixed"]
 Layer = Literal["embedding", "fully_connected", "pooled"]
 
@@ -243,6 +246,8 @@ def build_embedder(plan: Plan) -> Embedder:
     Raises:
         UserError: The trunk cannot be built, or its weights cannot be loaded.
     """
+    if plan.method.features == "pixels":
+        return Embedder(RawPixels(), _PIXELS, "avg", None, False, plan.protocol.image_px)
     name = f"trunk/{plan.trunk.name}"
     with torch_stream(derive_seed(plan.seed, "initialise trunk")):
         trunk = build(name, plan.trunk.make)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +106,28 @@ def _drop_leading_ones(value: torch.Tensor, like: torch.Tensor | None) -> torch.
 
 def _read(name: str, file: Path) -> dict[str, torch.Tensor]:
     try:
-        state: Any = (
-            load_file(file) if file.suffix == ".safetensors" else torch.load(file, map_location="cpu", weights_only=True)
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about formats that are then refused
+            state: Any = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
     except Exception as error:  # a file that is not a state dict may raise anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]
-        raise UserError(f"{name}: {file} is not a state dict that can be read safely: {reason}") from error
+        raise UserError(f"{name}: {file} is not a state dict that can be read safely: {_reason(file, error)}") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    is_state_dict = isinstance(state, dict) and all(isinstance(key, str) for key in state)
+    if not is_state_dict or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise UserError(f"{name}: {file} is not a state dict, which maps names to tensors")
     return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _reason(file: Path, error: Exception) -> str:
+    """Why a file cannot be read, without the advice of torch to read it unsafely."""
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    if file.stat().st_size == 0:
+        return "it is empty"
+    if isinstance(error, pickle.UnpicklingError):
+        return (
+            "it contains more than tensors, and other objects may execute code; "
+            "save the state dict of the model, and nothing else"
+        )
+    return (str(error).splitlines() or [type(error).__name__])[0].partition(". ")[0]

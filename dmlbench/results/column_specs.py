@@ -115,7 +115,9 @@ def _shared() -> Iterator[Column]:
     )
     yield Column("optimizer", "shared", "Optimizer.", caption="{}", brings="optimizer_")
     yield Column("sampler", "shared", "Batch sampler.", brings="sampler_")
-    yield Column("precision", "shared", "Precision in which the device computed: `fp32` or `bf16`.")
+    yield Column(
+        "precision", "shared", "`fp32`; `bf16_training`: trained in bfloat16, embedded in float32; `bf16`: both in bfloat16."
+    )
     yield Column("split_*", "shared", "Split of the data set: digest over paths, labels and roles, rule, seed, values of k.")
     yield Column(
         "trunk_*", "shared", "Constructor arguments, input convention, and digests of weights and source of the trunk."
@@ -211,9 +213,19 @@ def _provenance() -> Iterator[Column]:
     yield record("n_gallery", "Items in the gallery.", "gallery items", evaluated=True)
     yield record("n_test_classes", "Test classes.", "number of test classes", must_agree=True)
     yield record("n_images_skipped", "Images skipped because they could not be read.", "skipped images")
+    overlap = "Classes that have both training and test images."
+    yield record("n_shared_classes", overlap, "classes in training and test", since=3, before=None)
+    duplicates = "Test images that equal a training image, byte by byte or nearly."
+    yield record("n_duplicates_across_split", duplicates, "duplicates across the split", since=3, before=None)
+    contents = "Digest of the contents of all images; null for generated images."
+    yield record("images_digest", contents, "contents of the images", must_agree=True, since=3, before=None)
     yield record("tuned_*", "Result of the hyper-parameter search.")
     yield record("n_tuning_*", "Trials and epochs of the hyper-parameter search.")
     yield record("device", "Kind of device.", "device", must_agree=True)
+    kernels = "Instruction set of the CPU that torch uses, such as `AVX2`; `ATEN_CPU_CAPABILITY` limits it."
+    yield record("cpu_capability", kernels, "CPU instruction set", must_agree=True, since=3, before=None)
+    libraries = "Versions of the libraries for matrix products and convolutions on the CPU, with which torch was built."
+    yield record("cpu_libraries", libraries, "CPU libraries of torch", must_agree=True, since=3, before=None)
     for name in ("dmlbench", "torch", "pytorch_metric_learning"):
         library = name.replace("_", "-")
         yield record(f"{name}_version", f"Version of {library}.", f"version of {library}", must_agree=True)
@@ -221,11 +233,14 @@ def _provenance() -> Iterator[Column]:
     yield record("code_revision", "Git revision of dmlbench, if it runs from a checkout.", "revision")
     per_execution: dict[str, Any] = {"reproducible": False, "evaluated": True}
     yield record("hostname", "Name of the machine.", "machine", **per_execution)
+    yield record("cpu_model", "Model of the CPU.", "CPU", **per_execution, since=3, before=None)
     yield record("finished_at", "When the run ended, in UTC.", "finished", **per_execution)
     yield record("n_resumed", "How often training resumed from a checkpoint.", "resumed", **per_execution)
     since_2: dict[str, Any] = {"reproducible": False, "since": 2, "before": None}
     yield record("overrides", "Values that were overridden on the command line (JSON list).", **since_2)
     yield record("config_files", "Chosen configuration files, each with its SHA-256 (JSON object).", **since_2)
+    source = "Directory and manifest of the images, and the arguments of the data set's constructor (JSON object)."
+    yield record("dataset_source", source, reproducible=False, since=3, before=None)
 
 
 def _args_of(cls: type) -> dict[str, str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache, lru_cache
 from typing import Any
 
-from dmlbench.config.identity import MOVED_TARGETS, digest, flatten
+from dmlbench.config.identity import current_target, digest, flatten
 from dmlbench.config.schema import UNSET, Scalar
 from dmlbench.results.column_specs import COLUMNS, Column, Role
 from dmlbench.results.metric_specs import parse_metric
@@ -123,18 +123,29 @@ def migrated(columns: Mapping[str, Scalar]) -> dict[str, Scalar]:
     Returns:
         Columns of the current schema, except for `schema_version`, which does not change.
     """
-    migrated_columns = {
-        name: MOVED_TARGETS.get(value, value) if isinstance(value, str) else value for name, value in columns.items()
+    targets, added = _migration(columns.get("schema_version"), tuple(columns))
+    moved = {name: current_target(value) for name in targets if isinstance(value := columns[name], str)}
+    return {**columns, **moved, **added}
+
+
+@lru_cache(256)
+def _migration(written: Scalar, names: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, Scalar]]:
+    """Return the columns that contain constructors, and later columns with their values.
+
+    The cache helps because thousands of rows have the same columns.
+    """
+    targets = tuple(name for name in names if name.endswith("target"))
+    added = {
+        name: value
+        for one in _LATER.values()
+        if isinstance(written, int) and written < one.since and one.before is not UNSET and _belongs(one.name, names)
+        for name, value in flatten(one.name, one.before)
+        if name not in names
     }
-    written = columns.get("schema_version")
-    for one in _LATER.values():
-        if isinstance(written, int) and written < one.since and one.before is not UNSET and _belongs(one.name, columns):
-            for name, value in flatten(one.name, one.before):
-                migrated_columns.setdefault(name, value)
-    return migrated_columns
+    return targets, added
 
 
-def _belongs(name: str, columns: Mapping[str, Scalar]) -> bool:
+def _belongs(name: str, columns: Collection[str]) -> bool:
     """Whether a row has columns of the same group: external rows have no protocol columns, untuned rows no tuning columns."""
     prefix = next((one.brings for one in CHOICES.values() if name.startswith(one.brings)), name)
     return any(other.startswith(prefix) for other in columns)

@@ -11,14 +11,12 @@ from pathlib import Path
 from dmlbench.errors import UserError
 from dmlbench.results import run_files
 from dmlbench.results.columns import column
-from dmlbench.results.formatting import format_seeds
+from dmlbench.results.formatting import format_seeds, format_value
 from dmlbench.results.row import Row
 from dmlbench.results.row_files import read_row
 from dmlbench.results.run_selectors import MAX_LISTED, one_folder, run_directories, select
 
 __all__ = ["SeedGroup", "one_folder", "pair", "run_directories", "seed_groups", "select"]
-
-_MAX_VALUES = 3
 
 
 @dataclass(frozen=True)
@@ -120,21 +118,34 @@ def _selector_of(rows: Sequence[Row], runs_dir: Path) -> str:
 
 def _listing(groups: Sequence[SeedGroup]) -> str:
     """Return one line per group: its selector, and the values that distinguish it from the others."""
-    lines = []
-    for group in groups[:MAX_LISTED]:
-        same_loss = [other.first for other in groups if other.first["loss"] == group.first["loss"]]
-        others = [other.first for other in groups]
-        values = [
-            f"{re.sub('^loss_(make_)?', '', name)}={value}"
-            for name, value in group.first.columns.items()
-            if (column(name).role == "shared" and _differs(name, others))
-            or (name.startswith("loss_make_") and _differs(name, same_loss))
-        ]
-        text = ", ".join([group.label, *values[:_MAX_VALUES], format_seeds(group.seeds)])
-        lines.append(f"  {group.name}  ({text})")
+    names = _distinguishing(groups)
+    n_values = 0
+    while n_values < len(names) and len({_described(group, names[:n_values]) for group in groups}) < len(groups):
+        n_values += 1
+    lines = [f"  {group.name}  ({_described(group, names[:n_values])})" for group in groups[:MAX_LISTED]]
     if len(groups) > MAX_LISTED:
         lines.append(f"  and {len(groups) - MAX_LISTED} more")
     return "\n".join(lines)
+
+
+def _distinguishing(groups: Sequence[SeedGroup]) -> list[str]:
+    """Return the columns in which groups differ: hyper-parameters of the same loss first, then shared columns."""
+    firsts = [group.first for group in groups]
+    names = dict.fromkeys(name for row in firsts for name in row.columns)
+    by_loss = [[row for row in firsts if row["loss"] == loss] for loss in dict.fromkeys(row["loss"] for row in firsts)]
+    method = [name for name in names if name.startswith("loss_") and name != "loss_label"]
+    shared = [name for name in names if column(name).role == "shared"]
+    return [
+        *(name for name in method if any(_differs(name, rows) for rows in by_loss)),
+        *(name for name in shared if _differs(name, firsts)),
+    ]
+
+
+def _described(group: SeedGroup, names: Sequence[str]) -> str:
+    """Return the name, some values and the seeds of a group."""
+    row = group.first
+    values = [f"{re.sub('^loss_(make_)?', '', name)}={format_value(row[name])}" for name in names if name in row.columns]
+    return ", ".join([group.label, *values, format_seeds(group.seeds)])
 
 
 def _differs(name: str, rows: Sequence[Row]) -> bool:

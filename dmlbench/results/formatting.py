@@ -9,7 +9,9 @@ from dmlbench.config.schema import Scalar
 from dmlbench.results.metric_specs import MetricColumn, parse_metric
 
 _HEX_DIGEST = re.compile(r"[0-9a-f]{16,}")
+_METHOD_REFERENCE = re.compile(r"\$\{\.*loss\.([\w.]+)\}")
 _MAX_SEEDS = 10
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def format_value(value: Scalar) -> str:
@@ -20,9 +22,44 @@ def format_value(value: Scalar) -> str:
 
     >>> format_value(None), format_value(0.0001), format_value("0123456789abcdef0123")
     ('none', '0.0001', '01234567')
+    >>> format_value("${loss.samples_per_class}")
+    'loss.samples_per_class'
     """
     text = "none" if value is None else str(value)
+    if found := _METHOD_REFERENCE.fullmatch(text):
+        return f"loss.{found[1]}"
     return text[:8] if _HEX_DIGEST.fullmatch(text) else text
+
+
+def referenced_column(value: Scalar) -> str | None:
+    """Return the column of the method to which a shared column refers, whose own value is the same for all methods.
+
+    Args:
+        value: Value of a shared column.
+
+    >>> referenced_column("${loss.make.margin}"), referenced_column("adamw")
+    ('loss_make_margin', None)
+    """
+    found = _METHOD_REFERENCE.fullmatch(value) if isinstance(value, str) else None
+    return f"loss_{found[1].replace('.', '_')}" if found else None
+
+
+def spreadsheet_cell(value: Scalar) -> Scalar:
+    """Return a value for a CSV file. Text that a spreadsheet would read as a formula gets a leading apostrophe.
+
+    Args:
+        value: Value of a column.
+
+    >>> spreadsheet_cell("=1+1"), spreadsheet_cell("-0.5"), spreadsheet_cell(-0.5), spreadsheet_cell("a=b")
+    ("'=1+1", '-0.5', -0.5, 'a=b')
+    """
+    if not isinstance(value, str) or not value.startswith(_FORMULA_STARTS):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
 
 
 def format_seeds(seeds: Sequence[int]) -> str:
@@ -88,3 +125,17 @@ def metric_column(metric: str) -> MetricColumn:
     if found is None:
         raise KeyError(metric)
     return found
+
+
+def format_duration(seconds: float) -> str:
+    """Format a duration in the largest unit that fits.
+
+    Args:
+        seconds: Duration in seconds.
+
+    >>> format_duration(40), format_duration(4000), format_duration(100_000)
+    ('40 s', '67 min', '27.8 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"

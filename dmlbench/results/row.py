@@ -6,8 +6,6 @@ the code nor the configuration that produced it. Fractions are in [0, 1], times 
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -18,11 +16,16 @@ from dmlbench.config.schema import Scalar
 from dmlbench.errors import UserError
 from dmlbench.results import run_files
 from dmlbench.results.columns import REQUIRED, SCHEMA_VERSION, column, migrated, value_range
+from dmlbench.system.regular_files import parse_json, read_json
 
 MISSING = "missing"  # status of a run that was started but has no row
-UNTRAINED = "untrained"  # the loss of the untrained trunk
+# Methods without training, and what they are called in sentences.
+BASELINES = {"raw_pixels": "raw pixels", "untrained": "the untrained trunk"}
 EXTERNAL = "external"  # the protocol of external embeddings
 ROUNDING = 1e-6  # by which the mean of a metric may exceed its range
+LARGEST = 1e100  # larger numbers are not used, because sums and squares of them could overflow
+# How training runs are evaluated, with the values of k of their data set (`split_recall_at`).
+_EVALUATION_OF_RUNS = {"evaluation_distance": "inner_product", "evaluation_layer": "embedding"}
 _SCALAR_TYPES = frozenset((str, int, float, bool, type(None)))
 
 
@@ -78,7 +81,7 @@ class Row:
             name: Name of the column.
 
         Returns:
-            The number; None if the value is missing, not a finite number, or outside the range of its metric.
+            The number; None if the value is missing, not a number, outside the range of its metric, or beyond `LARGEST`.
         """
         value = self.columns.get(name)
         low, high = _range(name)
@@ -100,8 +103,15 @@ class Row:
 
     @property
     def shared(self) -> dict[str, Scalar]:
-        """The columns that must be equal in two rows that are compared."""
-        return {name: self.columns[name] for name in _by_role(tuple(self.columns)).shared}
+        """The columns that must be equal in two rows that are compared.
+
+        Settings of `dmlbench evaluate` that equal those of training runs are left out, because such runs do not have them.
+        """
+        shared = {name: self.columns[name] for name in _by_role(tuple(self.columns)).shared}
+        if "evaluation_distance" not in shared:
+            return shared
+        usual = {**_EVALUATION_OF_RUNS, "evaluation_recall_at": shared.get("split_recall_at")}
+        return {name: value for name, value in shared.items() if name not in usual or value != usual[name]}
 
     @property
     def method(self) -> dict[str, Scalar]:
@@ -132,13 +142,14 @@ class Row:
         Rows of schema 1 do not have this column; their overrides are read from the file beside the row.
         """
         text = self.columns.get("overrides")
-        if not isinstance(text, str) and self.folder is not None:
-            text = _read_text(self.folder / run_files.OVERRIDES_SCHEMA_1)
         try:
-            found = json.loads(text) if isinstance(text, str) else None
-        except ValueError:
+            if isinstance(text, str):
+                found = parse_json(text.encode())
+            else:
+                found = None if self.folder is None else read_json(self.folder / run_files.OVERRIDES_SCHEMA_1)
+        except (OSError, ValueError):
             return None
-        return tuple(map(str, found)) if isinstance(found, list) else None
+        return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list) else None
 
 
 class _Roles(NamedTuple):
@@ -160,11 +171,4 @@ def _by_role(names: tuple[str, ...]) -> _Roles:
 @lru_cache(1024)
 def _range(name: str) -> tuple[float, float]:
     low, high = value_range(name)
-    return max(low - ROUNDING, -sys.float_info.max), min(high + ROUNDING, sys.float_info.max)
-
-
-def _read_text(file: Path) -> str | None:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        return None
+    return max(low - ROUNDING, -LARGEST), min(high + ROUNDING, LARGEST)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dmlbench.config.schema import Scalar
 from dmlbench.errors import UserError
@@ -16,6 +16,9 @@ from dmlbench.results import run_files
 from dmlbench.results.row import MISSING, Row
 from dmlbench.results.run_status import run_status
 from dmlbench.system.atomic_write import atomic_write
+from dmlbench.system.regular_files import parse_json, read_bytes
+
+MAX_ROW_BYTES = 4 * 1024**2  # a row has 20 kB
 
 
 class SkippedFile(NamedTuple):
@@ -65,21 +68,16 @@ def read_row(path: Path) -> Row:
 def _read(path: str) -> tuple[Row | None, str]:
     """Return a row, or None and the reason."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            data = file.read()
-        columns: Any = json.loads(data.decode())
-        if b"\\ud" in data or b"\\uD" in data:  # possibly an unpaired surrogate, which cannot be printed
-            json.dumps(columns, ensure_ascii=False).encode()
+        columns = parse_json(read_bytes(path, MAX_ROW_BYTES))
         if not isinstance(columns, dict):
             return None, "it is not a JSON object"
         return Row(columns, Path(os.path.dirname(path))), ""
     except OSError as error:
         return None, error.strerror or str(error)
-    except RecursionError:  # thousands of nested brackets
-        return None, "it is not a flat JSON object"
-    except UnicodeEncodeError:
-        return None, "its text is not valid Unicode"
-    except (ValueError, UserError) as error:
+    except ValueError as error:
+        is_torn = os.path.basename(path) == run_files.ROW
+        return None, f"{error}{'; delete it and run its command again' if is_torn else ''}"
+    except UserError as error:
         return None, str(error)
 
 
@@ -96,7 +94,8 @@ def read_rows(*paths: Path) -> tuple[list[Row], list[SkippedFile]]:
     Raises:
         UserError: A named file is not a row.
     """
-    rows = {str(path): read_row(path) for path in paths if path.is_file()}
+    # A file that the user names may be a link.
+    rows = {str(path): read_row(path.resolve() if path.is_symlink() else path) for path in paths if path.is_file()}
     files, pending, skipped = _find(path for path in paths if not path.is_file())
     for path in files:
         if path not in rows:
@@ -180,11 +179,8 @@ def _find(folders: Iterable[Path]) -> tuple[list[str], list[str], list[SkippedFi
 
 def _why_not_a_file(entry: os.DirEntry[str]) -> str:
     """Return why a directory entry is not a readable file; empty if it is one."""
-    try:
-        if entry.is_file():
-            return ""
-        if entry.is_dir():
-            return "it is a directory"
-    except OSError as error:  # a link to itself
-        return error.strerror or str(error)
-    return "it is a broken link" if entry.is_symlink() else "it is not a regular file"
+    if entry.is_file(follow_symlinks=False):
+        return ""
+    if entry.is_symlink():
+        return "it is a link"
+    return "it is a directory" if entry.is_dir(follow_symlinks=False) else "it is not a regular file"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from dmlbench.results import run_files
 from dmlbench.results.row import Row
 from dmlbench.results.row_files import read_row
 from dmlbench.results.run_status import run_status
+from dmlbench.system.regular_files import parse_json, read_bytes, read_json
 
 Epochs = Sequence[Mapping[str, float]]
 
@@ -60,9 +60,9 @@ def read_folder(path: Path) -> RunFolder:
             row = read_row(path / run_files.ROW)
         except UserError as error:
             unreadable = str(error)
-    parts = [path, *sorted(path.glob("fold[0-9]*"))]
+    parts = [path, *(part for part in sorted(path.glob("fold[0-9]*")) if not part.is_symlink())]
     histories = {str(part.relative_to(path)): found for part in parts if (found := _epochs(part / run_files.HISTORY))}
-    checkpoints = [file.stat().st_mtime for part in parts if (file := part / run_files.CHECKPOINT).is_file()]
+    checkpoints = [time for part in parts if (time := _time_written(part / run_files.CHECKPOINT)) is not None]
     return RunFolder(
         path=path,
         row=row,
@@ -70,22 +70,29 @@ def read_folder(path: Path) -> RunFolder:
         unreadable=unreadable,
         histories=histories,
         status=run_status(path),
-        checkpoint=datetime.fromtimestamp(max(checkpoints), UTC) if checkpoints else None,
+        checkpoint=max(checkpoints, default=None),
         overrides=_overrides(path / run_files.OVERRIDES) or _overrides(path / run_files.OVERRIDES_SCHEMA_1),
-        sizes={file.name: file.stat().st_size for file in sorted(path.iterdir()) if file.is_file()},
+        sizes={file.name: file.stat().st_size for file in sorted(path.iterdir()) if file.is_file() and not file.is_symlink()},
     )
+
+
+def _time_written(file: Path) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(file.lstat().st_mtime, UTC)
+    except (OSError, ValueError, OverflowError):  # there is no such file, or its time is not in years 1 to 9999
+        return None
 
 
 def _epochs(file: Path) -> list[dict[str, float]]:
     """Return the numbers in each readable line of a history."""
     try:
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = read_bytes(file).splitlines()
     except OSError:
         return []
     found = []
     for line in lines:
         try:
-            values = json.loads(line)
+            values = parse_json(line)
         except ValueError:
             continue
         if isinstance(values, dict):
@@ -95,10 +102,10 @@ def _epochs(file: Path) -> list[dict[str, float]]:
 
 def _overrides(file: Path) -> list[str]:
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = read_json(file)
     except (OSError, ValueError):
         return []
-    return list(map(str, values)) if isinstance(values, list) else []
+    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
 
 
 def _is_number(value: object) -> bool:

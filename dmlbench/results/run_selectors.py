@@ -30,14 +30,19 @@ def select(selector: str, runs_dir: Path) -> list[Path]:
     """Return the paths that a selector names, for `read_rows`.
 
     Args:
-        selector: Selector. An existing path is returned unchanged.
+        selector: Selector. An existing path is returned unchanged, except for a directory that contains no run while there is
+            one of the same name below the directory of runs: the photos of a data set may have its name.
         runs_dir: Directory of runs.
 
     Raises:
         UserError: It names no run.
     """
     path = Path(selector)
-    return [path] if path.exists() else run_directories(selector, runs_dir)
+    if not path.exists():
+        return run_directories(selector, runs_dir)
+    namesake = runs_dir / path
+    is_other = path.is_dir() and namesake.is_dir() and namesake != path and not _runs_below(path)
+    return [namesake if is_other else path]
 
 
 def run_directories(selector: str, runs_dir: Path) -> list[Path]:
@@ -62,6 +67,8 @@ def run_directories(selector: str, runs_dir: Path) -> list[Path]:
         return _without_evaluations(found, selector="")
     if found := [folder for start in _directories_starting_with(path) for folder in _runs_below(start)]:
         return _without_evaluations(found, selector)
+    if path.is_absolute() and not path.exists():
+        raise UserError(f"{path} does not exist; name a directory that contains runs, or a run id")
     if path.is_absolute():
         raise UserError(f"{path} contains no run; name a directory that contains runs, or a run id")
     return _without_evaluations(_best_matches(path, selector, runs_dir), selector)
@@ -113,10 +120,16 @@ def _directories_starting_with(path: Path) -> list[Path]:
 
 def _runs_below(path: Path) -> list[Path]:
     """Return all run directories at or below a path; directories of folds are parts of a run."""
-    found = []
-    for folder, inner, files in os.walk(path):
-        inner[:] = sorted(name for name in inner if not _FOLD.fullmatch(name))
-        if not _RUN_FILES.isdisjoint(files):
+    found, left = [], [str(path)]
+    while left:  # not os.walk, which calls itself for every level
+        folder = left.pop()
+        try:
+            with os.scandir(folder) as listed:
+                entries = list(listed)
+        except OSError:
+            continue
+        left += [one.path for one in entries if one.is_dir(follow_symlinks=False) and not _FOLD.fullmatch(one.name)]
+        if any(one.name in _RUN_FILES and not one.is_dir(follow_symlinks=False) for one in entries):
             found.append(Path(folder))
     return sorted(found)
 

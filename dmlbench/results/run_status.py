@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dmlbench.results import run_files
 from dmlbench.system.locks import is_held
+from dmlbench.system.regular_files import read_text
 
 RUNNING = "running"
 _TRACEBACK = "Traceback (most recent call last):\n"
@@ -20,10 +21,12 @@ def run_status(folder: Path) -> str:
     if is_held(folder / run_files.LOCK):
         return RUNNING
     try:
-        text = (folder / run_files.ERROR).read_text(encoding="utf-8", errors="replace")
-    except OSError:
+        text = read_text(folder / run_files.ERROR, errors="replace")
+    except FileNotFoundError:
         return "not finished"
+    except OSError as error:
+        return f"not finished; {run_files.ERROR} cannot be read: {error.strerror}"
     # The error is the first line of the last traceback that is not indented; its message may continue below.
     lines = text.rpartition(_TRACEBACK)[2].splitlines()
-    error = next((line for line in lines if line.strip() and not line[0].isspace()), "unknown error")
-    return f"crashed: {error[:200]}"
+    first = next((line for line in lines if line.strip() and not line[0].isspace()), "unknown error")
+    return f"crashed: {first[:200]}"

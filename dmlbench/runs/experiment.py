@@ -23,15 +23,15 @@ from dmlbench.errors import MethodFailure
 from dmlbench.evaluation.embedding_files import Embeddings, save_embeddings, save_tensors
 from dmlbench.evaluation.evaluator import EvaluationConfig
 from dmlbench.evaluation.several_models import evaluate_models
+from dmlbench.models.state_files import save_state
 from dmlbench.results import run_files
 from dmlbench.results.columns import SCHEMA_VERSION
 from dmlbench.results.row import MISSING, Row
 from dmlbench.system.atomic_write import atomic_write
 from dmlbench.system.seeding import derive_seed
 from dmlbench.training.embed import refuse_collapse
-from dmlbench.training.environment import device_name, make_deterministic, memory_gib, versions
+from dmlbench.training.environment import cpu_columns, device_name, make_deterministic, memory_gib, versions
 from dmlbench.training.trained_model import TrainedModel, build_model, embed_split, fit
-from dmlbench.training.trainer import save
 
 
 def run(plan: Plan, split: Split) -> Row:
@@ -55,13 +55,13 @@ def run(plan: Plan, split: Split) -> Row:
             folder.mkdir(exist_ok=True)
             fold_plan = replace(plan, seed=derive_seed(plan.seed, "fold", fold)) if len(parts) > 1 else plan
             models.append(build_model(fold_plan, folder, split, images))
-            fit(models[-1], part, fold_plan)
+            fit(models[-1], part, fold_plan, f"fold {fold + 1} of {len(parts)}" if len(parts) > 1 else "")
         began = time.perf_counter()
         metrics = evaluated(models, split, plan)
     except MethodFailure as failure:
         return finished_row(plan, parts[0], models, status="failed", reason=str(failure))
     for one in models:
-        save(one.folder / run_files.MODEL, {"model": one.model.state_dict()})
+        save_state(one.folder / run_files.MODEL, {"model": one.model.state_dict()})
     names = json.dumps(split.class_names("query"), ensure_ascii=False, indent=1)
     atomic_write(plan.folder / run_files.CLASSES, names + "\n")
     seconds = round(time.perf_counter() - began, 3)
@@ -201,6 +201,7 @@ def finished_row(
         **plan.tuned,
         **{f"n_{fact}": count for fact, count in split.facts.items()},
         "n_images_skipped": split.n_skipped,
+        **split.columns,
         **metrics,
         "final_loss": float(np.mean([one[-1]["loss"] for one in epochs])) if epochs else None,
         "embedding_dim": first.model.embedding_dim,
@@ -209,6 +210,7 @@ def finished_row(
         "n_loss_parameters": _n_parameters(first.objective) if first.objective else 0,
         **proxy_counts(models),
         "device": device_name(plan.device),
+        **cpu_columns(),
         **versions(),
         "features_seconds": round(sum(features), 3) if features else None,
         "train_seconds": round(sum(one.history.seconds for one in models), 3),

@@ -19,7 +19,7 @@ from dmlbench.models.weights import sha256
 from dmlbench.results import columns as registry
 from dmlbench.results import run_files
 from dmlbench.results.columns import SCHEMA_VERSION
-from dmlbench.results.row import EXTERNAL, UNTRAINED, Row
+from dmlbench.results.row import BASELINES, EXTERNAL, Row
 from dmlbench.results.row_files import read_row
 from dmlbench.runs.reevaluate import evaluation_provenance, write_evaluation
 
@@ -62,7 +62,12 @@ def evaluate_file(file: Path, request: ExternalRequest) -> tuple[Path, Row]:
     Raises:
         UserError: The file cannot be read, or nothing can be retrieved.
     """
-    embeddings = load_embeddings(file, request.labels)
+    if file.suffix == ".csv":
+        raise UserError(
+            f"{file} is a CSV file, which can contain labels only; name the file of embeddings (.npy, .npz or .safetensors), "
+            "and the labels of an .npy file with --labels"
+        )
+    embeddings = load_embeddings(file, request.labels, follow_links=True)
     config = request.config if request.config.ks else replace(request.config, ks=DEFAULT_KS)
     refuse_impossible(embeddings, config, str(file), given=bool(request.config.ks))
     began = time.perf_counter()
@@ -72,8 +77,8 @@ def evaluate_file(file: Path, request: ExternalRequest) -> tuple[Path, Row]:
         raise UserError(f"{file}: {failure}") from None
     name = request.name or file.stem
     loss = re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_") or "unnamed"
-    if loss == UNTRAINED:
-        raise UserError(f"--name {name} is the name of the untrained trunk in tables; give the method another one")
+    if loss in BASELINES:
+        raise UserError(f"--name {name} is the name of {BASELINES[loss]} in tables; give the method another one")
     shared: dict[str, Scalar] = {
         "dataset": request.dataset or file.stem,
         "trunk": request.trunk,

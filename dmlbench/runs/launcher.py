@@ -12,6 +12,7 @@ from dmlbench.runs.job_events import EventLog
 from dmlbench.runs.job_pool import JobPool
 from dmlbench.runs.remote_job import OnEnd, RemoteJob
 from dmlbench.runs.runner import Outcome, Report, run_job
+from dmlbench.system.signals import raise_on_signals
 
 
 def run_jobs(jobs: JobList, wait: bool, report: Report, on_end: OnEnd, only: Container[str] | None = None) -> list[Outcome]:
@@ -30,6 +31,7 @@ def run_jobs(jobs: JobList, wait: bool, report: Report, on_end: OnEnd, only: Con
     Raises:
         UserError: The launcher cannot start.
     """
+    raise_on_signals()
     if jobs.launcher != BASIC_LAUNCHER:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Nothing else ends the processes of joblib. Jobs of other launchers may outlive this process.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,28 +13,31 @@ from omegaconf import OmegaConf
 from dmlbench.config.compose import Composed, Settings, dataset_settings, provenance, resolve
 from dmlbench.config.identity import flatten
 from dmlbench.config.instantiate import build, check, source_sha256
-from dmlbench.config.plan import Plan, method_columns
+from dmlbench.config.plan import Plan, dataset_source, method_columns
 from dmlbench.config.schema import Dataset, Scalar, Trunk
-from dmlbench.data.check import without_unreadable
+from dmlbench.data.check import readable_split
 from dmlbench.data.folds import training_splits
 from dmlbench.data.prepare import prepare as prepare_files
 from dmlbench.data.split import Split
 from dmlbench.results import columns as registry
 from dmlbench.runs.checks import available_device, checked_method, checked_trunk
 
+LoadSplit = Callable[[Dataset, Path, bool], Split]
 
-def prepare(composed: Composed, training_only: bool = False) -> tuple[Plan, Split]:
+
+def prepare(composed: Composed, training_only: bool = False, load: LoadSplit | None = None) -> tuple[Plan, Split]:
     """Make a checked plan; reads the data set's list of images and trains nothing.
 
     Args:
         composed: Composed configuration.
         training_only: Leave the test images out before any image is opened.
+        load: Reads the data set, like `load_split`, which is the default.
 
     Raises:
         UserError: A value is wrong, or the files contradict the declared facts.
     """
     settings = resolve(composed)
-    split = load_split(settings.dataset, settings.data_dir, training_only)
+    split = (load or load_split)(settings.dataset, settings.data_dir, training_only)
     return plan_for(composed, split), split
 
 
@@ -60,19 +63,32 @@ def load_split(dataset: Dataset, data_dir: Path, training_only: bool = False) ->
 
     Args:
         dataset: Data set.
-        data_dir: Directory in which completed checks of images are remembered.
+        data_dir: Directory in which hashes and completed checks of images are remembered.
         training_only: Leave the test images out once the list is verified, before any image is opened.
 
     Raises:
         UserError: The files contradict the declared facts, or an image cannot be read.
     """
-    split = build(f"dataset/{dataset.name}", dataset.make)
-    split.verify(dataset.name, dataset.declared)
+    split = listed_split(dataset)
     if training_only:
         split = split.training()
-    split = without_unreadable(split, dataset.on_unreadable, data_dir / "checked")
+    split = readable_split(split, dataset.split, dataset.on_unreadable, data_dir)
     if not training_only:
         split.verify(dataset.name, {})  # skipped images may have left a role empty
+    return split
+
+
+def listed_split(dataset: Dataset) -> Split:
+    """Read a data set's list of images and compare it with the declared facts, without opening an image.
+
+    Args:
+        dataset: Data set.
+
+    Raises:
+        UserError: The files contradict the declared facts.
+    """
+    split = build(f"dataset/{dataset.name}", dataset.make)
+    split.verify(dataset.name, dataset.declared)
     return split
 
 
@@ -116,7 +132,7 @@ def freeze(composed: Composed, settings: Settings, split: Split) -> Plan:
     device = available_device(settings.device)
     check("sampler", settings.sampler, positional=3)
     check("optimizer", settings.optimizer, positional=1)
-    precision = "bf16" if device == "cuda" and protocol.mixed_precision else "fp32"
+    precision = "bf16_training" if device == "cuda" and protocol.mixed_precision else "fp32"
     shared = shared_columns(composed, settings, split, trunk, precision)
     fingerprint, method_digest = registry.fingerprint(shared), registry.method_digest(method_columns(method))
     return Plan(
@@ -137,7 +153,7 @@ def freeze(composed: Composed, settings: Settings, split: Split) -> Plan:
         workers=settings.workers,
         caches=settings.data_dir / "cache",
         oracle=settings.oracle,
-        provenance=provenance(composed),
+        provenance={**provenance(composed), "dataset_source": dataset_source(dataset)},
     )
 
 
@@ -149,7 +165,7 @@ def shared_columns(composed: Composed, settings: Settings, split: Split, trunk: 
         settings: Its values, resolved with the facts of the split.
         split: Data set, before any fold is held out.
         trunk: Trunk, with the SHA-256 of its weights.
-        precision: `fp32` or `bf16`, as the device computes.
+        precision: `fp32` or `bf16_training`, as the device computes.
 
     Returns:
         Column name to value.

@@ -30,9 +30,11 @@ def download(url: str, file: Path, hashes: Mapping[str, str], otherwise: str) ->
         otherwise: What the user can do instead; the last clause of the error messages.
 
     Raises:
-        UserError: The server cannot be reached or returns an error, or the hash is wrong. A download with a wrong hash is
-            removed.
+        UserError: The address is not one of a web server, the server cannot be reached or returns an error, or the hash is
+            wrong. A download with a wrong hash is removed.
     """
+    if not url.lower().startswith(("https://", "http://")):  # urllib would also read local files
+        raise UserError(f"{url!r} is not an address that starts with https:// or http://; {otherwise}")
     if file.is_file():
         verify_hash(file, hashes, f"{file}", "remove it, and it is fetched again")
         return

@@ -8,28 +8,40 @@ import stat
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from dmlbench.errors import FileError
+
 MAX_DIGITS = 300  # of an integer; the largest float has 309
 MAX_TEXT_BYTES = 64 * 1024**2  # a row has 20 kB, a history of 10,000 epochs 2 MB, the class names of 1,000,000 classes 30 MB
+_READ_BYTES = 2**16
 
 _DIGITS_TO_ZERO = bytes(ord("0") if chr(byte) in "0123456789" else ord(" ") for byte in range(256))
 
 
-class NotARegularFileError(OSError):
-    """The path is a link, a FIFO, a socket, a device or a directory, or the file is larger than allowed."""
+class NotARegularFileError(FileError):
+    """The path is a link, a FIFO, a socket, a device or a directory, or the file is larger than allowed.
+
+    Args:
+        path: The path.
+        reason: Which of these, a clause.
+    """
 
     def __init__(self, path: str | Path, reason: str) -> None:
         super().__init__(0, reason, str(path))
 
+    def __str__(self) -> str:
+        return f"{self.filename} cannot be used: {self.strerror}"
 
-def open_regular(path: str | Path, max_bytes: int | None = None) -> BinaryIO:
-    """Open a regular file for reading. Anything else is refused without being opened for use, so reading never blocks.
+
+def regular_descriptor(path: str | Path, flags: int = os.O_RDONLY, max_bytes: int | None = None) -> int:
+    """Open a regular file. Anything else is refused without being opened for use, so opening never blocks.
 
     Args:
         path: The file. A link is refused, because its target may lie anywhere; links among its parents are followed.
+        flags: Flags of `os.open`. Truncating is not possible, because the file is checked after it was opened.
         max_bytes: Largest size that is accepted; None for any.
 
     Returns:
-        The open file, unbuffered.
+        A file descriptor, which the caller closes.
 
     Raises:
         NotARegularFileError: It is not a regular file, or it is larger than `max_bytes`. The text says which.
@@ -37,25 +49,42 @@ def open_regular(path: str | Path, max_bytes: int | None = None) -> BinaryIO:
     """
     try:
         # O_NONBLOCK: opening a FIFO would otherwise wait for a writer. It has no effect on regular files.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(path, flags & ~os.O_TRUNC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     except OSError as error:
         if os.path.islink(path):
             raise NotARegularFileError(path, "it is a link") from None
+        if os.path.isdir(path):
+            raise NotARegularFileError(path, "it is a directory") from None
         if error.filename is not None and os.path.exists(path) and not os.path.isfile(path):
             raise NotARegularFileError(path, "it is not a regular file") from None
         raise
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise NotARegularFileError(
-                path, "it is a directory" if stat.S_ISDIR(status.st_mode) else "it is not a regular file"
-            )
+            is_directory = stat.S_ISDIR(status.st_mode)
+            raise NotARegularFileError(path, "it is a directory" if is_directory else "it is not a regular file")
         if max_bytes is not None and status.st_size > max_bytes:
             raise NotARegularFileError(path, f"it has {status.st_size:,} bytes; at most {max_bytes:,} are read")
-        return os.fdopen(descriptor, "rb", buffering=0)
     except BaseException:
         os.close(descriptor)
         raise
+    return descriptor
+
+
+def open_regular(path: str | Path, max_bytes: int | None = None) -> BinaryIO:
+    """Open a regular file for reading, as `regular_descriptor` does.
+
+    Args:
+        path: The file.
+        max_bytes: Largest size that is accepted; None for any.
+
+    Returns:
+        The open file, unbuffered.
+
+    Raises:
+        OSError: As `regular_descriptor`.
+    """
+    return os.fdopen(regular_descriptor(path, max_bytes=max_bytes), "rb", buffering=0)
 
 
 def read_bytes(path: str | Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
@@ -66,10 +95,16 @@ def read_bytes(path: str | Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
         max_bytes: Largest size that is accepted.
 
     Raises:
-        OSError: As `open_regular`.
+        OSError: As `regular_descriptor`.
     """
-    with open_regular(path, max_bytes) as file:
-        return file.read()
+    descriptor = regular_descriptor(path, max_bytes=max_bytes)
+    try:
+        parts = []
+        while part := os.read(descriptor, _READ_BYTES):
+            parts.append(part)
+    finally:
+        os.close(descriptor)
+    return b"".join(parts)
 
 
 def read_text(path: str | Path, max_bytes: int = MAX_TEXT_BYTES, errors: str = "strict") -> str:
@@ -81,7 +116,7 @@ def read_text(path: str | Path, max_bytes: int = MAX_TEXT_BYTES, errors: str = "
         errors: `strict`, or `replace` to mark invalid bytes.
 
     Raises:
-        OSError: As `open_regular`.
+        OSError: As `regular_descriptor`.
         UnicodeDecodeError: The file is not UTF-8. It is a ValueError.
     """
     return read_bytes(path, max_bytes).decode("utf-8", errors)
@@ -95,7 +130,7 @@ def read_json(path: str | Path, max_bytes: int = MAX_TEXT_BYTES) -> Any:
         max_bytes: Largest size that is accepted.
 
     Raises:
-        OSError: As `open_regular`.
+        OSError: As `regular_descriptor`.
         ValueError: As `parse_json`.
     """
     return parse_json(read_bytes(path, max_bytes))

@@ -6,9 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dmlbench.results.formatting import metric_label
-from dmlbench.results.row import UNTRAINED, Row
-
-FEW_SEEDS = 3  # up to this number of seeds, the text mentions low power
+from dmlbench.results.row import BASELINES, Row
+from dmlbench.tables.significance_notes import LEVEL_IN_PRINT, model_statement, power_remark
 
 
 @dataclass(frozen=True)
@@ -35,14 +34,13 @@ def find_bold(labels: Sequence[str], methods: Iterable[Mapping[int, Row]], metri
         metrics: Printed metrics.
         test: Whether to test significance. It needs two methods and two seeds.
     """
-    trained = {
-        label: list(seeds.values())
-        for label, seeds in zip(labels, methods, strict=True)
-        if all(row.ok and row["loss"] != UNTRAINED for row in seeds.values())
-    }
+    by_label = {label: list(seeds.values()) for label, seeds in zip(labels, methods, strict=True)}
+    trained = {label: rows for label, rows in by_label.items() if all(row.ok and row["loss"] not in BASELINES for row in rows)}
     if not trained:
         return Bold()
-    untested = "bold marks the best method, without a significance test"
+    with_baseline = any(row["loss"] in BASELINES for rows in by_label.values() for row in rows)
+    best_method = "best trained method" if with_baseline else "best method"
+    untested = f"bold marks the {best_method}, without a significance test"
     if not test or len(trained) < 2 or max(map(len, trained.values())) < 2:
         return Bold(meaning=untested)
     from dmlbench.tables.significance import not_significantly_worse  # imports numpy, which only tests need
@@ -56,20 +54,16 @@ def find_bold(labels: Sequence[str], methods: Iterable[Mapping[int, Row]], metri
             counts.add(len(next(iter(complete.values()))))
         else:
             reasons[metric] = reason
-    meaning = "bold marks the best method and every method not significantly different from it" if best else untested
+    tested = f"bold marks the {best_method} and every method not significantly different from it"
+    meaning = tested if best else untested
     return Bold(best, meaning, (*_test_details(counts), *_untested(reasons, some=bool(best))))
 
 
 def _test_details(counts: Collection[int]) -> list[str]:
-    from dmlbench.tables.significance import LEVEL
-
     if not counts:
         return []
-    few = "; so few seeds give the test little power" if min(counts) <= FEW_SEEDS else ""
-    return [
-        f"Significance at {100 * LEVEL:.0f} %: mixed model with random effects of seeds and classes, Satterthwaite degrees of "
-        f"freedom, Tukey's correction; n = {' or '.join(map(str, sorted(counts)))} seeds{few}"
-    ]
+    n = " or ".join(map(str, sorted(counts)))
+    return [f"Significance ({LEVEL_IN_PRINT}, n = {n} seeds): {model_statement()}{power_remark(min(counts))}"]
 
 
 def _untested(reasons: Mapping[str, str], some: bool) -> list[str]:

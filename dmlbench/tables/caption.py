@@ -1,25 +1,25 @@
-"""The text around a table: three sentences above it (data, protocol, meaning of numbers and bold), and details below it."""
+"""The text around a table: three sentences above it (data, protocol, meaning of numbers and bold), and details below it.
+
+`dmlbench compare` uses the same words for the data set, the protocol, its overrides and the model selection.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from dmlbench.config.schema import Scalar
 from dmlbench.results.column_specs import COLUMNS, Column
-from dmlbench.results.formatting import format_value
-from dmlbench.results.row import EXTERNAL, UNTRAINED, Row
-from dmlbench.tables.axis import Axis, column_name
+from dmlbench.results.row import BASELINES, EXTERNAL, Row
+from dmlbench.tables.axis import Axis
+from dmlbench.tables.overrides import listed_overrides, overridden_columns
+from dmlbench.tables.significance_notes import limits_of_data
 
 SELECTED = {"last": "last epoch", "validation": "best epoch on held-out training classes"}
 _SELECTED_BRIEFLY = SELECTED | {"validation": "validation"}
 _NOT_TRAINED = "not trained"
 # The fields of a protocol that every caption shows, in the order of their declaration.
 _PROTOCOL_FIELDS = tuple(one for one in COLUMNS if one.name.startswith("protocol_") and one.caption)
-# Overrides of the data set that change its images or their roles; others, such as its directory, do not.
-_DATASET_OVERRIDES = ("dataset.make.", "dataset.split", "dataset.recall_at")
-# Groups of shared columns whose overrides are listed, unless the caption already shows the value.
-_OVERRIDABLE = ("trunk", "protocol", "optimizer", "sampler")
-_SHOWN = {one.name for one in _PROTOCOL_FIELDS} | {"trunk", "protocol", "optimizer", "protocol_trunk_frozen"}
 
 
 def caption(rows: Sequence[Row], axis: Axis, seeds: Collection[int], bold: str) -> str:
@@ -38,7 +38,7 @@ def caption(rows: Sequence[Row], axis: Axis, seeds: Collection[int], bold: str) 
 
 
 def details(rows: Sequence[Row], axis: Axis, selection_differs: bool, costs: Sequence[Column], oracle: bool) -> list[str]:
-    """Return the sentences below a table, each without a full stop: model selection, costs, oracle gap.
+    """Return the sentences below a table, each without a full stop: model selection, costs, limits of the data, oracle gap.
 
     Args:
         rows: All result rows of the table.
@@ -48,6 +48,7 @@ def details(rows: Sequence[Row], axis: Axis, selection_differs: bool, costs: Seq
         oracle: Whether the oracle gap is printed.
     """
     found = [_selection_sentence(rows, axis, selection_differs), _cost_sentence(rows, costs)]
+    found += limits_of_data(_seed_counts(rows), _agreed(rows, "n_test_classes"))
     if oracle:
         found.append(
             "Oracle gap: additional MAP@R that choosing the epoch on the test set would have claimed; it affects no result"
@@ -64,7 +65,7 @@ def selection_of(rows: Sequence[Row]) -> str:
     Returns:
         The text; empty if unknown.
     """
-    if rows[0]["loss"] == UNTRAINED:
+    if rows[0]["loss"] in BASELINES:
         return _NOT_TRAINED
     found = [_SELECTED_BRIEFLY.get(name, name) for name in _values(rows, "selected_on")]
     if found:  # empty for runs that have not ended
@@ -82,10 +83,25 @@ def _agreed(rows: Sequence[Row], name: str) -> Scalar:
     return values.pop() if len(values) == 1 else None
 
 
+def _seed_counts(rows: Sequence[Row]) -> set[int]:
+    """Return the numbers of seeds with results of the methods."""
+    return set(Counter(row.kind for row in rows if row.ok).values())
+
+
+def dataset_label(rows: Sequence[Row]) -> str:
+    """Return the name of a data set in print: its label if all rows have the same one, else its name in the configuration.
+
+    Args:
+        rows: Result rows on one data set.
+    """
+    labels = {str(row.get("dataset_label") or row["dataset"]) for row in rows}
+    return labels.pop() if len(labels) == 1 else str(rows[0]["dataset"])
+
+
 def _data_sentence(rows: Sequence[Row], axis: Axis) -> str:
     nouns = {"n_queries": "queries", "n_test_classes": "test classes"}
     counts = [f"{value:,} {noun}" for name, noun in nouns.items() if isinstance(value := _agreed(rows, name), int)]
-    label = str(rows[0].get("dataset_label") or rows[0]["dataset"])
+    label = dataset_label(rows)
     sentence = f"{label}: {', '.join(counts)}" if counts else label
     if axis.is_loss or axis.is_preset:
         return sentence
@@ -102,9 +118,11 @@ def _protocol_sentence(rows: Sequence[Row], axis: Axis) -> str:
         return (
             "each row has the trunk, protocol and optimizer of its preset; rows are not comparable, and none is marked as best"
         )
+    overrides = listed_overrides(rows, axis)
     parts = [] if axis.owns("trunk") else [_trunk_clause(rows[0])]
-    parts.append(_protocol_clause(rows[0], axis))
-    parts += _overrides_clause(rows, axis)
+    parts.append(_protocol_clause(rows[0], axis, overridden_columns(rows)))
+    parts += [f"overridden: {', '.join(overrides)}"] if overrides else []
+    parts += ["overrides were not recorded"] if any(row.overrides is None for row in rows) else []
     return "; ".join(part for part in parts if part)
 
 
@@ -116,75 +134,84 @@ def _trunk_clause(row: Row) -> str:
     return f"{frozen} {label}, weights {str(weights).rsplit('/', 1)[-1]}"
 
 
-def _protocol_clause(row: Row, axis: Axis) -> str:
-    fields = [one for one in _PROTOCOL_FIELDS if row.get(one.name) is not None and not axis.owns(one.name)]
+def _protocol_clause(row: Row, axis: Axis, overridden: Collection[str]) -> str:
+    """Return the protocol with its main values, except for those that are overridden, which are listed after it."""
+    without = {name for name in overridden if name in row.columns}
+    fields = [
+        one for one in _PROTOCOL_FIELDS if row.get(one.name) is not None and not axis.owns(one.name) and one.name not in without
+    ]
     values = [one.caption.format(row[one.name]) for one in fields if one.name != "protocol_version"]
     values = ["1 epoch" if value == "1 epochs" else value for value in values]
-    if row.get("optimizer") is not None and not axis.owns("optimizer"):
+    if row.get("optimizer") is not None and not axis.owns("optimizer") and "optimizer" not in without:
         values.append(str(row["optimizer"]))
     if row.get("preset") not in (None, "none"):
         values.insert(0, f"preset {row['preset']}")
     if axis.owns("protocol"):
         return ", ".join(values)
+    return protocol_name(row) + (f": {', '.join(values)}" if values else "")
+
+
+def protocol_name(row: Row) -> str:
+    """Return a protocol with its version, such as `protocol quick (version 1)`.
+
+    Args:
+        row: Result row.
+    """
     version = "" if row.get("protocol_version") is None else f" (version {row['protocol_version']})"
-    return f"protocol {row['protocol']}{version}" + (f": {', '.join(values)}" if values else "")
-
-
-def _overrides_clause(rows: Sequence[Row], axis: Axis) -> list[str]:
-    """Return what was overridden on the command line, with the values that all rows of the table have."""
-    recorded = [row.overrides for row in rows]
-    as_typed = {_key(one): one for overrides in recorded for one in overrides or ()}
-    listed = []
-    for key, override in sorted(as_typed.items()):
-        if key.startswith(_DATASET_OVERRIDES):
-            listed.append(override.lstrip("+"))
-            continue
-        name = column_name(key)
-        group = name.partition("_")[0]
-        if group not in _OVERRIDABLE or name in _SHOWN or axis.owns(name) or axis.owns(group):
-            continue
-        if name in rows[0].columns:
-            listed.append(f"{key}={_override_value(rows[0][name])}")
-        else:  # removed with `~`, or a value with several columns
-            listed.append(f"{key} removed" if override.startswith("~") else override.lstrip("+"))
-    clauses = [f"overridden: {', '.join(listed)}"] if listed else []
-    trained_here = rows[0]["protocol"] != EXTERNAL
-    return [*clauses, *(["overrides were not recorded"] if trained_here and None in recorded else [])]
-
-
-def _key(override: str) -> str:
-    """Return the key of `key=value`, `+key=value` or `~key`."""
-    return override.lstrip("~+").partition("=")[0]
-
-
-def _override_value(value: Scalar) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else format_value(value)
+    return f"protocol {row['protocol']}{version}"
 
 
 def _numbers_clause(seeds: Collection[int]) -> str:
     if not seeds:
         return "no run has results"
     if set(seeds) == {1}:
-        return "scores in %, one seed"
-    count = f"{max(seeds)} seeds" if len(set(seeds)) == 1 else "n seeds"
+        return "scores in %, one seed (n = 1)"
+    count = f"n = {max(seeds)} seeds" if len(set(seeds)) == 1 else "n seeds"
     return f"mean ± 95 % confidence interval over {count}, in %"
 
 
 def _selection_sentence(rows: Sequence[Row], axis: Axis, differs: bool) -> str:
     """Return how all models were selected; or, if that differs, the meaning of the column that shows it."""
-    trained = [row for row in rows if row["loss"] != UNTRAINED]
-    selections, trials = _values(trained, "selected_on"), _values(trained, "tuning_trials")
+    trained = [row for row in rows if row["loss"] not in BASELINES]
+    if not differs:
+        found = selection_clause(trained, with_hyper_parameters=not axis.is_preset)
+        return f"Model selection: {found}" if found else ""
+    tuned = (
+        "; tuned: hyper-parameters from trials on folds of the training classes" if _values(trained, "tuning_trials") else ""
+    )
+    return (
+        "Selection: how the model of each row was selected; validation uses held-out training classes"
+        f"{tuned}{_folds_clause(trained)}"
+    )
+
+
+def selection_clause(rows: Sequence[Row], with_hyper_parameters: bool = True) -> str:
+    """Return how models and hyper-parameters were selected, a clause.
+
+    Args:
+        rows: Rows of trained methods.
+        with_hyper_parameters: Whether to say that hyper-parameters were not tuned, or are those of a preset.
+
+    Returns:
+        The clause; empty if nothing is known, or no row is given.
+    """
+    selections, trials = _values(rows, "selected_on"), _values(rows, "tuning_trials")
     if not selections:
         return ""
+    fold, folds = _agreed(rows, "protocol_fold"), _agreed(rows, "protocol_folds")
+    held_out = f", fold {fold} of {folds}" if selections == ["validation"] and isinstance(fold, int) else ""
+    clause = f"{' or '.join(SELECTED.get(name, name) for name in selections)}{held_out}"
+    if trials:
+        clause += f"; hyper-parameters tuned with {' or '.join(trials)} trials on folds of the training classes"
+    elif with_hyper_parameters:
+        preset = rows[0].get("preset") or "none"
+        clause += "; hyper-parameters not tuned" if preset == "none" else f"; preset {preset}"
+    return f"{clause}{_folds_clause(rows)}"
+
+
+def _folds_clause(rows: Sequence[Row]) -> str:
     models = max((int(n) for row in rows if (n := row.number("n_models")) is not None), default=1)
-    folds = f"; each number is the mean over {models} models, one per fold, unless concatenated" if models > 1 else ""
-    if differs:
-        tuned = "; tuned: hyper-parameters from trials on folds of the training classes" if trials else ""
-        return f"Selection: how the model of each row was selected; validation uses held-out training classes{tuned}{folds}"
-    tuned = f"; hyper-parameters tuned with {' or '.join(trials)} trials on folds of the training classes" if trials else ""
-    preset = rows[0].get("preset") or "none"
-    recipe = "" if axis.is_preset else ", fixed protocol" if preset == "none" else f", preset {preset}"
-    return f"Model selection: {' or '.join(SELECTED.get(name, name) for name in selections)}{recipe}{tuned}{folds}"
+    return f"; each number is the mean over {models} models, one per fold, unless concatenated" if models > 1 else ""
 
 
 def _cost_sentence(rows: Sequence[Row], costs: Sequence[Column]) -> str:

@@ -17,9 +17,12 @@ import numpy as np
 from dmlbench.results import run_files
 from dmlbench.results.metric_specs import MACRO, parse_metric
 from dmlbench.results.row import Row
+from dmlbench.system.regular_files import open_regular
 
 # Largest difference between a row's metric and the mean of its per-query scores, which are saved in single precision.
 TOLERANCE = 1e-6
+_KINDS = ("iu", "iu", "fiub")  # NumPy's kinds of dtype of ids, labels and scores
+_MAX_BYTES = 2**29  # a million queries with twenty metrics have 96 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,8 +136,21 @@ def read_class_means(row: Row, metric: str) -> RunClassMeans | None:
     Returns:
         The class means; None if the scores were not saved or cannot be read.
     """
-    file = row.folder / run_files.PER_QUERY if row.folder else Path(run_files.PER_QUERY)
-    if row.folder is None or not file.is_file():
+    found = None if row.folder is None else _read_scores(row.folder / run_files.PER_QUERY, metric)
+    if found is None:
+        return None
+    ids, labels, values = found
+    order = np.argsort(ids, kind="stable")
+    queries = np.stack([ids[order], labels[order]]).astype("<i8")
+    unique, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return RunClassMeans(unique, np.bincount(index, values) / counts, counts, hashlib.sha256(queries.tobytes()).hexdigest())
+
+
+def _read_scores(file: Path, metric: str) -> list[np.ndarray] | None:
+    """Return ids and labels, integers `(Q,)`, and scores, floats `(Q,)`; None if they are missing or cannot be read."""
+    try:
+        open_regular(file, _MAX_BYTES).close()
+    except OSError:
         return None
     from safetensors import SafetensorError, safe_open
 
@@ -142,12 +158,8 @@ def read_class_means(row: Row, metric: str) -> RunClassMeans | None:
         with safe_open(file, framework="numpy") as tensors:
             if not {metric, "labels", "ids"}.issubset(tensors.keys()):
                 return None
-            ids, labels, values = (tensors.get_tensor(name) for name in ("ids", "labels", metric))
-            if labels.ndim != 1 or not ids.shape == labels.shape == values.shape:
-                return None
-    except (SafetensorError, OSError):
+            found = [tensors.get_tensor(name) for name in ("ids", "labels", metric)]
+    except (SafetensorError, OSError, TypeError, AttributeError):  # the last two for dtypes that NumPy does not have
         return None
-    order = np.argsort(ids, kind="stable")
-    queries = np.stack([ids[order], labels[order]]).astype("<i8")
-    unique, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    return RunClassMeans(unique, np.bincount(index, values) / counts, counts, hashlib.sha256(queries.tobytes()).hexdigest())
+    fits = all(array.ndim == 1 and array.shape == found[0].shape for array in found)
+    return found if fits and all(array.dtype.kind in kinds for array, kinds in zip(found, _KINDS, strict=True)) else None

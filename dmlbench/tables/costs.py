@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from dmlbench.results.column_specs import Column
 from dmlbench.results.columns import TABLE_COSTS
-from dmlbench.results.row import UNTRAINED, Row
+from dmlbench.results.row import BASELINES, Row
 
 
 def cost_of(row: Row, cost: Column) -> float | None:
@@ -32,7 +32,7 @@ def is_expected(row: Row, cost: Column) -> bool:
         row: Result row.
         cost: Declaration of the cost.
     """
-    trained, tuned = row["loss"] != UNTRAINED, bool(row.get("tuning_trials"))
+    trained, tuned = row["loss"] not in BASELINES, bool(row.get("tuning_trials"))
     return {"": True, "training": trained, "tuning": trained and tuned}[cost.needs]
 
 

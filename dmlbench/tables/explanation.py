@@ -9,9 +9,10 @@ from itertools import combinations
 from dmlbench.config.schema import Scalar
 from dmlbench.results.columns import CHOICES, column
 from dmlbench.results.formatting import format_seeds, format_value
+from dmlbench.system.terminal import printable
 from dmlbench.tables.axis import ABSENT, GROUP_AXES, override_key
 from dmlbench.tables.table import Table
-from dmlbench.tables.table_differences import differences
+from dmlbench.tables.table_differences import differences, external_note, is_external, known_differences
 
 MAX_PAIRS = 10  # with more pairs of tables, each table is compared only with the most similar one
 LINE_LENGTH = 100
@@ -29,18 +30,24 @@ def explain(tables: Sequence[Table], vary: str = "loss") -> str:
         pair differs.
     """
     if len(tables) == 1:
-        return "\n".join([f"All rows are in one table: {_size(tables[0])}.", "", *_agreement(tables[0], vary), ""])
+        return _text([f"All rows are in one table: {_size(tables[0])}.", "", *_agreement(tables[0], vary), ""])
     lines = [f"{len(tables)} tables: rows are compared only if everything except {vary} and the seed is equal.", ""]
-    differing = differences(tables)
+    differing = known_differences(tables)
     named = [name for name in differing if name in CHOICES or column(name).caption]
     lines += [f"Table {i}: {_size(table)}. {_names(table, named)}".rstrip() for i, table in enumerate(tables, 1)]
+    if note := external_note(tables):
+        lines += ["", *_wrap(f"{note[0].upper()}{note[1:]}.", "")]
     pairs = list(combinations(range(len(tables)), 2))
     if len(pairs) > MAX_PAIRS:
         pairs = [(_most_similar(i, tables), i) for i in range(1, len(tables))]
         lines += ["", "Each table is compared with the most similar one before it."]
     for i, k in pairs:
         lines += ["", *_pair(i, k, tables, vary)]
-    return "\n".join([*lines, ""])
+    return _text([*lines, ""])
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "\n".join(map(printable, lines))
 
 
 def _size(table: Table) -> str:
@@ -57,6 +64,8 @@ def _count(n: int, noun: str) -> str:
 
 def _names(table: Table, named: Sequence[str]) -> str:
     """Return what distinguishes a table: `dataset=cub protocol=quick`."""
+    if is_external(table):
+        return f"dataset={format_value(table.shared['dataset'])} (external embeddings)"
     return " ".join(f"{name}={format_value(table.shared.get(name, ABSENT))}" for name in named)
 
 
@@ -66,20 +75,27 @@ def _most_similar(i: int, tables: Sequence[Table]) -> int:
 
 def _pair(i: int, k: int, tables: Sequence[Table], vary: str) -> list[str]:
     """Return the columns in which two tables differ: chosen files first, each with the columns that it determines."""
-    differing = differences([tables[i], tables[k]])
+    differing = known_differences([tables[i], tables[k]])
     roots = {name: [other for other in differing if _belongs(other, name)] for name in CHOICES if name in differing}
     determined = {other for columns in roots.values() for other in columns}
     heads = [*roots, *(name for name in differing if name not in roots and name not in determined)]
+    if not differing:
+        return [f"Tables {i + 1} and {k + 1}: one contains external embeddings."]
     width = max(map(len, heads))
-    lines = [f"Tables {i + 1} and {k + 1} differ in {_count(len(differing), 'column')}:"]
+    lines = [f"Tables {i + 1} and {k + 1} differ in {_count(len(differing), 'column')}{_besides(tables[i], tables[k])}:"]
     for name in heads:
         lines.append(f"  {name.ljust(width)}  {_values(differing[name])}")
         if others := roots.get(name):
             text = f"and consequently {', '.join(f'{other} ({_values(differing[other])})' for other in others)}"
             lines += _wrap(text, " " * (width + 4))
-    if axis := _axis(differing, vary):
+    if (axis := _axis(differing, vary)) and not _besides(tables[i], tables[k]):
         lines.append(f"  `--vary {axis}` compares them, for one loss at a time.")
     return lines
+
+
+def _besides(*pair: Table) -> str:
+    """Return a remark if nothing is known about the training of one of two tables."""
+    return " that both have" if len(set(map(is_external, pair))) > 1 else ""
 
 
 def _belongs(name: str, choice: str) -> bool:

@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from dmlbench.config.schema import Scalar
-from dmlbench.results.row import UNTRAINED, Row
+from dmlbench.results.row import BASELINES, Row
 from dmlbench.tables.axis import Axis
 from dmlbench.tables.table_row import TableRow
 
-# Order of the methods in print: pair losses, proxy losses, softmax losses with a margin. Other losses follow by name.
-ORDER = (UNTRAINED, "contrastive", "triplet", "proxy_nca", "softtriple", "multi_similarity", "cosface", "arcface")
+# Order of the methods in print: baselines, pair losses, proxy losses, softmax losses with a margin; then others, by name.
+ORDER = (*BASELINES, "contrastive", "triplet", "proxy_nca", "softtriple", "multi_similarity", "cosface", "arcface")
 # Loss, method digest and shared columns as text.
 MethodKey = tuple[str, str, str]
 
@@ -51,8 +51,8 @@ def group_by_method(rows: Sequence[Row]) -> tuple[dict[MethodKey, dict[int, Row]
     contradictory = set()
     for method in sorted(copies):  # so that the result does not depend on the order of the rows
         for seed, same_run in sorted(copies[method].items()):
-            if len(same_run) > 1:  # a copy without results comes first, and is then used
-                same_run.sort(key=lambda row: (row.ok, json.dumps(row.outcome, sort_keys=True)))
+            if len(same_run) > 1:  # the first is used: a copy without results, or else the run rather than an evaluation of it
+                same_run.sort(key=lambda row: (row.ok, row.get("parent") is not None, json.dumps(row.outcome, sort_keys=True)))
             first = methods.setdefault(method, {}).setdefault(seed, same_run[0])
             if any((first.ok, first.metrics) != (row.ok, row.metrics) for row in same_run[1:]):
                 contradictory.add(f"run {first['run_id']}")

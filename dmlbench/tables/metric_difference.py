@@ -27,7 +27,7 @@ class Difference:
         metric: Name of the column.
         a: Mean of A over seeds.
         b: Mean of B over seeds.
-        half_width: Half width of the 95 % interval of `b - a`; None if nothing was tested.
+        half_width: Half width of the 95 % interval of `a - b`; None if nothing was tested.
         p: p-value of the null hypothesis of no difference; None if nothing was tested.
         basis: Sources of variance that the test accounts for.
         untested: Why the test does not account for both, a clause; None if it does.
@@ -43,19 +43,19 @@ class Difference:
 
     @property
     def value(self) -> float:
-        """B - A."""
-        return self.b - self.a
+        """A - B."""
+        return self.a - self.b
 
     @property
     def better(self) -> Literal["a", "b", None]:
         """The significantly better method; None if there is none. Higher is better in every compared metric."""
         if self.p is None or self.p > LEVEL or not self.value:
             return None
-        return "b" if self.value > 0 else "a"
+        return "a" if self.value > 0 else "b"
 
 
 def metric_difference(
-    a: Sequence[Row], b: Sequence[Row], metric: str, few: str | None, same_queries: bool
+    a: Sequence[Row], b: Sequence[Row], metric: str, few: str | None, other_data: str | None
 ) -> tuple[Difference, ClassScores | None]:
     """Compute the difference of two methods in a metric and test it.
 
@@ -64,7 +64,7 @@ def metric_difference(
         b: Rows of B.
         metric: Name of the metric.
         few: Why there are too few seeds for a test of seed variance; None if there are enough.
-        same_queries: Whether both methods were evaluated on the same queries.
+        other_data: Why they were perhaps not evaluated on the same images; None if they were.
 
     Returns:
         The difference, and the class means that the test is based on; None if nothing was tested.
@@ -72,16 +72,16 @@ def metric_difference(
     mean_a, mean_b = mean_over_seeds(a, metric), mean_over_seeds(b, metric)
     assert mean_a is not None  # `compare_pair` refuses rows without the metric
     assert mean_b is not None
-    scores, reason = None, "the two methods were not evaluated on the same queries"
-    if same_queries:
+    scores, reason = None, other_data
+    if other_data is None:
         scores, reason = _class_scores(a, b, metric, all_seeds=few is None)
     if scores is None:
         return Difference(metric, mean_a, mean_b, half_width=None, p=None, basis="none", untested=reason), None
     if few is None:
         spread = estimate_spread(scores.values)
-        p = spread.p_value(mean_b - mean_a)
+        p = spread.p_value(mean_a - mean_b)
         return Difference(metric, mean_a, mean_b, spread.half_width(), p, "seeds and classes"), scores
-    gains = scores.means[1, 0] - scores.means[0, 0]
+    gains = scores.means[0, 0] - scores.means[1, 0]
     half_width, p = paired_half_width(gains if scores.macro else weighted(gains, scores.counts))
     return Difference(metric, mean_a, mean_b, half_width, p, "classes only", few), scores
 

@@ -7,52 +7,27 @@ Numbers are fractions; `formats.pairwise_text` converts them to percent.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dmlbench.config.schema import Scalar
 from dmlbench.errors import UserError, suggest
-from dmlbench.results import run_files
 from dmlbench.results.column_specs import Column
 from dmlbench.results.columns import column
 from dmlbench.results.formatting import format_seeds
 from dmlbench.results.metric_specs import CONCATENATED, MACRO
 from dmlbench.results.row import EXTERNAL, Row
 from dmlbench.tables.axis import ABSENT
-from dmlbench.tables.class_scores import ClassScores
+from dmlbench.tables.class_means import ClassMeans, class_means
 from dmlbench.tables.metric_difference import Difference, mean_over_seeds, metric_difference
+from dmlbench.tables.significance_notes import limits_of_data
 from dmlbench.tables.warnings import newest_versions, old_version_warning, warnings_of
 
 METRICS = ("map_at_r", "recall_at_1", "r_precision")
-# If two rows differ in one of these, they were evaluated on different images.
-DATA = ("dataset", "split_digest")
+# If two rows differ in one of these, they were not evaluated on the same queries and gallery, as far as is known.
+_DATA = ("dataset", "split_digest")
 
 Pair = tuple[Scalar, Scalar]
-
-
-@dataclass(frozen=True)
-class ClassMeans:
-    """Means of a metric over the queries of one class and all seeds, as fractions.
-
-    Args:
-        label: Label of the class.
-        name: Name of the class.
-        n_queries: Number of its queries.
-        a: Mean of A.
-        b: Mean of B.
-    """
-
-    label: int
-    name: str
-    n_queries: int
-    a: float
-    b: float
-
-    @property
-    def gain(self) -> float:
-        """B - A."""
-        return self.b - self.a
 
 
 @dataclass(frozen=True)
@@ -78,12 +53,13 @@ class Comparison:
         a: Compared rows of A, one per seed.
         b: Compared rows of B.
         differences: Differences in each metric; the requested one first.
-        classes: Class means in that metric, from the largest gain of B to its largest loss; empty without per-query scores.
+        classes: Class means in that metric, from the largest gain of A to its largest loss; empty without per-query scores.
         costs: Costs that at least one of them has.
         not_comparable: Shared columns in which the two differ; empty if they are comparable.
         method: Hyper-parameters in which they differ.
         circumstances: Other columns in which they differ: versions, device, model selection.
         notes: Warnings, one sentence each, without a full stop.
+        other_data: Why the two were perhaps not evaluated on the same images, a clause; None if they were.
     """
 
     a: tuple[Row, ...]
@@ -95,6 +71,12 @@ class Comparison:
     method: Mapping[str, Pair]
     circumstances: Mapping[str, Pair]
     notes: tuple[str, ...]
+    other_data: str | None = None
+
+    @property
+    def one_is_external(self) -> bool:
+        """Whether one of the two is external embeddings, about whose training nothing is known, and the other is not."""
+        return (self.a[0]["protocol"] == EXTERNAL) != (self.b[0]["protocol"] == EXTERNAL)
 
 
 def compare_pair(a: Sequence[Row], b: Sequence[Row], metric: str = METRICS[0]) -> Comparison:
@@ -120,19 +102,21 @@ def compare_pair(a: Sequence[Row], b: Sequence[Row], metric: str = METRICS[0]) -
     methods = [name for row in (rows_a[0], rows_b[0]) for name in row.method]
     others = [name for row in (rows_a[0], rows_b[0]) for name in row.columns if _is_circumstance(name)]
     not_comparable = _differing(rows_a, rows_b, shared)
-    same_queries = not_comparable.keys().isdisjoint(DATA)
+    other_data = None if not_comparable.keys().isdisjoint(_DATA) else _other_data(rows_a[0], rows_b[0])
     few = _too_few_seeds(rows_a, rows_b, common)
-    tested = [metric_difference(rows_a, rows_b, name, few, same_queries) for name in metrics]
+    tested_seeds = {len(common)} if few is None and other_data is None else set()
+    tested = [metric_difference(rows_a, rows_b, name, few, other_data) for name in metrics]
     return Comparison(
         a=rows_a,
         b=rows_b,
         differences=tuple(difference for difference, _ in tested),
-        classes=_classes(tested[0][1], rows_a[0], rows_b[0]),
+        classes=class_means(tested[0][1], rows_a[0], rows_b[0]),
         costs=tuple(_costs(rows_a, rows_b)),
         not_comparable=not_comparable,
         method=_differing(rows_a, rows_b, methods),
         circumstances=_differing(rows_a, rows_b, others),
-        notes=(*failed_a, *failed_b, *unused_a, *unused_b, *_warnings(rows_a, rows_b)),
+        notes=(*failed_a, *failed_b, *unused_a, *unused_b, *_warnings(rows_a, rows_b, tested_seeds)),
+        other_data=other_data,
     )
 
 
@@ -155,10 +139,14 @@ def _with_common_seeds(name: str, rows: Sequence[Row], common: Sequence[int]) ->
     return tuple(row for row in rows if row.seed in common), notes
 
 
-def _warnings(a: Sequence[Row], b: Sequence[Row]) -> list[str]:
+def _warnings(a: Sequence[Row], b: Sequence[Row], tested_seeds: Collection[int]) -> list[str]:
     notes = []
-    if EXTERNAL in (a[0]["protocol"], b[0]["protocol"]):
-        notes.append("External embeddings are compared: their training and model selection are unknown")
+    external = [name for name, rows in (("A", a), ("B", b)) if rows[0]["protocol"] == EXTERNAL]
+    if external:
+        both = "both contain" if len(external) > 1 else f"{external[0]} contains"
+        notes.append(f"{both[0].upper()}{both[1:]} external embeddings: nothing is known about their training")
+    n_test_classes = {row.get("n_test_classes") for row in (*a, *b)}
+    notes += limits_of_data(tested_seeds, n_test_classes.pop() if len(n_test_classes) == 1 else None)
     newest = newest_versions([*a, *b])
     for name, side in (("A", a), ("B", b)):
         notes += [f"{name}: {warning}" for warning in (*warnings_of(side), *old_version_warning(side, newest))]
@@ -178,6 +166,23 @@ def _refuse_unknown(metric: str, a: Sequence[Row], b: Sequence[Row]) -> None:
             raise UserError(f"--metric {metric}: not every row of {name} has this metric{similar}")
 
 
+def _other_data(a: Row, b: Row) -> str:
+    """Return why two rows that differ in `_DATA` cannot be tested."""
+    external = [name for name, row in (("A", a), ("B", b)) if row["protocol"] == EXTERNAL]
+    if len(external) == 1:
+        return (
+            f"dmlbench cannot tell whether the images are the same, because {external[0]} is a file of embeddings; evaluate "
+            "the file embeddings.safetensors of the run too, and compare both files (see docs/add-your-own.md)"
+        )
+    if not external:
+        return "they were evaluated on different images"
+    if a["split_digest"] == b["split_digest"]:
+        return f"their data sets are {a['dataset']} and {b['dataset']}; give both the same name with --dataset"
+    if a.get("n_queries") != b.get("n_queries"):
+        return "they have different numbers of queries"
+    return "their labels or ids differ; take those of both files from the file embeddings.safetensors of a run"
+
+
 def _too_few_seeds(a: Sequence[Row], b: Sequence[Row], common: Sequence[int]) -> str | None:
     """Return why seed variance cannot be tested; None if it can."""
     if len(common) > 1:
@@ -187,31 +192,6 @@ def _too_few_seeds(a: Sequence[Row], b: Sequence[Row], common: Sequence[int]) ->
     if 1 in (len(a), len(b)):
         return f"{'A' if len(a) == 1 else 'B'} has one seed"
     return f"they have {'one seed' if common else 'no seed'} in common"
-
-
-def _classes(scores: ClassScores | None, *rows: Row) -> tuple[ClassMeans, ...]:
-    """Return the means of both methods per class, from the largest gain of B to its largest loss."""
-    if scores is None:
-        return ()
-    names = next((found for row in rows if (found := _class_names(row))), {})
-    means_a, means_b = scores.means.mean(1)
-    classes = [
-        ClassMeans(int(label), names.get(str(label)) or f"class {label}", int(n), float(a), float(b))
-        for label, n, a, b in zip(scores.labels, scores.counts, means_a, means_b, strict=True)
-    ]
-    return tuple(sorted(classes, key=lambda one: (-one.gain, one.label)))
-
-
-def _class_names(row: Row) -> dict[str, str]:
-    """Return the names of the classes by label, from the run or the run that was evaluated again; empty if unknown."""
-    for folder in (row.folder, row.folder.parent) if row.folder else ():
-        try:
-            names = json.loads((folder / run_files.CLASSES).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(names, dict):
-            return {str(label): str(name) for label, name in names.items()}
-    return {}
 
 
 def _costs(a: Sequence[Row], b: Sequence[Row]) -> Iterable[Cost]:

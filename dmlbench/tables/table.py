@@ -20,14 +20,14 @@ from dmlbench.results.literature import SPLIT, PublishedResult, find_published
 from dmlbench.results.metric_specs import CONCATENATED
 from dmlbench.results.row import EXTERNAL, Row
 from dmlbench.tables.axis import Axis, find_axis
-from dmlbench.tables.baseline import highest_mean, unbeaten_baseline, with_baseline_notes
+from dmlbench.tables.baseline import unbeaten_baseline, with_baseline_notes
 from dmlbench.tables.bold import Bold, find_bold
 from dmlbench.tables.caption import caption, details
 from dmlbench.tables.costs import costs_of, machine_warning
 from dmlbench.tables.grouping import ORDER, MethodKey, group_by_method, group_by_table, method_sort_key, table_sort_key
 from dmlbench.tables.row_labels import recipe_notes, row_labels
 from dmlbench.tables.table_row import ORACLE, TableRow, make_table_row, selection_differs, with_costs, with_oracle_gap
-from dmlbench.tables.warnings import newest_versions, old_version_warning
+from dmlbench.tables.warnings import newest_versions, old_version_warning, split_warnings
 
 __all__ = ["ORDER", "PUBLISHED", "Table", "compare"]
 
@@ -42,7 +42,7 @@ class Table:
 
     Args:
         shared: Columns in which all result rows agree, with their values.
-        rows: One row per method, the untrained trunk first.
+        rows: One row per method, baselines first.
         metrics: All metrics of the result rows, in printed order.
         columns: Metrics to print.
         caption: Up to three sentences: data, protocol, and the meaning of numbers and bold.
@@ -84,7 +84,7 @@ class Table:
         """
         if not self.comparable:
             return None
-        return highest_mean((row for row in self.rows if row.trained), metric)
+        return max((cell.mean for row in self.rows if row.trained and (cell := row.cells.get(metric))), default=None)
 
 
 @dataclass(frozen=True)
@@ -172,6 +172,7 @@ def _table(rows: Sequence[Row], axis: Axis, options: _Options) -> Table:
     warnings = [
         *([] if axis.is_preset else unbeaten_baseline(table_rows, printed)),
         *old_version_warning(unique, options.newest_versions),
+        *split_warnings(unique),
         *(f"{row} exists twice with different results; only one of them is used" for row in contradictory),
         *(warning for one in _MUST_AGREE for warning in _disagreement(unique, one)),
         *(machine_warning(unique) if any(cost.per_machine for cost in costs) else []),

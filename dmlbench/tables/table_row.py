@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from dmlbench.results.column_specs import Column
 from dmlbench.results.formatting import format_seeds, metric_label
-from dmlbench.results.row import MISSING, UNTRAINED, Row
+from dmlbench.results.row import BASELINES, MISSING, Row
 from dmlbench.tables.caption import selection_of
 from dmlbench.tables.confidence import t_interval
 from dmlbench.tables.costs import cost_of, is_expected, mean_cost
@@ -67,8 +67,8 @@ class TableRow:
 
     @property
     def trained(self) -> bool:
-        """Whether it is a method, and not the untrained trunk."""
-        return self.loss != UNTRAINED
+        """Whether it is a trained method, and not a baseline."""
+        return self.loss not in BASELINES
 
 
 def make_table_row(
@@ -138,7 +138,7 @@ def with_costs(row: TableRow, costs: Sequence[Column]) -> TableRow:
 
 
 def with_oracle_gap(row: TableRow, oracle: bool) -> TableRow:
-    """Return a table row with its oracle gap. The untrained trunk has none.
+    """Return a table row with its oracle gap. A baseline has none.
 
     Args:
         row: Row of the table.

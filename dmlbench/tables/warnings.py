@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from dmlbench.config.schema import CLOSED_SET_RULES
 from dmlbench.results.row import Row
 
 MIN_RANK = 2.0  # below this effective rank, almost all variance of the embeddings is along one direction
@@ -55,6 +56,24 @@ def _seeds_by_share(rows: Sequence[Row], part: str, total: str, noun: str) -> di
 def _with_seeds(found: Mapping[str, Sequence[int]]) -> str:
     """Format `a (seed 1), b (seeds 0, 2)`."""
     return ", ".join(f"{what} (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})" for what, seeds in found.items())
+
+
+def split_warnings(rows: Sequence[Row]) -> list[str]:
+    """Return a clause for test classes, and one for test images, that are training classes or images too.
+
+    Args:
+        rows: Rows of one table, which have the same split.
+    """
+    found = []
+    for name, meaning in (
+        ("n_shared_classes", "{} of {} test classes are training classes too: they are not unseen"),
+        ("n_duplicates_across_split", "{} test images equal a training image, or nearly"),
+    ):
+        counts = [(int(count), row) for row in rows if isinstance(count := row.get(name), int) and count > 0]
+        if counts and not (name == "n_shared_classes" and counts[0][1].get("split_rule") in CLOSED_SET_RULES):
+            count, row = max(counts, key=lambda one: one[0])
+            found.append(meaning.format(f"{count:,}", row.get("n_test_classes")))
+    return found
 
 
 def newest_versions(rows: Sequence[Row]) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import pickle
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from dmlbench.errors import UserError
+from dmlbench.models.state_files import UnreadableStateError, load_state, save_state
+from dmlbench.results import run_files
 from dmlbench.system.atomic_write import atomic_write
 
 
@@ -82,17 +85,7 @@ def save_checkpoint(
         "optimizer": optimizer.state_dict(),
         "history": dataclasses.asdict(history),
     }
-    save(file, state)
-
-
-def save(file: Path, state: dict[str, Any]) -> None:
-    """Write a state that `torch.load(file, weights_only=True)` reads.
-
-    Args:
-        file: File to write.
-        state: Tensors and plain Python values.
-    """
-    atomic_write(file, lambda stream: torch.save(state, stream))
+    save_state(file, state)
 
 
 def resume(file: Path, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer, oracle: bool) -> History:
@@ -108,21 +101,65 @@ def resume(file: Path, model: nn.Module, objective: nn.Module, optimizer: torch.
     Returns:
         The saved history. An empty history if training has to start from the first step: there is no checkpoint, it cannot be
         read, or it lacks the evaluations on the test set that the oracle needs.
+
+    Raises:
+        UserError: The checkpoint belongs to another model, objective or optimizer.
     """
-    if not file.is_file():
+    if not os.path.lexists(file):
         return History()
     try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        if "looks" in state["history"]:  # the name of this entry in earlier versions
-            state["history"]["evaluations"] = state["history"].pop("looks")
-        history = History(**state["history"])
-    except (RuntimeError, EOFError, LookupError, ValueError, TypeError, pickle.UnpicklingError):
-        tqdm.write(f"{file} cannot be read; training starts from the first step")
+        state = load_state(file)
+        history = _history_of(state)
+    except (UnreadableStateError, LookupError, TypeError) as error:
+        reason = f": {error}" if isinstance(error, UnreadableStateError) else ""
+        tqdm.write(f"{file} cannot be read{reason}; training starts from the first step")
         return History()
     if oracle and "test_map_at_r" not in (history.evaluations or [{}])[0]:
         return History()
-    model.load_state_dict(state["model"])
-    objective.load_state_dict(state["objective"])
-    optimizer.load_state_dict(state["optimizer"])
+    for name, part in (("model", model), ("objective", objective), ("optimizer", optimizer)):
+        _restore(file, name, part, state)
     history.n_resumed += 1
     return history
+
+
+def load_model(file: Path, model: nn.Module, device: str) -> None:
+    """Restore a model from a file that contains it under `model`.
+
+    Args:
+        file: File to read.
+        model: Receives the saved state.
+        device: Device of the model.
+
+    Raises:
+        UserError: The file cannot be read, or contains another model.
+    """
+    try:
+        state = load_state(file, device)
+    except UnreadableStateError as error:
+        raise UserError(
+            f"{file} cannot be read: {error}; delete it and {run_files.CHECKPOINT} beside it, and the same command trains from "
+            "the first step"
+        ) from error
+    _restore(file, "model", model, state)
+
+
+def _history_of(state: dict[str, Any]) -> History:
+    entries = dict(state["history"])
+    if "looks" in entries:  # the name of this entry in earlier versions
+        entries["evaluations"] = entries.pop("looks")
+    history = History(**entries)
+    if not all(isinstance(epoch, dict) for epoch in [*history.epochs, *history.evaluations]):
+        raise TypeError("an entry of the history is not a mapping")
+    return history
+
+
+def _restore(file: Path, name: str, part: nn.Module | torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    try:
+        part.load_state_dict(state[name])
+    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        reason = next((line for line in lines if not line.startswith("Error(s) in loading")), type(error).__name__)
+        raise UserError(
+            f"{file} does not fit the {name} of this run ({reason.rstrip('.')}): code has changed since it was written; "
+            "restore the code to continue, or delete the file to train from the first step"
+        ) from error

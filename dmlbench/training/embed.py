@@ -16,17 +16,14 @@ COLLAPSED_BELOW = 1e-6
 
 
 @torch.no_grad()
-def embed(
-    model: Embedder, batches: AnyBatches, ids: Sequence[int], device: str, precision: str, unit: bool = True
-) -> torch.Tensor:
-    """Embed centre-cropped images in evaluation mode.
+def embed(model: Embedder, batches: AnyBatches, ids: Sequence[int], device: str, unit: bool = True) -> torch.Tensor:
+    """Embed centre-cropped images in evaluation mode, in float32: bfloat16 would change ranks.
 
     Args:
         model: Model, on `device`.
         batches: Loads the images, or their features within `model.over_features()`.
         ids: Ids of the N images.
         device: `cpu` or `cuda`.
-        precision: `fp32` or `bf16`.
         unit: Whether to normalise the embeddings to unit length.
 
     Returns:
@@ -37,8 +34,7 @@ def embed(
     with tqdm(total=len(ids), disable=None, unit="image", desc="embed", leave=False) as bar:
         for images, _ in batches.test(ids):
             moved = to_device(images, device)
-            with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"):
-                parts.append((model(moved) if unit else model.features(moved)).float().cpu())
+            parts.append((model(moved) if unit else model.features(moved)).float().cpu())
             bar.update(len(images))
     return torch.cat(parts)
 
@@ -67,7 +63,10 @@ def refuse_collapse(embeddings: torch.Tensor) -> None:
         MethodFailure: The embeddings have collapsed, or one of them is not finite.
     """
     refuse_not_finite(embeddings)
-    # For unit vectors, the mean of 1 - cosine over all pairs equals 1 - |mean|^2.
-    spread = 1 - embeddings.double().mean(0).square().sum().item()
+    rows = embeddings.double()
+    if not rows.any():
+        raise MethodFailure("the embedding collapsed: every embedding is zero")
+    # For unit vectors, the mean of 1 - cosine over all pairs equals 1 - |mean|^2. A zero vector has no direction.
+    spread = (rows.square().sum(1).mean() - rows.mean(0).square().sum()).item()
     if spread < COLLAPSED_BELOW:
         raise MethodFailure(f"the embedding collapsed: the mean distance (1 - cosine) between images is {spread:.1e}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import resource
 import subprocess
 from functools import cache
@@ -22,6 +23,35 @@ def device_name(device: str) -> str:
         device: `cpu` or `cuda`.
     """
     return torch.cuda.get_device_name() if device == "cuda" else f"cpu ({platform.machine()})"
+
+
+@cache
+def cpu_columns() -> dict[str, Scalar]:
+    """Return what decides rounding on the CPU besides the number of threads, which the protocol fixes.
+
+    Returns:
+        `cpu_capability`: the instruction set that torch uses; `cpu_libraries`: versions of BLAS and oneDNN, which choose
+        their own kernels; `cpu_model`: name of the CPU, None if it is not known.
+    """
+    build = torch.__config__.show()
+    mkl = re.search(r"Math Kernel Library Version (\S+?)(?:-Product)? ", build)
+    blas = re.search(r"BLAS_INFO=(\w+)", build)
+    onednn = re.search(r"MKL-DNN v(\S+)", build)
+    found = [f"MKL {mkl[1]}" if mkl else blas and blas[1], onednn and f"oneDNN {onednn[1]}"]
+    return {
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cpu_libraries": ", ".join(one for one in found if one) or None,
+        "cpu_model": _cpu_model(),
+    }
+
+
+def _cpu_model() -> str | None:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux
+        return platform.processor() or None
+    name = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return name[1] if name else platform.processor() or None
 
 
 def memory_gib(device: str) -> float:

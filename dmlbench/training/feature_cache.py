@@ -20,9 +20,9 @@ from dmlbench.data.resized_images import ResizedImages
 from dmlbench.data.split import ROLES, Split
 from dmlbench.errors import UserError
 from dmlbench.models.embedder import Embedder
-from dmlbench.system.atomic_write import atomic_write
+from dmlbench.system.atomic_write import DISK_FULL, atomic_write
 from dmlbench.training.embed import embed
-from dmlbench.training.environment import device_name, versions
+from dmlbench.training.environment import cpu_columns, device_name, versions
 
 VERSION = 1  # of the computation of features; raised with every change that affects a feature
 # Pixels of the images that pass through the trunk at a time. Independent of the protocol's batch size, because protocols with
@@ -61,9 +61,10 @@ def cached_features(model: Embedder, plan: Plan, split: Split) -> tuple[FeatureB
                 seconds = time.perf_counter() - began
                 _write(file, features, stamp)
     except OSError as error:
+        space = "free some space, or " if error.errno in DISK_FULL else ""
         raise UserError(
-            f"the features {file} cannot be written: {error.strerror or error}; free some space, or choose another directory "
-            "with paths.data=DIRECTORY"
+            f"the features {file} cannot be written: {error.strerror or error}; {space}choose another directory with "
+            "paths.data=DIRECTORY"
         ) from error
     return FeatureBatches(features, ids, plan.protocol.batch_size), seconds
 
@@ -71,7 +72,8 @@ def cached_features(model: Embedder, plan: Plan, split: Split) -> tuple[FeatureB
 def _images(plan: Plan, split: Split, ids: np.ndarray) -> ResizedImages:
     paths = split.paths()
     boxes = split.boxes()[ids] if plan.protocol.crop_to_box else None
-    return ResizedImages([paths[image_id] for image_id in ids], plan.protocol.resized_px, boxes)
+    upright = plan.protocol.exif_orientation == "applied"
+    return ResizedImages([paths[image_id] for image_id in ids], plan.protocol.resized_px, boxes, upright)
 
 
 def _digest(plan: Plan, images: ResizedImages) -> str:
@@ -82,9 +84,11 @@ def _digest(plan: Plan, images: ResizedImages) -> str:
         "images": name_of(images),
         **{name: getattr(protocol, name) for name in ("image_px", "crop_to_box", "pooling", "threads")},
         **{name: value for name, value in plan.shared.items() if name.startswith("trunk_")},
+        "features": plan.method.features,
         "seed": plan.seed if plan.trunk.weights_sha256 is None else None,  # initialises a trunk without weights
-        "precision": plan.precision,
+        "precision": "fp32",
         "device": device_name(plan.device),
+        "cpu_capability": cpu_columns()["cpu_capability"],
         **{name: installed[name] for name in ("torch_version", "torchvision_version", "dmlbench_version")},
         "timm_version": _timm_version(),
     }
@@ -102,7 +106,7 @@ def _compute(model: Embedder, plan: Plan, split: Split, ids: np.ndarray) -> torc
     batch_size = max(2, PIXELS[plan.device] // plan.protocol.image_px**2)
     batches = make_batches(replace(plan, protocol=replace(plan.protocol, batch_size=batch_size)), split)
     with model.at_layer("pooled"):
-        return embed(model, batches, ids.tolist(), plan.device, plan.precision, unit=False)
+        return embed(model, batches, ids.tolist(), plan.device, unit=False)
 
 
 def _read(file: Path, stamp: str) -> torch.Tensor | None:

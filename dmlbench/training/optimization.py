@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
 from dmlbench.config.plan import Plan
 from dmlbench.config.schema import Protocol
@@ -13,6 +16,8 @@ from dmlbench.data.loader import to_device
 from dmlbench.errors import MethodFailure
 from dmlbench.losses.objective import Objective
 from dmlbench.models.embedder import Embedder
+
+_STEP_ERRORS = (RuntimeError, ValueError, ArithmeticError, LookupError)  # of losses and optimizers that get infinite values
 
 
 def parameter_groups(model: Embedder, objective: Objective, plan: Plan) -> list[dict[str, Any]]:
@@ -58,6 +63,32 @@ def lr_factor(step: int, steps_per_epoch: int, protocol: Protocol) -> float:
     return warmup
 
 
+def clip_gradients(parameters: Sequence[nn.Parameter], protocol: Protocol) -> None:
+    """Clip the gradients as the protocol says: the norm of all together, then the value of each element.
+
+    Args:
+        parameters: Parameters whose gradients are clipped in place.
+        protocol: Protocol with the limits.
+    """
+    if protocol.clip_grad_norm is not None:
+        nn.utils.clip_grad_norm_(parameters, protocol.clip_grad_norm)
+    if protocol.clip_grad_value is not None:
+        nn.utils.clip_grad_value_(parameters, protocol.clip_grad_value)
+
+
+def set_training_mode(model: Embedder, epoch: int, protocol: Protocol) -> None:
+    """Put a model in training mode, with or without gradients of its trunk.
+
+    Args:
+        model: Model to train.
+        epoch: Index of the epoch, from 0.
+        protocol: Protocol with the number of first epochs that train only the head and the loss.
+    """
+    model.train()
+    if protocol.head_only_epochs:
+        model.trunk.requires_grad_(epoch >= protocol.head_only_epochs)
+
+
 def batch_loss(model: Embedder, objective: Objective, images: torch.Tensor, labels: torch.Tensor, plan: Plan) -> torch.Tensor:
     """Compute the loss of a batch: the model in the precision of the plan, the objective in float32.
 
@@ -70,11 +101,42 @@ def batch_loss(model: Embedder, objective: Objective, images: torch.Tensor, labe
 
     Returns:
         The loss, a scalar with its graph.
+
+    Raises:
+        MethodFailure: The loss cannot be computed, because embeddings are not finite.
     """
     moved = to_device(images, plan.device)
-    with torch.autocast(plan.device, dtype=torch.bfloat16, enabled=plan.precision == "bf16"):
+    with torch.autocast(plan.device, dtype=torch.bfloat16, enabled=plan.precision == "bf16_training"):
         embeddings = model(moved)
-    return objective(embeddings.float(), labels.to(plan.device, non_blocking=True))
+    embeddings = embeddings.float()
+    try:
+        return objective(embeddings, labels.to(plan.device, non_blocking=True))
+    except _STEP_ERRORS as error:  # such as a miner that cannot draw from these distances
+        if torch.isfinite(embeddings).all():
+            raise
+        reason = str(error).partition("\n")[0]
+        raise MethodFailure(f"training diverged: embeddings of a batch are not finite ({reason})") from error
+
+
+@contextmanager
+def divergence_as_failure(parameters: Sequence[nn.Parameter], epoch: int, step: int) -> Iterator[None]:
+    """Report an error of a step as a failure of the method, if the parameters have diverged.
+
+    Args:
+        parameters: All parameters in training.
+        epoch: Index of the epoch, from 0.
+        step: Index of the step in the epoch, from 0.
+
+    Raises:
+        MethodFailure: A parameter is not finite, or would not be after this step.
+    """
+    try:
+        yield
+    except _STEP_ERRORS as error:
+        if "without overflow" in str(error) or not all(bool(torch.isfinite(one).all()) for one in parameters):
+            reason = str(error).partition("\n")[0]
+            raise MethodFailure(f"training diverged at epoch {epoch + 1}, step {step + 1}: {reason}") from error
+        raise
 
 
 def refuse_non_finite(losses: torch.Tensor, epoch: int) -> None:
@@ -92,3 +154,16 @@ def refuse_non_finite(losses: torch.Tensor, epoch: int) -> None:
     if len(steps):
         step = int(steps[0])
         raise MethodFailure(f"the loss is {losses[step].item()} at epoch {epoch + 1}, step {step + 1}")
+
+
+def refuse_zero_loss(losses: Sequence[float]) -> None:
+    """Refuse a training in which no batch had a loss.
+
+    Args:
+        losses: Mean loss of every epoch.
+
+    Raises:
+        MethodFailure: There are epochs, and the loss was zero in each.
+    """
+    if losses and not any(losses):
+        raise MethodFailure("the loss was 0.0 in every epoch, so nothing was learnt")

@@ -14,6 +14,7 @@ from dmlbench.config.plan import Plan
 from dmlbench.data.loader import AnyBatches, Batches, FeatureBatches
 from dmlbench.data.split import Split
 from dmlbench.evaluation.embedding_files import Embeddings
+from dmlbench.evaluation.evaluator import refuse_one_class
 from dmlbench.evaluation.metrics import score
 from dmlbench.losses.objective import Objective, build_objective
 from dmlbench.losses.proxy_diagnostics import count_proxies, proxy_matrices
@@ -86,13 +87,14 @@ def initial_objective(plan: Plan) -> Objective | None:
         return build_objective(plan.method)
 
 
-def fit(trained: TrainedModel, split: Split, plan: Plan) -> None:
+def fit(trained: TrainedModel, split: Split, plan: Plan, name: str = "") -> None:
     """Train a model in place, if its method trains anything.
 
     Args:
         trained: Model to train, with its objective.
         split: Training and validation images.
         plan: Plan of this model.
+        name: Name of this training if a run has several, such as `fold 2 of 4`, for the lines about its progress.
     """
     if trained.objective is None:
         trained.proxies = 0, 0
@@ -103,7 +105,9 @@ def fit(trained: TrainedModel, split: Split, plan: Plan) -> None:
                 trained.trunk_score = map_at_r_on(trained.model, split, ("val", "val"), trained.batches, plan)
         validate = validation_function(split, trained.batches, plan)
         initial = proxy_matrices(trained.objective)  # before a checkpoint is loaded
-        trained.history = train(trained.model, trained.objective, split, trained.batches, plan, trained.folder, validate)
+        trained.history = train(
+            trained.model, trained.objective, split, trained.batches, plan, trained.folder, validate, name=name
+        )
         trained.proxies = count_proxies(initial, proxy_matrices(trained.objective), plan.protocol.embedding_dim)
 
 
@@ -145,8 +149,10 @@ def map_at_r_on(model: Embedder, split: Split, roles: tuple[str, str], batches: 
 
     Raises:
         MethodFailure: An embedding is not finite. A collapsed embedding is accepted: another epoch may be selected.
+        UserError: The images are of one class.
     """
     embeddings = embed_split(model, split, roles, batches, plan)
+    refuse_one_class(embeddings, f"{plan.dataset.name}, {roles[1]} images")
     refuse_not_finite(cast(torch.Tensor, embeddings.rows))
     return score(embeddings.ranking(depth=1), (1,))["map_at_r"]
 
@@ -179,7 +185,7 @@ def embed_split(
     if also is not None:
         ids = np.union1d(ids, split.ids(also))
     return Embeddings(
-        rows=embed(model, batches, ids.tolist(), plan.device, plan.precision, unit=unit),
+        rows=embed(model, batches, ids.tolist(), plan.device, unit=unit),
         labels=torch.from_numpy(split.frame["label"].to_numpy()[ids]),
         ids=torch.from_numpy(ids),
         is_query=torch.from_numpy(np.isin(ids, queries)),

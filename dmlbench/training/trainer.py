@@ -5,12 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from tqdm import tqdm
 
 from dmlbench.config.instantiate import build
 from dmlbench.config.plan import Plan
@@ -19,12 +16,23 @@ from dmlbench.data.loader import AnyBatches
 from dmlbench.data.split import Split
 from dmlbench.losses.objective import Objective
 from dmlbench.models.embedder import Embedder
+from dmlbench.models.state_files import save_state
 from dmlbench.results import run_files
 from dmlbench.system.seeding import derive_seed, numpy_generator, seed_globals
-from dmlbench.training.checkpoint import History, resume, save, save_checkpoint
-from dmlbench.training.optimization import batch_loss, lr_factor, parameter_groups, refuse_non_finite
+from dmlbench.training.checkpoint import History, load_model, resume, save_checkpoint
+from dmlbench.training.optimization import (
+    batch_loss,
+    clip_gradients,
+    divergence_as_failure,
+    lr_factor,
+    parameter_groups,
+    refuse_non_finite,
+    refuse_zero_loss,
+    set_training_mode,
+)
+from dmlbench.training.progress import Progress
 
-__all__ = ["ValidateFunction", "epoch_sampler", "out_of_patience", "record_validation", "save", "train", "training_labels"]
+__all__ = ["ValidateFunction", "epoch_sampler", "out_of_patience", "record_validation", "train", "training_labels"]
 
 # Scores a model during training: `validation_map_at_r`, and `test_map_at_r` for the oracle.
 ValidateFunction = Callable[[Embedder], dict[str, float]]
@@ -39,6 +47,7 @@ def train(
     folder: Path | None = None,
     validate: ValidateFunction | None = None,
     on_epoch_end: Callable[[History], None] = lambda history: None,
+    name: str = "",
 ) -> History:
     """Train model and objective in place, for the epochs of the protocol or until its patience is exceeded.
 
@@ -55,12 +64,13 @@ def train(
             validation.
         on_epoch_end: Called with the history before the first step, when it may come from a checkpoint, and after every epoch.
             It may raise to end training.
+        name: Name of this training if a run has several, such as `fold 2 of 4`, for the lines about its progress.
 
     Returns:
         The history of the training.
 
     Raises:
-        MethodFailure: A loss was not finite.
+        MethodFailure: A loss was not finite, or every loss was zero.
         UserError: The training images do not suffice for the batches of the plan.
     """
     protocol, folder = plan.protocol, folder or plan.folder
@@ -78,8 +88,8 @@ def train(
         (ids[batch] for epoch in range(start, protocol.epochs) for batch in sampler(epoch)), plan.seed, first=start * steps
     )
 
-    def run_epoch(epoch: int, bar: tqdm[Any]) -> dict[str, float]:
-        bar.set_description(f"{plan.method.name} epoch {epoch + 1}/{protocol.epochs}")
+    def run_epoch(epoch: int, progress: Progress) -> dict[str, float]:
+        progress.start_epoch(epoch)
         began, losses = time.perf_counter(), torch.zeros(steps, device=plan.device)
         for step in range(epoch * steps, (epoch + 1) * steps):
             factor = lr_factor(step, steps, protocol)
@@ -87,14 +97,14 @@ def train(
                 group["lr"] = lr * factor
             images, image_ids = next(loaded)
             seed_globals(derive_seed(plan.seed, "step", step))
-            loss = batch_loss(model, objective, images, label_of[image_ids], plan)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if protocol.clip_grad_norm is not None:
-                nn.utils.clip_grad_norm_(parameters, protocol.clip_grad_norm)
-            optimizer.step()
+            with divergence_as_failure(parameters, epoch, step % steps):
+                loss = batch_loss(model, objective, images, label_of[image_ids], plan)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                clip_gradients(parameters, protocol)
+                optimizer.step()
             losses[step % steps] = loss.detach()
-            _update_bar(bar, losses, step % steps + 1, protocol.batch_size, began)
+            progress.step(losses, step % steps + 1)
         refuse_non_finite(losses, epoch)
         seconds = time.perf_counter() - began
         return {
@@ -105,23 +115,26 @@ def train(
             "images_per_second": round(steps * protocol.batch_size / seconds, 1),
         }
 
+    progress = Progress(plan.method.name, name, protocol.epochs, steps, protocol.batch_size, start)
     if validate is not None and not history.evaluations:
         record_validation(model, 0, history, validate, folder)
     on_epoch_end(history)
     objective.train()
-    with tqdm(total=protocol.epochs * steps, initial=start * steps, disable=None, unit="step", leave=False) as bar:
+    with progress:
         for epoch in range(start, protocol.epochs):
             if out_of_patience(history, protocol):
                 break
-            model.train()
-            history.epochs.append(run_epoch(epoch, bar))
+            set_training_mode(model, epoch, protocol)
+            history.epochs.append(run_epoch(epoch, progress))
             if validate is not None and ((epoch + 1) % protocol.validate_every == 0 or epoch + 1 == protocol.epochs):
                 record_validation(model, epoch + 1, history, validate, folder)
             history.write(folder / run_files.HISTORY)
             save_checkpoint(folder / run_files.CHECKPOINT, model, objective, optimizer, history)
+            progress.end_epoch(history)
             on_epoch_end(history)
+    refuse_zero_loss([epoch["loss"] for epoch in history.epochs])
     if protocol.selection == "validation":
-        model.load_state_dict(torch.load(folder / run_files.BEST, map_location=plan.device, weights_only=True)["model"])
+        load_model(folder / run_files.BEST, model, plan.device)
     return history
 
 
@@ -137,7 +150,7 @@ def record_validation(model: Embedder, epoch: int, history: History, validate: V
     """
     history.evaluations.append({"epoch": epoch, **validate(model)})
     if "validation_map_at_r" in history.evaluations[-1] and history.best("validation_map_at_r") is history.evaluations[-1]:
-        save(folder / run_files.BEST, {"model": model.state_dict()})
+        save_state(folder / run_files.BEST, {"model": model.state_dict()})
 
 
 def out_of_patience(history: History, protocol: Protocol) -> bool:
@@ -187,10 +200,3 @@ def epoch_sampler(plan: Plan, labels: np.ndarray) -> Callable[[int], np.ndarray]
         return np.concatenate(passes)[:steps]
 
     return sample
-
-
-def _update_bar(bar: tqdm[Any], losses: torch.Tensor, done: int, batch_size: int, began: float) -> None:
-    bar.update()
-    if not bar.disable and done % 10 == 0:  # reading the loss waits for the device
-        speed = done * batch_size / (time.perf_counter() - began)
-        bar.set_postfix_str(f"loss {losses[:done].mean().item():.3f}, {speed:.0f} images/s", refresh=False)

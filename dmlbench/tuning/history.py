@@ -8,7 +8,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from dmlbench.results.formatting import spreadsheet_cell
 from dmlbench.system.atomic_write import atomic_write
+from dmlbench.system.regular_files import read_text
 from dmlbench.tuning.space import Space, overrides
 from dmlbench.tuning.trials import Trial, best_trial
 
@@ -25,7 +27,7 @@ def write_history(folder: Path, space: Space, trials: Sequence[Trial], picture: 
         picture: Whether to draw `history.svg`.
     """
     text, file = history_csv(space, trials), folder / CSV
-    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+    if _content(file) != text:
         atomic_write(file, text)
         (folder / PICTURE).unlink(missing_ok=True)  # it shows other trials
     best = best_trial(trials)
@@ -33,6 +35,13 @@ def write_history(folder: Path, space: Space, trials: Sequence[Trial], picture: 
     atomic_write(folder / BEST_VALUES, json.dumps(summary, indent=1) + "\n")
     if picture and not (folder / PICTURE).is_file():
         atomic_write(folder / PICTURE, draw_history(f"{folder.parent.name} on {folder.parent.parent.name}", trials))
+
+
+def _content(file: Path) -> str | None:
+    try:
+        return read_text(file)
+    except (OSError, ValueError):
+        return None
 
 
 def history_csv(space: Space, trials: Sequence[Trial]) -> str:
@@ -51,7 +60,7 @@ def history_csv(space: Space, trials: Sequence[Trial]) -> str:
         best = best_trial(trials[: index + 1]).score
         values = [trial.values.get(key) for key in space]
         cost = [trial.epochs, trial.seconds, trial.n_resumed, trial.reason]
-        writer.writerow([trial.number, trial.state, trial.score, best, *values, *cost])
+        writer.writerow(map(spreadsheet_cell, [trial.number, trial.state, trial.score, best, *values, *cost]))
     return out.getvalue()
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +21,9 @@ from dmlbench.config.schema import Scalar, Tuning
 from dmlbench.data.folds import training_splits
 from dmlbench.data.loader import Batches, make_batches
 from dmlbench.data.split import Split
+from dmlbench.errors import UserError
 from dmlbench.results.columns import identity_digest
-from dmlbench.system.atomic_write import atomic_write
+from dmlbench.system.atomic_write import atomic_write, remove_stale_temporaries
 from dmlbench.system.seeding import derive_seed
 from dmlbench.training.environment import make_deterministic
 from dmlbench.tuning.history import write_history
@@ -81,6 +83,31 @@ class Study:
         """Directory of the study, beside the runs of the method."""
         return self.plan.folder.parent / f"tune-{identity_digest(self.identity)}"
 
+    def accepts(self, values: Mapping[str, Any]) -> bool:
+        """Return whether values from a file are in the search space. Others could name a constructor.
+
+        Args:
+            values: Hyper-parameters of a trial, by their key below `loss`.
+        """
+        keys_agree = isinstance(values, Mapping) and values.keys() == self.space.keys()
+        return keys_agree and all(allowed.contains(values[key]) for key, allowed in self.space.items())
+
+    def refuse_foreign(self, number: int, values: Mapping[str, Any]) -> None:
+        """Refuse values from a file that are not in the search space.
+
+        Args:
+            number: Number of the trial.
+            values: Its hyper-parameters, by their key below `loss`.
+
+        Raises:
+            UserError: A key is missing or unknown, or a value is outside of the space.
+        """
+        if not self.accepts(values):
+            raise UserError(
+                f"{trial_folder(self.folder, number)} has values outside of the search space of loss/{self.plan.method.name}; "
+                "delete it, and the .json file of the same name, to run the trial again"
+            )
+
     @property
     def trial_numbers(self) -> Sequence[int]:
         """Numbers of the trials in the budget."""
@@ -105,7 +132,10 @@ def search(study: Study, wait: bool, report: Callable[[str], None]) -> list[Tria
     study.configured_values  # noqa: B018 -- checks the search space before any work
     for line in announcement(study):
         report(line)
+    remove_stale_temporaries(study.folder)  # of trials that were killed; those of running ones are kept
     atomic_write(study.folder / "study.json", json.dumps(study.identity, indent=1, default=str) + "\n")
+    for trial in all_trials(study):
+        study.refuse_foreign(trial.number, trial.values)
     images: Batches | None = None
     while unfinished := [number for number in study.trial_numbers if read_trial(study.folder, number) is None]:
         ran_one = False
@@ -126,13 +156,17 @@ def search(study: Study, wait: bool, report: Callable[[str], None]) -> list[Tria
             with trial_lock(study.folder, unfinished[0], wait=True):
                 pass  # the process that held the lock has finished the trial, or was killed
     write_history(study.folder, study.space, all_trials(study), picture=True)
-    return read_trials(study.folder, study.trial_numbers)
+    finished_trials = read_trials(study.folder, study.trial_numbers)
+    for trial in finished_trials:
+        study.refuse_foreign(trial.number, trial.values)
+    return finished_trials
 
 
 def _run(study: Study, number: int, images: Batches | None) -> Trial:
     """Run one trial, whose lock is held. An interrupted trial keeps its hyper-parameters."""
     finished = read_trials(study.folder, range(1, number))
     values = read_values(study.folder, number) or _choose_values(study, number, finished)
+    study.refuse_foreign(number, values)
     write_values(study.folder, number, values)
     plan = study.plan_with(values)
     warmup = plan.protocol.epochs // UNPRUNED_PART + 1
@@ -146,7 +180,7 @@ def _choose_values(study: Study, number: int, finished: Sequence[Trial]) -> dict
     finished_numbers = {trial.number for trial in finished}
     running = [read_values(study.folder, other) for other in range(1, number) if other not in finished_numbers]
     seed = derive_seed(study.tuning.seed, "trial", number)
-    return propose(study.space, finished, [values for values in running if values is not None], seed)
+    return propose(study.space, finished, [values for values in running if values is not None and study.accepts(values)], seed)
 
 
 def all_trials(study: Study) -> list[Trial]:

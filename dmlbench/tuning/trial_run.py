@@ -92,7 +92,8 @@ def run_trial(
     try:
         for fold, part in enumerate(parts):
             own = replace(plan, seed=derive_seed(plan.seed, "fold", fold))
-            _train_fold(own, split, part, folder / f"fold{fold}", images, progress)
+            name = f"trial {number}" + (f", fold {fold + 1} of {len(parts)}" if len(parts) > 1 else "")
+            _train_fold(own, split, part, folder / f"fold{fold}", images, progress, name)
             progress.fold_scores.append(_score(progress.histories[-1], plan.protocol.selection))
         score = float(np.mean(progress.fold_scores))
     except _PrunedError:
@@ -112,7 +113,9 @@ def run_trial(
     )
 
 
-def _train_fold(plan: Plan, split: Split, part: Split, folder: Path, images: Batches | None, progress: _Progress) -> None:
+def _train_fold(
+    plan: Plan, split: Split, part: Split, folder: Path, images: Batches | None, progress: _Progress, name: str
+) -> None:
     """Train and validate the model of one fold."""
     folder.mkdir(parents=True, exist_ok=True)
     progress.histories.append(History())
@@ -120,7 +123,7 @@ def _train_fold(plan: Plan, split: Split, part: Split, folder: Path, images: Bat
     assert trained.objective is not None  # a method that trains nothing has no search space
     with trained.reading():
         validate = _validation_function(part, trained.batches, plan)
-        train(trained.model, trained.objective, part, trained.batches, plan, folder, validate, progress.record)
+        train(trained.model, trained.objective, part, trained.batches, plan, folder, validate, progress.record, name)
 
 
 def _validation_function(part: Split, batches: AnyBatches, plan: Plan) -> ValidateFunction:

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from dmlbench.config.schema import Scalar
 from dmlbench.system.atomic_write import atomic_write
 from dmlbench.system.locks import locked
+from dmlbench.system.regular_files import read_json
 
 State = Literal["complete", "pruned", "failed"]
 
@@ -73,7 +74,7 @@ def read_trial(folder: Path, number: int) -> Trial | None:
         The trial; None if it is not finished, or its file cannot be read.
     """
     try:
-        fields = json.loads(trial_folder(folder, number).with_suffix(".json").read_text(encoding="utf-8"))
+        fields = read_json(trial_folder(folder, number).with_suffix(".json"))
         if "course" in fields:  # the name of this field in earlier versions
             fields["intermediate_values"] = fields.pop("course")
         trial = Trial(**fields)
@@ -118,7 +119,7 @@ def read_values(folder: Path, number: int) -> dict[str, Any] | None:
         The hyper-parameters, by their key below `loss`; None if the trial has none yet.
     """
     try:
-        values = json.loads((trial_folder(folder, number) / "values.json").read_text(encoding="utf-8"))
+        values = read_json(trial_folder(folder, number) / "values.json")
     except (OSError, ValueError):
         return None
     return values if isinstance(values, dict) else None

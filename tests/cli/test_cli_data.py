@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
-from cli_helpers import Photos, refused
+from cli_helpers import Photos, on_photos, refused
 
 from dmlbench.cli import run
 
@@ -20,6 +23,10 @@ from dmlbench.cli import run
         (["check", "folder", "dataset.rot=x"], "dataset.rot is not known; did you mean 'dataset.root'?"),
         (["check", "folder", "dataset.root=a,b"], "'dataset.root=a,b' names several values"),
         (["check", "folder", "dataset.root=nowhere"], "dataset.root is 'nowhere', which does not exist"),
+        (
+            ["check", "folder", "dataset.root=.", "dataset.name=../../x"],
+            "dataset.name is '../../x', but it is the name of a dir",
+        ),
         (["check", "folder", "--root", "photos"], "does not know '--root'; set a value of the configuration without dashes"),
         (
             ["check", "cub"],
@@ -47,3 +54,64 @@ def test_a_check_prints_counts_and_duplicate_images(photos: Photos, capsys: pyte
     output = capsys.readouterr().out
     assert "20 images of 4 classes" in output
     assert "byte-identical" in output
+    assert run(["data", "check", "dataset=folder", f"dataset.root={root}"]) == 0  # as every other command spells it
+    assert capsys.readouterr().out == output
+
+
+def test_a_check_reads_the_images_again_and_names_the_damaged_ones(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+    root = photos()
+    arguments = ["data", "check", "folder", f"dataset.root={root}"]
+    assert run(arguments) == 0
+    path = root / "class03" / "1.png"
+    path.write_bytes(bytes(path.stat().st_size))
+    capsys.readouterr()
+    assert run(arguments) == 2
+    captured = capsys.readouterr()
+    assert "unreadable 1 image:" in captured.out
+    assert "class03/1.png cannot be read as an image" in captured.err
+    assert run([*arguments, "dataset.on_unreadable=skip"]) == 0
+    assert "skipped    1 image:" in capsys.readouterr().out
+
+
+def test_names_of_files_cannot_move_the_cursor(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+    root = photos()
+    (root / "class00").rename(root / "a\x1b[2J\nb")
+    (root / "class07" / "x\x9b\ny.png").write_bytes(b"no image")
+    assert run(["data", "check", "folder", f"dataset.root={root}", "dataset.on_unreadable=skip"]) == 0
+    lines = capsys.readouterr().out.split("\n")
+    assert any("a?[2J?b to" in line for line in lines)
+    assert any("x??y.png cannot be read" in line for line in lines)
+
+
+def test_a_changed_file_with_the_same_size_and_time_is_found_on_request(
+    photos: Photos, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = photos()
+    assert run(["data", "check", "folder", f"dataset.root={root}"]) == 0
+    path = root / "class03" / "1.png"
+    status = path.stat()
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert run(["data", "check", "folder", f"dataset.root={root}", "--verify"]) == 0
+    assert "changed    contents that changed although size and time of the file did not: 1" in capsys.readouterr().out
+
+
+def test_a_home_directory_is_expanded_in_every_path(
+    photos: Photos, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    photos(root="home/photos")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert run(["data", "check", "folder", "dataset.root=~/photos", "paths.data=~/data"]) == 0
+    assert f"under {tmp_path / 'home/photos'}" in capsys.readouterr().out
+    assert (tmp_path / "home/data/contents").is_dir()
+
+
+def test_a_directory_of_two_classes_has_no_second_unseen_class_and_is_refused_with_a_way_out(
+    photos: Photos, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = on_photos(photos(classes=2))
+    for argv in (["train", "loss=triplet"], ["data", "check"]):
+        sentence = refused(capsys, *argv, *overrides)
+        assert "the test images have a single class, 'class01', so every embedding would score 100 %" in sentence
+        assert "dataset.split=half_per_class" in sentence
+    assert run(["train", "loss=contrastive", *overrides, "dataset.split=half_per_class"]) == 0

@@ -23,7 +23,7 @@ from dmlbench.cli.unknown_keys import describe_unknown_key
         (["train", "sweep=seven"], "sweep=seven stands for several runs; use `dmlbench sweep sweep=seven`"),
         (["train", "preset=papr"], "preset=papr is not known; did you mean 'paper'?"),
         (["sweep", "preset=paper"], "preset=paper has no file for dataset=digits; it is for dataset=cars, cub, inshop, sop"),
-        (["train", "loss=3"], "loss=3 is not known; known: arcface, contrastive, "),
+        (["train", "loss=3"], "loss=3 is not known; known: arcface, "),
         (["train", "protocol=null"], "protocol=null is not known; known: best_practice, quick, "),
         (
             ["train", "loss={a:1}"],
@@ -36,6 +36,17 @@ def test_an_unknown_file_is_refused_with_a_similar_name(
     argv: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert refused(capsys, *argv).startswith(sentence)
+
+
+def test_a_file_of_the_user_that_was_not_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert refused(capsys, "train", "loss=zebra").endswith("; your own files need --config-dir DIR")
+    write_config("my_conf/loss/zebra.yaml", "label: Zebra\n")
+    sentence = refused(capsys, "train", "loss=zebra")
+    assert sentence.endswith("; my_conf/loss/zebra.yaml is not read without --config-dir my_conf")
+    assert "--config-dir" not in refused(capsys, "train", "loss=zebras", "--config-dir", "my_conf")
 
 
 @pytest.mark.parametrize(

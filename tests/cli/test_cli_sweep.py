@@ -166,13 +166,13 @@ def test_a_job_that_fails_or_crashes_does_not_stop_the_others(photos: Photos, ca
 def test_a_sweep_file_of_the_user_is_expanded_and_run_beside_the_untrained_trunk(
     photos: Photos, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    params = "      loss: triplet\n      loss.make.margin: '0.1,0.2'\n      seed: '0,1'\n"
+    params = "      loss: triplet\n      loss.make.margin: '0.5,0.6'\n      seed: '0,1'\n"
     write_config("mine/sweep/margins.yaml", f"# @package _global_\n# Margins.\nhydra:\n  sweeper:\n    params:\n{params}")
     assert run(["sweep", "sweep=margins", "--config-dir", "mine", *on_photos(photos())]) == 0
     output = capsys.readouterr().out
     assert len(rows_below("runs")) == 6
     assert re.findall(r"^\[(\d) of 6", output, re.MULTILINE) == ["1", "2", "3", "4", "5", "6"]
-    for margin in (0.1, 0.2):
+    for margin in (0.5, 0.6):
         assert f"loss=triplet seed=1 loss.make.margin={margin}: R@1" in output
         assert f"| Triplet (margin={margin}" in output
     assert "| Untrained trunk" in output

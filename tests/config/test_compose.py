@@ -20,14 +20,14 @@ from dmlbench.errors import UserError
 
 WRONG_VALUES = {
     "seed=-1": "seed is -1, but a whole number from 0 on is needed",
-    "seed=null": "seed is None, but a whole number from 0 on is needed",
-    "seed=true": "seed is True, but a whole number from 0 on is needed",
+    "seed=null": "seed is null, but a whole number from 0 on is needed",
+    "seed=true": "seed is true, but a whole number from 0 on is needed",
     "workers=many": "workers is 'many', but a whole number from 0 on is needed",
     "device=gpu": "device is 'gpu'; it must be auto, cpu or cuda",
     "retry=all": "retry is 'all'; it must be none or failed",
     "oracle=1": "oracle is 1, but true or false is needed",
-    "paths.runs=null": "paths.runs is None, but a directory is needed",
-    "paths=null": "paths is None, but a mapping is needed",
+    "paths.runs=null": "paths.runs is null, but a directory is needed",
+    "paths=null": "paths is null, but a mapping is needed",
     "+paths.cache=x": "paths.cache is not known; known: data, runs",
     "+protocols.epochs=1": "protocols is not known; did you mean 'protocol'?",
     "+protocol.epoch=1": "protocol.epoch is not known; did you mean 'epochs'?",

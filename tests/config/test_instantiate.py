@@ -78,7 +78,7 @@ def test_an_error_of_the_constructor_is_reported_in_one_sentence() -> None:
     ("target", "sentence"),
     [
         ("nowhere.Loss", "cannot be imported: .*nowhere"),
-        ("pytorch_metric_learning.losses.Contrastive", "cannot be imported"),
+        ("pytorch_metric_learning.losses.Contrastive", "has no .Contrastive"),
         ("pytorch_metric_learning.losses.__doc__", "is not a class or function|cannot be imported"),
         (3, "it needs a `_target_`"),
     ],
@@ -116,7 +116,7 @@ def test_a_source_file_of_the_user_is_found_in_lists_and_hashed_as_it_was_import
     }
     first = source_sha256("loss.make", spec)
     assert first is not None
-    file.write_text(file.read_text() + "\n# edited while the process runs\n")
+    file.write_text(file.read_text().replace("pass", "margin = 2"))  # edited while the process runs
     assert source_sha256("loss.make", spec) == first
     del sys.modules["a_loss_in_a_list"]
     assert source_sha256("loss.make", spec) != first
@@ -133,7 +133,7 @@ def test_a_misspelt_argument_in_a_list_is_refused() -> None:
 
 def test_null_is_refused_if_a_number_is_needed() -> None:
     spec = {"_target_": "pytorch_metric_learning.losses.ContrastiveLoss", "pos_margin": None}
-    with pytest.raises(UserError, match=r"loss\.make\.pos_margin is None, but .* needs a number"):
+    with pytest.raises(UserError, match=r"loss\.make\.pos_margin is null, but .* needs a number"):
         check("loss.make", spec)
 
 
@@ -141,3 +141,21 @@ def test_a_list_that_is_too_short_for_its_constructor_is_refused_in_one_sentence
     weight = torch.nn.Parameter(torch.zeros(1))
     with pytest.raises(UserError, match=r"optimizer: torch\.optim\.AdamW refuses its arguments: list index out of range"):
         build("optimizer", {"_target_": "torch.optim.AdamW", "betas": [0.9]}, [weight])
+
+
+def test_a_misspelt_class_is_refused_with_the_similar_class_of_the_same_module() -> None:
+    with pytest.raises(UserError) as refused:
+        check("loss.make", {"_target_": "pytorch_metric_learning.losses.TripletMarginLos"})
+    assert str(refused.value) == (
+        "loss.make._target_ 'pytorch_metric_learning.losses.TripletMarginLos' is not known: "
+        "pytorch_metric_learning.losses has no 'TripletMarginLos'; did you mean 'TripletMarginLoss'?"
+    )
+
+
+def test_a_misspelt_class_of_the_users_own_module_is_refused_with_the_similar_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine_lifted.py").write_text("class Lifted: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"mine_lifted has no 'Lifetd'; did you mean 'Lifted'\?$"):
+        check("loss.make", {"_target_": "mine_lifted.Lifetd"})

@@ -58,7 +58,7 @@ def test_jobs_that_differ_only_in_the_seed_are_composed_once(monkeypatch: pytest
 
 def test_a_file_of_the_sweep_group_gives_the_values_that_the_overrides_leave_open() -> None:
     jobs = all_jobs(["sweep=seven", "seed=0"])
-    assert len(jobs.jobs) == 8
+    assert len(jobs.jobs) == 9
     assert list(jobs.sweep_params) == ["loss"]
     assert "untrained" in {job.composed.choices["loss"] for job in jobs.jobs}
     chosen = all_jobs(["sweep=seven", "loss=triplet", "seed=0"])

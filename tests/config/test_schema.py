@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dmlbench.config.schema import GROUPS, MISSING, UNSET, Method, Protocol, defaults, setting
+from dmlbench.config.schema import GROUPS, MISSING, UNSET, Dataset, Method, Protocol, defaults, setting
 from dmlbench.config.typed import typed
 from dmlbench.errors import UserError
 
@@ -39,9 +39,9 @@ def test_an_unknown_field_is_refused_with_a_similar_name() -> None:
     [
         ("epochs", "many", "protocol.epochs is 'many', but a whole number is needed"),
         ("epochs", 2.5, "protocol.epochs is 2.5, but a whole number is needed"),
-        ("epochs", True, "protocol.epochs is True, but a whole number is needed"),
+        ("epochs", True, "protocol.epochs is true, but a whole number is needed"),
         ("lr", "fast", "protocol.lr is 'fast', but a number is needed"),
-        ("lr", False, "protocol.lr is False, but a number is needed"),
+        ("lr", False, "protocol.lr is false, but a number is needed"),
         ("flip", 1, "protocol.flip is 1, but true or false is needed"),
         ("pooling", "average", r"protocol.pooling is 'average', but 'avg' or 'max' or 'avg\+max' or 'mixed' is needed"),
         ("schedule", "cosin", "did you mean 'cosine'"),
@@ -129,6 +129,8 @@ def changed_behaviour(group: str, configuration_class: type) -> list[str]:
         before = field.metadata.get("before", UNSET)
         config_default = field.metadata.get("config_default", UNSET)
         default = field.default if config_default is UNSET else config_default
+        if isinstance(default, str) and default.startswith("${dataset."):  # the default of data sets that do not set it
+            default = defaults(Dataset)[default.removeprefix("${dataset.").rstrip("}")]
         if before is not UNSET and (default is MISSING or type(default) is not type(before) or default != before):
             shown = "no default" if default is MISSING else f"the default {default!r}"
             sentences.append(

@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 from scipy.io import loadmat, savemat
 
-from dmlbench.data.check import find_unreadable, report
+from dmlbench.data.check import check_images
+from dmlbench.data.check_report import report
+from dmlbench.data.contents import hash_contents
 from dmlbench.data.datasets.cars import _class_names, _read_annotations, cars
 from dmlbench.data.datasets.cub import cub
 from dmlbench.data.datasets.inshop import inshop
@@ -75,7 +77,7 @@ def test_cub_is_found_in_the_directory_that_contains_the_unpacked_archive(cub_ar
 
 
 def test_grey_images_of_cub_are_readable_and_its_boxes_fit_their_images(cub_archive: Path) -> None:
-    assert find_unreadable(cub(str(cub_archive))) == {}
+    assert check_images(cub(str(cub_archive))).errors == {}
 
 
 def test_the_312_attributes_of_cub_are_read_on_request_even_if_lines_have_an_extra_field(cub_archive: Path) -> None:
@@ -178,7 +180,7 @@ def test_cars_are_read_from_the_merged_annotation_file(cars_archive: Path) -> No
     assert frame["class_name"].iloc[-1] == "Maker Model 196 2012"
     # MATLAB's corners (3, 4) and (30, 20) are counted from 1, and both are inside the box
     assert frame[list(BOX)].iloc[0].tolist() == [2, 3, 28, 17]
-    assert find_unreadable(split) == {}
+    assert check_images(split).errors == {}
 
 
 def test_the_two_files_of_the_devkit_give_the_same_cars_as_the_merged_file(cars_archive: Path, devkit: Path) -> None:
@@ -224,7 +226,7 @@ def test_boxes_that_extend_beyond_their_images_show_that_boxes_and_images_do_not
         entry["bbox_x2"] = np.array([[77]])
     savemat(tmp_path / "cars_annos.mat", {key: content[key] for key in ("annotations", "class_names")})
     with pytest.raises(UserError, match="boxes and images do not match: 40 of 392 boxes extend beyond their image"):
-        find_unreadable(cars(str(tmp_path)))
+        check_images(cars(str(tmp_path)))
 
 
 def test_a_file_that_is_not_the_published_matlab_file_is_refused(tmp_path: Path) -> None:
@@ -261,8 +263,9 @@ def test_an_unknown_split_rule_is_refused_with_a_similar_one(tmp_path: Path) -> 
 
 def test_the_report_says_whether_training_and_test_share_classes(tmp_path: Path) -> None:
     root = str(make.sop(tmp_path))
-    assert "classes    training and test share no class: 1 to 10 | 11 to 18" in list(report("SOP", sop(root)))
-    assert "classes    training and test share 18 classes" in list(report("SOP", sop(root, "half_per_class")))
+    unseen, seen = (hash_contents(sop(root, rule), tmp_path / "store").split for rule in ("zero_shot", "half_per_class"))
+    assert "classes    training and test share no class: 1 to 10 | 11 to 18" in list(report("SOP", unseen))
+    assert "classes    training and test share 18 classes" in list(report("SOP", seen))
 
 
 # ---- In-Shop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -223,8 +224,12 @@ def test_a_box_may_be_four_columns_or_one(tmp_path: Path, text: str) -> None:
 
 
 def test_a_box_with_a_wrong_or_missing_number_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"line 3: width of the box must be a number of at least 0"):
+    with pytest.raises(UserError, match=r"line 3: width of the box is 'wide', but must be a number above 0"):
         read_manifest(tmp_path, "path,label,x,y,width,height\n0.png,1,1,2,3,4\n1.png,2,1,2,wide,4\n")
+    with pytest.raises(UserError, match=r"line 2: height of the box is '0', but must be a number above 0"):
+        read_manifest(tmp_path, "path,label,x,y,width,height\n0.png,1,1,2,3,0\n1.png,2,1,2,3,4\n")
+    with pytest.raises(UserError, match=r"line 2: y of the box is '-1', but must be a number of at least 0"):
+        read_manifest(tmp_path, 'path,label,box\n0.png,1,"1,-1,3,4"\n1.png,2,"1,2,3,4"\n')
     with pytest.raises(UserError, match=r"a box needs four numbers, x, y, width, height"):
         read_manifest(tmp_path, "path,label,box\n0.png,1,1 2 3\n1.png,2,1 2 3\n")
 
@@ -253,8 +258,14 @@ def test_a_missing_manifest_is_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "sentence"),
     [
-        ("picture,label", r"no column for the path: it has picture, label; name one path or file or filename"),
-        ("path,kind", r"no column for the label: it has path, kind; name one label or class_id"),
+        (
+            "picture,label",
+            r"no column for the path: it has picture, label; rename the one that holds it to path \(also accepted: file, ",
+        ),
+        (
+            "path,kind",
+            r"no column for the label: it has path, kind; rename the one that holds it to label \(also accepted: class_id, ",
+        ),
     ],
 )
 def test_a_missing_column_is_refused_with_the_present_columns_and_the_accepted_names(
@@ -359,3 +370,36 @@ def test_a_file_name_that_starts_with_two_dots_is_inside_the_root(tmp_path: Path
     root = touch(tmp_path, "..x.png", "b/1.png")
     (root / "list.csv").write_text("path,label\n..x.png,0\nb/1.png,1\n")
     assert len(folder(str(root), "list.csv").frame) == 2
+
+
+# ---- a tree of somebody else
+
+
+def test_links_in_a_circle_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.png", "b/1.png")
+    for name in ("l", "m"):
+        (tmp_path / "a" / name).symlink_to(tmp_path)
+    with pytest.raises(UserError, match=r"are the same directory, through a link; remove one of them"):
+        folder(str(tmp_path))
+
+
+@pytest.mark.parametrize("path", [b"\xff\xfe/1.png", b"a/\xe9.png"])
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path, path: bytes) -> None:
+    touch(tmp_path, "a/1.png", "b/1.png")
+    name = os.path.join(os.fsencode(tmp_path), path)
+    os.makedirs(os.path.dirname(name), exist_ok=True)
+    open(name, "wb").close()
+    with pytest.raises(UserError, match=r"the name of b'.*\\x.*' is not UTF-8; rename it") as error:
+        folder(str(tmp_path))
+    assert str(error.value).isascii()
+
+
+def test_a_manifest_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    (touch(tmp_path, "0.png") / "m.csv").write_bytes(b"path,label\n0.png,\xe9\n")
+    with pytest.raises(UserError, match=r"m\.csv is not UTF-8 text; save it in this encoding"):
+        folder(str(tmp_path), "m.csv")
+
+
+def test_a_link_in_a_manifest_that_leads_nowhere_is_left_to_the_check_of_the_images(tmp_path: Path) -> None:
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    assert read_manifest(tmp_path, "path,label\n0.png,1\ngone.png,2\n").frame["size_bytes"].tolist() == [1, 0]

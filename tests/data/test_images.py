@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import GifImagePlugin, Image, ImageOps, JpegImagePlugin
 
 from dmlbench.data.images import read_image
 from dmlbench.errors import UserError
@@ -93,3 +97,124 @@ def test_floating_point_and_32_bit_pixels_are_refused_because_their_range_is_unk
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         read_image(tmp_path / "gone.png")
+
+
+# ---- images of somebody else
+
+
+def test_an_eps_file_that_is_named_jpg_does_not_start_ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "bin" / "gs"
+    fake.parent.mkdir()
+    fake.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    path = tmp_path / "image.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 40\n%%EndComments\nshowpage\n%%EOF\n")
+    with pytest.raises(UserError, match=r"its content is not an image of a known format \(JPEG, PNG, .*\)"):
+        read_image(path)
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("name", ["image.jpg", "image.png", "image.bmp", "image.gif", "image.webp", "image.tif", "image.jp2"])
+def test_every_format_that_is_listed_in_a_directory_can_be_read(tmp_path: Path, name: str) -> None:
+    assert read_image(saved(tmp_path, Image.fromarray(RGB), name)).shape == (3, 6, 5)
+
+
+def test_a_fifo_or_a_device_is_refused_without_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "image.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    for name in ("image.jpg", "zero.jpg"):
+        with pytest.raises(UserError, match=r"cannot be read as an image: it is not a regular file;"):
+            read_image(tmp_path / name)
+
+
+def test_a_link_to_an_image_is_read_and_one_that_leads_nowhere_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, Image.fromarray(RGB))
+    (tmp_path / "link.png").symlink_to(path)
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    assert torch.equal(read_image(tmp_path / "link.png"), read_image(path))
+    for name in ("gone.png", "loop.png"):
+        with pytest.raises(UserError, match=r"cannot be read as an image: (no such file|it is a link)"):
+            read_image(tmp_path / name)
+
+
+def test_a_file_beyond_the_limit_is_refused_without_being_read(tmp_path: Path) -> None:
+    path = saved(tmp_path, Image.fromarray(RGB), "image.webp")
+    os.truncate(path, 2**40)  # a sparse file, which takes no space
+    with pytest.raises(UserError, match=r"it has 1,099,511,627,776 bytes; at most 2,147,483,648 are read"):
+        read_image(path)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG file of a given size with almost no data."""
+    out = io.BytesIO()
+    Image.new("L", (1, 1)).save(out, "PNG")
+    content = bytearray(out.getvalue())
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    return bytes(content)
+
+
+@pytest.mark.parametrize("limit_of_pillow", [1, None])
+def test_an_image_with_too_many_pixels_is_refused_whatever_the_limit_of_pillow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit_of_pillow: int | None
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit_of_pillow)
+    path = tmp_path / "image.png"
+    path.write_bytes(png_header(60_000, 60_000))
+    with pytest.raises(UserError, match=r"60000 x 60000 pixels; at most 178,956,970 are decoded|3600000000 pixels"):
+        read_image(path)
+
+
+def test_a_strip_that_would_be_resized_to_gigabytes_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, Image.new("L", (40_001, 40)))
+    with pytest.raises(UserError, match=r"it has 40001 x 40 pixels; one side is more than 1,000 times the other"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), OverflowError("x"), RecursionError("x"), KeyError("x"), NotImplementedError("x"), TypeError("x\ny")],
+)
+@pytest.mark.parametrize("plugin", [JpegImagePlugin.JpegImageFile, GifImagePlugin.GifImageFile])
+def test_any_exception_of_a_decoder_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, plugin: type
+) -> None:
+    def fail(self: object) -> None:
+        raise error
+
+    path = saved(tmp_path, Image.fromarray(RGB), "a.jpg" if plugin is JpegImagePlugin.JpegImageFile else "a.gif")
+    monkeypatch.setattr(plugin, "load", fail)
+    with pytest.raises(UserError, match=r"^[^\n]* cannot be read as an image: [^\n]+$"):
+        read_image(path)
+
+
+# ---- orientation
+
+
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp"])
+def test_an_image_is_turned_as_its_exif_orientation_says_only_on_request(tmp_path: Path, orientation: int, name: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / name
+    Image.fromarray(RGB).save(path, exif=exif, **({} if name == "a.jpg" else {"lossless": True}))
+    with Image.open(path) as image:
+        stored, upright = np.array(image.convert("RGB")), np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    assert np.array_equal(pixels(path), stored)
+    assert np.array_equal(read_image(path, upright=True).permute(1, 2, 0).numpy(), upright)
+
+
+def test_a_box_refers_to_the_stored_pixels_also_if_the_image_is_turned(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif)
+    turned = read_image(tmp_path / "a.png", np.array([1.0, 2.0, 3.0, 4.0]), upright=True)
+    assert np.array_equal(turned.permute(1, 2, 0).numpy(), np.rot90(RGB[2:6, 1:4], -1))
+
+
+def test_damaged_metadata_does_not_make_an_image_unreadable(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(RGB).save(path, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert torch.equal(read_image(path, upright=True), read_image(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,29 @@ def test_queries_without_positives_are_counted_also_if_the_query_is_not_in_the_g
     assert make_split(tmp_path, (0, 0, 1, 1, 2)).n_queries_without_positives == 1
     query, gallery = [False, False, True, False, True], [False, False, False, True, False]
     assert make_split(tmp_path, (0, 0, 1, 1, 2), query=query, gallery=gallery).n_queries_without_positives == 1
+
+
+def test_a_test_set_of_a_single_class_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    sentence = (
+        r"the test images have a single class, '1', so every embedding would score 100 %; .*dataset\.split=half_per_class"
+    )
+    with pytest.raises(UserError, match=sentence):
+        make_split(tmp_path, (0, 0, 1, 1)).verify("pets", {})
+
+
+@pytest.mark.parametrize("size", [0.0, -1.0, float("nan")])
+def test_empty_boxes_are_refused_where_they_are_used(tmp_path: Path, size: float) -> None:
+    made = make_split(tmp_path, x=0.0, y=0.0, width=[8.0] * 5 + [size], height=8.0)
+    made.verify("pets", {})
+    with pytest.raises(UserError, match=r"1 of 6 boxes are empty, such as that of 5\.png"):
+        made.boxes()
+
+
+def test_the_digest_covers_contents_only_of_the_users_own_images(tmp_path: Path) -> None:
+    made = make_split(tmp_path, content=list("abcdef"))
+    other = replace(made, frame=made.frame.assign(content=list("abcdeg")))
+    assert made.digest != other.digest
+    assert made.images_digest != other.images_digest
+    assert replace(made, origin="published").digest == replace(other, origin="published").digest
+    assert replace(made, origin="published").images_digest == made.images_digest
+    assert replace(made, origin="generated").images_digest is None

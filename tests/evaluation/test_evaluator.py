@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dmlbench.errors import UserError
+from dmlbench.errors import MethodFailure, UserError
 from dmlbench.evaluation.embeddings import Embeddings
 from dmlbench.evaluation.evaluator import Distance, EvaluationConfig, _groups_of_similar_size, evaluate, refuse_impossible
 from dmlbench.evaluation.reranking import KReciprocal
@@ -87,8 +87,28 @@ def test_evaluations_that_would_be_meaningless_are_refused() -> None:
     one_class = replace(found, labels=torch.full_like(found.labels, 3))
     with pytest.raises(UserError, match=r"^x\.npz: all 94 embeddings are of class 3; retrieval needs two classes$"):
         refuse_impossible(one_class, EvaluationConfig((1,)), "x.npz", given=False)
+    with pytest.raises(UserError, match=r"^all 94 embeddings are of class 3; retrieval needs two classes$"):
+        evaluate(one_class, EvaluationConfig((1,)))
+    queries = torch.arange(94) % 2 == 0
+    one_in_gallery = replace(found, labels=torch.where(queries, found.labels, 3), is_query=queries, is_gallery=~queries)
+    sentence = r"all 47 items of the gallery are of class 3; retrieval needs two classes, because otherwise no result could be"
+    with pytest.raises(UserError, match=f"^{sentence}"):
+        evaluate(one_in_gallery, EvaluationConfig((1,)))
+    with pytest.raises(UserError, match=rf"^x\.npz: {sentence}"):
+        refuse_impossible(one_in_gallery, EvaluationConfig((1,)), "x.npz", given=False)
     with pytest.raises(UserError, match=r"^ks=95: x\.npz has a gallery of 94 items; k can be at most that$"):
         refuse_impossible(found, EvaluationConfig((1, 95)), "x.npz", given=True)
     with pytest.raises(UserError, match=r"^ks=94: the gallery has 94 items, including the query itself; k can be at most 93$"):
         refuse_impossible(found, EvaluationConfig((94,)), "", given=True)
     refuse_impossible(found, EvaluationConfig((1, 95)), "", given=False)
+
+
+@pytest.mark.parametrize("distance", ["inner_product", "cosine", "euclidean"])
+def test_embeddings_that_are_all_zero_or_all_equal_are_a_failure_of_the_method(distance: Distance) -> None:
+    config = EvaluationConfig((1,), distance=distance)
+    for rows, how in ((torch.zeros(94, 8), "zero"), (torch.ones(94, 8), "equal")):
+        with pytest.raises(MethodFailure, match=rf"^the embedding collapsed: all 94 embeddings are {how}, so nothing can be"):
+            evaluate(replace(items(), rows=rows), config)
+    almost = torch.ones(94, 8)
+    almost[-1, -1] = 2
+    assert evaluate(replace(items(), rows=almost), config).columns["n_queries"] == 88

@@ -61,16 +61,34 @@ class Payload:
 
 def test_a_file_that_would_execute_code_is_refused_in_one_sentence(tmp_path: Path) -> None:
     file = saved(tmp_path, {"features": Payload()})
-    with pytest.raises(UserError, match=r"weights\.pth is not a state dict that can be read safely: [^.\n\x1b]+$"):
+    reason = "it contains more than tensors, and other objects may execute code"
+    sentence = rf"can be read safely: {reason}; save the state dict [^.\n\x1b]+$"
+    with pytest.raises(UserError, match=sentence):
         load_weights("trunk/t", ConvNet((4,)), file)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
+def test_torch_never_advises_to_load_a_pickle(tmp_path: Path, protocol: int, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "weights.pth"
+    file.write_bytes(pickle.dumps(Payload(), protocol=protocol))
+    with pytest.raises(UserError, match="is not a state dict") as error:
+        load_weights("trunk/t", ConvNet((4,)), file)
+    assert "weights_only" not in f"{error.value}{capfd.readouterr()}"
+    assert not Path("/nonexistent-dmlbench").exists()
 
 
 @pytest.mark.parametrize("content", [pickle.dumps([1], protocol=2), b"", b"text"], ids=["list", "empty", "text"])
 def test_a_file_without_a_state_dict_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "weights.pth"
     file.write_bytes(content)
-    with pytest.raises(UserError, match="is not a state dict"):
+    with pytest.raises(UserError, match="is not a state dict" if content else r"can be read safely: it is empty$"):
         load_weights("trunk/t", ConvNet((4,)), file)
+
+
+@pytest.mark.parametrize("state", [{1: torch.zeros(1)}, {None: torch.zeros(1)}, {"state_dict": {2: torch.zeros(1)}}], ids=str)
+def test_a_state_dict_whose_keys_are_not_text_is_refused(tmp_path: Path, state: object) -> None:
+    with pytest.raises(UserError, match="is not a state dict, which maps names to tensors"):
+        load_weights("trunk/t", ConvNet((4,)), saved(tmp_path, state))
 
 
 def test_weights_may_be_safetensors(tmp_path: Path) -> None:

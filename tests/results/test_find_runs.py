@@ -79,6 +79,31 @@ def test_an_ambiguous_name_is_rejected_with_a_list_of_matches_and_their_differen
     assert "protocol_epochs=20, seeds 0, 1" in str(error.value)
 
 
+def test_the_listed_matches_are_all_different_and_hyper_parameters_come_first(runs: Path) -> None:
+    for margin in (0.1, 0.3):
+        many = {"protocol_epochs": 9, "protocol_lr": 0.5, "protocol_batch_size": 8, "protocol_image_px": 16}
+        write_run(0.3 + margin, "triplet", 0, "dddd0000", loss_make_margin=margin, split_rule=None, **many)
+    with pytest.raises(UserError) as error:
+        pair("digits/triplet", "cub/arcface", runs)
+    lines = str(error.value).splitlines()[1:]
+    descriptions = [line.partition("  (")[2] for line in lines]
+    assert len(set(descriptions)) == len(descriptions) == 4
+    assert any("(Triplet, margin=0.1, " in line for line in lines)
+    assert "None" not in str(error.value)
+
+
+def test_a_directory_of_images_does_not_hide_the_runs_of_the_data_set_of_that_name(runs: Path) -> None:
+    Path("digits/class_0").mkdir(parents=True)
+    assert select("digits", runs) == [runs / "digits"]
+    write_row(Path("digits/run"), make_row())
+    assert select("digits", runs) == [Path("digits")]
+
+
+def test_a_path_that_does_not_exist_is_named(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"missing\.csv does not exist; name a directory that contains runs"):
+        run_directories(str(tmp_path / "missing.csv"), runs)
+
+
 def test_a_method_is_not_compared_with_itself(runs: Path) -> None:
     with pytest.raises(UserError, match=r"digits/arcface and runs/digits/arcface are the same runs \(ArcFace, seeds 0, 1\)"):
         pair("digits/arcface", "runs/digits/arcface", runs)
@@ -155,7 +180,7 @@ def test_an_existing_path_is_selected_unchanged(runs: Path) -> None:
         (["compare", "digits/arcface", "cub/arcface", "--format", "jsn"], "--format jsn is not known; did you mean 'json'?"),
         (["compare", "digits/arcface", "cub/arcface", "--runs"], "--runs needs a value"),
         (["compare", "a", "b", "--runs", "nowhere"], "there is no run below nowhere"),
-        (["compare", "/nowhere/at/all", "b"], "/nowhere/at/all contains no run"),
+        (["compare", "/nowhere/at/all", "b"], "/nowhere/at/all does not exist"),
         (["show"], "dmlbench show needs one run, not 0"),
         (["show", "a", "--fromat"], "dmlbench show does not know '--fromat'"),
         (["show", "aaaa0000-b"], "aaaa0000-b names no run below runs"),

@@ -72,6 +72,15 @@ def deeply_nested(file: Path) -> None:
     file.write_text("[" * 100_000)
 
 
+def large_integer(file: Path) -> None:
+    file.write_text(json.dumps({**make_row().columns, "final_loss": 0}).replace(": 0}", f": 1{'0' * 400}}}"))
+
+
+def large_file(file: Path) -> None:
+    file.touch()
+    os.truncate(file, 4 * 1024**2 + 1)
+
+
 def unpaired_surrogate(file: Path) -> None:
     file.write_text(json.dumps({**make_row().columns, "loss_label": "a\ud800b"}))
 
@@ -88,6 +97,15 @@ def link_to_itself(file: Path) -> None:
     file.symlink_to(file.name)
 
 
+def link_to_a_row(file: Path) -> None:
+    write_row(file.parents[3] / "elsewhere", make_row())
+    file.symlink_to(file.parents[3] / "elsewhere" / "row.json")
+
+
+def link_to_a_device(file: Path) -> None:
+    file.symlink_to("/dev/zero")
+
+
 def directory(file: Path) -> None:
     (file / "more").mkdir(parents=True)
 
@@ -97,15 +115,19 @@ def named_pipe(file: Path) -> None:
 
 
 BAD = {
-    incomplete: "Unterminated string",
+    incomplete: "Unterminated string starting at: line 1 column 23 (char 22); delete it and run its command again",
     newer_schema: f"schema {SCHEMA_VERSION + 1} was written by a newer dmlbench",
     foreign: "a row needs the column 'schema_version'",
     binary: "can't decode byte",
-    deeply_nested: "it is not a flat JSON object",
+    deeply_nested: "its brackets are nested too deeply",
+    large_integer: "an integer of more than 300 digits",
+    large_file: "4,194,305 bytes; at most 4,194,304 are read",
     unpaired_surrogate: "its text is not valid Unicode",
     unpaired_surrogate_in_capitals: "its text is not valid Unicode",
-    broken_link: "it is a broken link",
-    link_to_itself: "symbolic links",
+    broken_link: "it is a link",
+    link_to_itself: "it is a link",
+    link_to_a_row: "it is a link",
+    link_to_a_device: "it is a link",
     directory: "it is a directory",
     named_pipe: "it is not a regular file",
 }
@@ -382,3 +404,10 @@ def test_a_table_without_tests_imports_no_large_package(runs: Path) -> None:
 def test_a_file_that_is_named_and_found_counts_once(runs: Path) -> None:
     file = runs / "digits" / "contrastive" / "good" / "row.json"
     assert len(read_rows(runs, file, runs / "digits")[0]) == 1
+
+
+def test_a_row_that_the_user_names_may_be_a_link(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(runs / "digits" / "contrastive" / "good" / "row.json")
+    [row], skipped = read_rows(Path("link.json"))
+    assert row.folder == runs / "digits" / "contrastive" / "good"
+    assert skipped == []

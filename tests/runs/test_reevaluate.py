@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -13,11 +12,10 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
 from dmlbench.cli import run
-from dmlbench.config.compose import compose as compose_config
 from dmlbench.evaluation.evaluator import EvaluationConfig
 from dmlbench.results.row import EXTERNAL
 from dmlbench.results.row_files import find_rows, read_row
-from dmlbench.runs.prepare import prepare
+from dmlbench.runs.recorded_plan import recorded_plan
 from dmlbench.runs.reevaluate import RunRequest, _embed_again
 from dmlbench.tables.table import compare
 
@@ -170,11 +168,12 @@ def test_the_row_records_how_it_was_evaluated(runs: Path, options: list[str]) ->
 def test_the_saved_layer_is_embedded_again_bit_for_bit_with_training_images_for_whitening(runs: Path) -> None:
     [path] = find_rows(runs)
     folder, config = path.parent, EvaluationConfig(ks=(1,), whiten=3)
-    [found] = _embed_again(folder, [folder], read_row(path), RunRequest(config), config)
+    ([found], device) = _embed_again([folder], read_row(path), RunRequest(config), config)
+    assert device == read_row(path)["device"]
     saved = load_file(folder / "embeddings.safetensors")
     assert found.evaluated.ids.equal(saved["ids"])
     assert found.evaluated.rows[:].equal(saved["embeddings"])
-    _, split = prepare(compose_config(json.loads((folder / "overrides.json").read_text())))
+    _, split = recorded_plan(read_row(path))
     assert found.training.ids.tolist() == split.ids("train").tolist()
 
 
@@ -203,39 +202,6 @@ def test_scores_of_queries_have_the_names_of_metrics_with_one_model_per_fold(tra
     row, scores = read_row(path), load_file(path.parent / "per_query.safetensors")
     for name in ("recall_at_1", "map_at_r", "concatenated_recall_at_1", "concatenated_map_at_r"):
         assert scores[name].mean().item() == pytest.approx(row[name], abs=1e-12), name
-
-
-@pytest.mark.parametrize(
-    ("override", "sentence"),
-    [
-        ("trunk.make._target_=os.system", "names `os.system`"),
-        ("dataset.make=\"${oc.decode:'{_target_: pandas.read_pickle, filepath_or_buffer: x}'}\"", "an interpolation"),
-        ("dataset.make.more={_target_:pandas.read_pickle,filepath_or_buffer:x}", "more"),
-        ("+dataset.make.more={_target_:pandas.read_pickle,filepath_or_buffer:x}", "names `pandas.read_pickle`"),
-        ("~loss", "removes loss"),
-    ],
-)
-def test_overrides_of_a_run_cannot_build_anything_else(
-    runs: Path, override: str, sentence: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    [file] = runs.rglob("overrides.json")
-    file.write_text(json.dumps([*json.loads(file.read_text()), override]))
-    assert sentence in error_of(capsys, str(runs), "--layer", "pooled")
-
-
-def test_overrides_that_give_another_run_are_refused(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    [file] = runs.rglob("overrides.json")
-    file.write_text(json.dumps([*json.loads(file.read_text()), "protocol.lr=0.5"]))
-    assert "configuration, data or own code have changed" in error_of(capsys, str(runs), "--layer", "pooled")
-    file.write_text("{")
-    assert "does not contain the overrides of the run" in error_of(capsys, str(runs), "--layer", "pooled")
-
-
-def test_overrides_under_the_file_name_of_schema_1_are_read(runs: Path) -> None:
-    [file] = runs.rglob("overrides.json")
-    file.rename(file.with_name("words.json"))
-    assert run(["evaluate", str(runs), "--layer", "pooled"]) == 0
-    assert parent_and_child(runs)[1]["evaluation_layer"] == "pooled"
 
 
 def test_a_pickle_in_place_of_the_model_is_not_loaded(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
+import resource
 import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import pytest
+import torch
 
-from dmlbench.system.atomic_write import Content, atomic_directory, atomic_write
+from dmlbench.system import atomic_write as module
+from dmlbench.system.atomic_write import Content, DiskFullError, atomic_directory, atomic_write, remove_stale_temporaries
 
 
 @pytest.mark.parametrize(
@@ -84,24 +90,158 @@ def test_a_write_that_is_interrupted_before_the_rename_leaves_the_old_file_and_n
     assert (tmp_path / "file").read_text() == "old"
 
 
-def _write_and_die(file: Path) -> None:
-    def die(out: BinaryIO) -> None:
-        out.write(b"half")
-        out.flush()
-        os.kill(os.getpid(), signal.SIGKILL)
+def _die(out: BinaryIO) -> None:
+    out.write(b"half")
+    out.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    atomic_write(file, die)
+
+def _write_file_and_die(path: Path) -> None:
+    atomic_write(path, _die)
+
+
+def _fill_directory_and_die(path: Path) -> None:
+    with atomic_directory(path) as temporary:
+        atomic_write(temporary / "inner" / "file", _die)
+
+
+def run_until_killed(target: Callable[[Path], None], path: Path) -> None:
+    writer = multiprocessing.get_context("fork").Process(target=target, args=(path,))
+    writer.start()
+    writer.join(60)
+    assert writer.exitcode == -signal.SIGKILL
 
 
 def test_a_writer_that_is_killed_leaves_the_old_file_complete(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("old")
-    writer = multiprocessing.get_context("fork").Process(target=_write_and_die, args=(tmp_path / "file",))
-    writer.start()
-    writer.join(60)
-    assert writer.exitcode == -signal.SIGKILL
+    run_until_killed(_write_file_and_die, tmp_path / "file")
     assert (tmp_path / "file").read_text() == "old"
     # The temporary file of a killed process is hidden and is never read under the name of the file.
     assert [name for name in os.listdir(tmp_path) if not name.startswith(".")] == ["file"]
+
+
+def test_what_killed_writes_leave_is_found_and_removed_at_every_depth(tmp_path: Path) -> None:
+    run_until_killed(_write_file_and_die, tmp_path / "run" / "fold0" / "checkpoint.pt")
+    run_until_killed(_fill_directory_and_die, tmp_path / "run" / "data")
+    (tmp_path / "run" / f".model.pt.{os.getpid()}.tmp").touch()  # of an earlier version, in a container with the same number
+    [in_fold] = (tmp_path / "run" / "fold0").iterdir()
+    removed = remove_stale_temporaries(tmp_path)
+    assert in_fold in removed
+    assert len(removed) == 3
+    assert [path.name for path in tmp_path.rglob("*")] == ["run", "fold0"]
+    assert remove_stale_temporaries(tmp_path / "missing") == []
+
+
+def test_temporary_files_below_are_kept_if_only_the_directory_itself_is_searched(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "inner"):
+        folder.mkdir(exist_ok=True)
+        (folder / ".file.12345678.tmp").touch()
+    assert remove_stale_temporaries(tmp_path, recursive=False) == [tmp_path / ".file.12345678.tmp"]
+    assert os.listdir(tmp_path / "inner") == [".file.12345678.tmp"]
+
+
+def test_the_temporary_files_of_a_running_process_are_kept(tmp_path: Path) -> None:
+    def write(out: BinaryIO) -> None:
+        out.write(b"half")
+        assert remove_stale_temporaries(tmp_path) == []
+        out.write(b" and half")
+
+    with atomic_directory(tmp_path / "data") as temporary:
+        atomic_write(temporary / "file", write)
+        assert remove_stale_temporaries(tmp_path) == []
+    atomic_write(tmp_path / "file", write)
+    assert (tmp_path / "data" / "file").read_text() == (tmp_path / "file").read_text() == "half and half"
+
+
+def test_a_write_starts_again_if_its_new_temporary_file_was_taken_for_abandoned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch, n_removed = Path.touch, []
+
+    def touch_and_remove(self: Path, exist_ok: bool = True) -> None:
+        touch(self, exist_ok=exist_ok)
+        if not n_removed:
+            n_removed.extend(remove_stale_temporaries(tmp_path))
+
+    monkeypatch.setattr(Path, "touch", touch_and_remove)
+    atomic_write(tmp_path / "file", "text")
+    assert len(n_removed) == 1
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_links_and_files_with_other_names_are_never_removed(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / ".a.12345678.tmp").touch()
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / ".b.12345678.tmp").symlink_to(tmp_path / "outside")
+    (folder / "link").symlink_to(tmp_path / "outside")
+    os.mkfifo(folder / ".c.12345678.tmp")
+    for name in (".row.json.tmp", "a.12345678.tmp", ".a.12345678", ".12345678.tmp"):
+        (folder / name).touch()
+    before = sorted(tmp_path.rglob("*"))
+    assert remove_stale_temporaries(folder) == []
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_link_in_place_of_the_temporary_file_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "victim").write_text("content")
+
+    class Name:
+        hex = "0" * 8
+
+    monkeypatch.setattr(module, "uuid4", Name)
+    (tmp_path / ".file.00000000.tmp").symlink_to("victim")
+    with pytest.raises(FileExistsError):
+        atomic_write(tmp_path / "file", "new")
+    assert (tmp_path / "victim").read_text() == "content"
+
+
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """Writing more than 10,000 bytes to a file fails, as on a full disk."""
+    previous = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, previous[0][1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, previous[0])
+    signal.signal(signal.SIGXFSZ, previous[1])
+
+
+@pytest.mark.parametrize(
+    ("content", "need"),
+    [
+        ("x" * 20_000, "20,000"),
+        (b"x" * 20_000, "20,000"),
+        (lambda out: torch.save({"weights": torch.zeros(5_000)}, out), r"2\d,\d\d\d"),
+        (lambda out: np.save(out, np.zeros(2_500)), "20,128"),
+    ],
+    ids=["text", "bytes", "torch", "numpy"],
+)
+@pytest.mark.usefixtures("full_disk")
+def test_a_full_disk_is_one_sentence_with_the_file_and_the_space_that_it_needs(
+    tmp_path: Path, content: Content, need: str
+) -> None:
+    sentence = rf"/file cannot be written: File too large; it needs at least {need} bytes, and [\d,]+ are free$"
+    with pytest.raises(DiskFullError, match=sentence) as caught:
+        atomic_write(tmp_path / "file", content)
+    assert caught.value.errno == errno.EFBIG
+    assert "\n" not in str(caught.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_while_a_directory_is_filled_names_the_directory(tmp_path: Path) -> None:
+    sentence = r"/data cannot be written: No space left on device; [\d,]+ bytes are free$"
+    with pytest.raises(DiskFullError, match=sentence), atomic_directory(tmp_path / "data"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_another_error_of_the_system_names_the_file(tmp_path: Path) -> None:
+    def fail(out: BinaryIO) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        atomic_write(tmp_path / "file", fail)
+    assert caught.value.filename == str(tmp_path / "file")
 
 
 @pytest.fixture

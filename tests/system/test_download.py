@@ -20,6 +20,14 @@ CONTENT = random.Random(0).randbytes(300_000)
 MD5 = {"md5": hashlib.md5(CONTENT).hexdigest()}
 
 
+@pytest.mark.parametrize("scheme", ["file://", "FILE:", "ftp://127.0.0.1", "data:,x", ""])
+def test_only_web_addresses_are_downloaded(scheme: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    with pytest.raises(UserError, match="is not an address that starts with https:// or http://; ask somebody"):
+        download(f"{scheme}{tmp_path}/secret", tmp_path / "copy", {}, otherwise="ask somebody")
+    assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+
+
 @dataclass
 class Server:
     """A server of one file, whose connections can break.

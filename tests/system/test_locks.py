@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import multiprocessing.connection
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from dmlbench.system.locks import is_held, locked
+from dmlbench.system.regular_files import NotARegularFileError
 
 
 def test_a_held_lock_is_not_acquired_without_waiting_and_is_free_after_the_block(tmp_path: Path) -> None:
@@ -54,3 +58,57 @@ def test_a_lock_is_waited_for_and_is_released_when_its_process_is_killed(tmp_pat
         assert acquired
     assert calls == ["waiting"]
     holder.join(60)
+
+
+def test_a_lock_file_that_is_a_link_is_refused_and_its_target_keeps_its_content(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("content")
+    (tmp_path / "lock").symlink_to("victim")
+    with pytest.raises(NotARegularFileError, match=r"/lock cannot be used: it is a link$"), locked(tmp_path / "lock"):
+        pass
+    assert not is_held(tmp_path / "lock")
+    assert (tmp_path / "victim").read_text() == "content"
+
+
+def test_a_link_to_a_missing_file_is_refused_and_the_file_is_not_created(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to("missing")
+    with pytest.raises(NotARegularFileError, match="it is a link"), locked(tmp_path / "lock"):
+        pass
+    assert not (tmp_path / "missing").exists()
+
+
+def test_an_existing_lock_file_keeps_its_content(tmp_path: Path) -> None:
+    (tmp_path / "lock").write_text("content")
+    with locked(tmp_path / "lock") as acquired:
+        assert acquired
+    assert (tmp_path / "lock").read_text() == "content"
+
+
+@pytest.mark.parametrize(("make", "reason"), [(os.mkfifo, "it is not a regular file"), (os.mkdir, "it is a directory")])
+def test_a_special_lock_file_is_refused_without_waiting(make: Callable[[Path], None], reason: str, tmp_path: Path) -> None:
+    make(tmp_path / "lock")
+    with pytest.raises(NotARegularFileError, match=reason), locked(tmp_path / "lock"):
+        pass
+    assert not is_held(tmp_path / "lock")
+
+
+def _hold_with_child(file: Path, send: multiprocessing.connection.Connection) -> None:
+    with locked(file):
+        child = multiprocessing.get_context("fork").Process(target=signal.pause)
+        child.start()
+        send.send(child.pid)
+        signal.pause()
+
+
+def test_a_lock_is_released_when_its_process_is_killed_while_processes_that_it_started_still_run(tmp_path: Path) -> None:
+    receive, send = multiprocessing.Pipe(duplex=False)
+    holder = multiprocessing.get_context("fork").Process(target=_hold_with_child, args=(tmp_path / "lock", send))
+    holder.start()
+    child = receive.recv()
+    assert is_held(tmp_path / "lock")
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join(60)
+    try:
+        os.kill(child, 0)  # it still runs
+        assert not is_held(tmp_path / "lock")
+    finally:
+        os.kill(child, signal.SIGKILL)

@@ -114,6 +114,16 @@ def test_a_pipe_in_a_label_does_not_start_a_column() -> None:
     assert r"| a\|b" in text
 
 
+def test_brackets_have_no_backslashes_outside_of_tables() -> None:
+    text = markdown(compare([make_row(), make_row(optimizer_betas="[0.9, 0.999]")]))
+    assert "- optimizer_betas: [0.9, 0.999] | not set\n" in text
+    assert "Here optimizer_betas = [0.9, 0.999]." in " ".join(text.split())
+
+
+def test_a_label_cannot_become_a_link() -> None:
+    assert r"[a\](https://example.org)" in markdown(compare([make_row(loss_label="[a](https://example.org)")]))
+
+
 def test_several_tables_are_preceded_by_the_columns_in_which_they_differ() -> None:
     text = markdown(compare([make_row(), make_row(protocol_epochs=12, optimizer_weight_decay=0.1)]))
     assert "- optimizer_weight_decay: 0.0001 | 0.1\n- protocol_epochs: 6 | 12\n" in text.replace(r"\_", "_")

@@ -13,6 +13,7 @@ from dmlbench.cli import run
 from dmlbench.config.files import conf_dir
 from dmlbench.results.row import Row
 from dmlbench.results.row_files import read_rows, write_row
+from dmlbench.tables.formats.cells import captions
 from dmlbench.tables.table import compare
 
 SMALL_DATA = ("dataset=synthetic", "dataset.make.classes=4", "dataset.make.images_per_class=2", "dataset.make.image_px=16")
@@ -61,10 +62,8 @@ def test_all_kinds_of_overrides_are_listed(override: str, columns: dict[str, obj
 @pytest.mark.parametrize(
     "override",
     [
-        "protocol.epochs=6",  # the caption contains the number of epochs
         "protocol=quick",
         "trunk=convnet",
-        "optimizer=adamw",
         "loss.make.neg_margin=0.5",  # the name of the row contains hyper-parameters that differ
         "loss=triplet",
         "dataset=digits",
@@ -72,6 +71,20 @@ def test_all_kinds_of_overrides_are_listed(override: str, columns: dict[str, obj
 )
 def test_overrides_that_the_table_shows_elsewhere_are_not_listed(override: str) -> None:
     assert "overridden" not in caption_of(row_with([override]))
+
+
+def test_a_value_that_captions_contain_is_listed_once_as_overridden() -> None:
+    row = row_with(["protocol.epochs=2", "protocol.batch_size=24", "optimizer=sgd"], protocol_epochs=2, optimizer="sgd")
+    listed = "64-d embedding, 32 px; overridden: optimizer=sgd, protocol.batch_size=64, protocol.epochs=2."
+    assert f"protocol quick (version 1): {listed}" in caption_of(row)
+
+
+def test_an_overridden_value_that_distinguishes_tables_is_printed_once() -> None:
+    tables = compare([make_row(), row_with(["protocol.lr=0.01"], protocol_lr=0.01)])
+    texts = captions(tables)
+    assert ["Here protocol_lr = 0.001." in text for text in texts] == [True, False]
+    assert ["overridden: protocol.lr=0.01." in text for text in texts] == [False, True]
+    assert not any("Here protocol_lr = 0.01." in text for text in texts)
 
 
 def test_the_axis_of_a_table_is_not_listed() -> None:
@@ -143,7 +156,7 @@ def test_the_caption_of_a_row_does_not_change_if_its_configuration_file_changes(
     train("protocol=own", "protocol.warmup_epochs=1")
     [before] = compare(read_rows(Path("runs"))[0])
     assert "protocol own (version 1): 8 epochs, batch 64, 64-d embedding, 16 px, adamw; overridden:" in before.caption
-    assert before.caption.endswith("protocol.warmup_epochs=1. Scores in %, one seed.")
+    assert before.caption.endswith("protocol.warmup_epochs=1. Scores in %, one seed (n = 1).")
     assert "dataset.make.classes=4" in before.caption
 
     file.write_text(text.replace("lr: 1.0e-3", "lr: 2.0e-3").replace("epochs: 8", "epochs: 9"), encoding="utf-8")

@@ -18,7 +18,7 @@ from dmlbench.tables.formats import csv, html, latex, markdown
 from dmlbench.tables.formats.cells import all_digits
 from dmlbench.tables.table import Table, compare
 
-EXPLANATION = "Below the rule: published results, which are not comparable"
+EXPLANATION = "Below the line: published results, which are not comparable"
 
 
 def study(**columns: object) -> list[Row]:

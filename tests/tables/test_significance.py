@@ -152,8 +152,8 @@ def test_the_table_prints_all_of_them_in_bold_and_describes_the_test(tmp_path: P
     text = render([table])
     assert table.caption.endswith("bold marks the best method and every method not significantly different from it.")
     assert (
-        "Significance at 5 %: mixed model with random effects of seeds and classes, Satterthwaite degrees of freedom, Tukey's "
-        "correction; n = 3 seeds; so few seeds give the test little power"
+        "Significance (5 % level, n = 3 seeds): the test allows for chance between seeds and between classes (see "
+        "docs/significance.md); so few seeds give the test little power"
     ) in table.details
     bold = [line.split("|")[1].strip() for line in text.splitlines() if "**" in line]
     assert bold == ["Triplet", "ArcFace"]
@@ -161,7 +161,9 @@ def test_the_table_prints_all_of_them_in_bold_and_describes_the_test(tmp_path: P
 
 def test_five_seeds_are_not_described_as_few(tmp_path: Path) -> None:
     [table] = compare(write_rows(tmp_path, {"triplet": 0.1, "arcface": 0.101}, n_seeds=5))
-    assert any(sentence.endswith("n = 5 seeds") for sentence in table.details)
+    [sentence] = [one for one in table.details if one.startswith("Significance")]
+    assert sentence.startswith("Significance (5 % level, n = 5 seeds)")
+    assert sentence.endswith("(see docs/significance.md)")
 
 
 @pytest.mark.parametrize("status", ["failed", MISSING])
@@ -244,7 +246,7 @@ def test_a_metric_that_cannot_be_tested_is_named_and_the_others_are_tested(tmp_p
     assert table.bold == {"map_at_r": {"Triplet", "ArcFace"}}
     assert "Significance was not tested in NMI: clustering metrics have no per-query scores" in table.details
     assert "Significance was not tested in RP: per-query scores are missing" in table.details
-    assert any(sentence.startswith("Significance at 5 %") for sentence in table.details)
+    assert any(sentence.startswith("Significance (5 % level") for sentence in table.details)
 
 
 def test_a_method_without_a_value_of_a_metric_is_excluded_from_its_test(tmp_path: Path) -> None:

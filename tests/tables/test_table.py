@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import math
 import random
+import re
 import subprocess
 import sys
 from typing import Any
@@ -19,7 +20,7 @@ from dmlbench.results.row import Row
 from dmlbench.tables.axis import ABSENT
 from dmlbench.tables.formats import render
 from dmlbench.tables.table import ORDER, Table, compare
-from dmlbench.tables.table_differences import differences, differences_to_print
+from dmlbench.tables.table_differences import difference_list, differences, differences_to_print, known_differences
 from dmlbench.tables.table_row import TableRow
 
 
@@ -233,6 +234,26 @@ def test_a_metric_that_some_rows_lack_is_not_printed_by_default():
     assert row_of(table, "Triplet").notes == ()
 
 
+# --- runs that were evaluated again
+
+
+def test_a_run_that_was_evaluated_again_in_the_same_way_is_the_same_run():
+    again = {"evaluation_distance": "inner_product", "evaluation_layer": "embedding", "evaluation_recall_at": "[1, 2]"}
+    run = make_row(split_recall_at="[1, 2]", train_seconds=60.0)
+    evaluation = Row({**run.columns, **again, "parent": run["run_id"], "train_seconds": None})
+    (table,) = compare([evaluation, run])
+    assert table.rows[0].n == 1
+    assert table.rows[0].costs["train_seconds"] == 60.0
+
+
+@pytest.mark.parametrize("changed", [{"evaluation_distance": "euclidean"}, {"evaluation_recall_at": "[1, 5]"}])
+def test_a_run_that_was_evaluated_in_another_way_differs_only_in_that(changed):
+    again = {"evaluation_distance": "inner_product", "evaluation_layer": "embedding", "evaluation_recall_at": "[1, 2]"}
+    run = make_row(split_recall_at="[1, 2]")
+    tables = compare([run, Row({**run.columns, **again, **changed, "parent": run["run_id"]})])
+    assert list(differences(tables)) == list(changed)
+
+
 # --- captions and notes
 
 
@@ -267,20 +288,72 @@ def test_the_caption_has_three_sentences_on_data_protocol_and_scores():
     assert table.caption == (
         "Digit pairs: 1,200 queries, 50 test classes. "
         "Trunk ConvNet, no pretrained weights; protocol quick (version 1): 6 epochs, batch 64, 64-d embedding, 32 px, adamw. "
-        "Mean ± 95 % confidence interval over 3 seeds, in %; bold marks the best method, without a significance test."
+        "Mean ± 95 % confidence interval over n = 3 seeds, in %; bold marks the best trained method, without a significance "
+        "test."
     )
     assert table.details == (
-        "Model selection: last epoch, fixed protocol",
+        "Model selection: last epoch; hyper-parameters not tuned",
         "Significance was not tested: per-query scores are missing",
     )
+
+
+def test_the_caption_says_that_the_best_trained_method_is_bold_only_if_there_is_an_untrained_trunk():
+    (table,) = compare([row for row in make_study() if row["loss"] != "untrained"])
+    assert table.caption.endswith("bold marks the best method, without a significance test.")
+
+
+def test_few_test_classes_and_two_seeds_are_reported_below_the_table():
+    few = "Only 19 test classes: with other classes, the results may be quite different"
+    wide = "The 95 % interval of two seeds is very wide; use three seeds or more"
+    (table,) = compare([make_row(n_test_classes=19), make_row(loss="triplet", n_test_classes=19)])
+    assert few in table.details
+    assert wide not in table.details
+    (table,) = compare([make_row(n_test_classes=20), make_row(seed=1, n_test_classes=20)])
+    assert few not in table.details
+    assert wide in table.details
+
+
+def test_a_data_set_with_several_labels_has_its_name_in_the_caption():
+    (table,) = compare([make_row(dataset_label="digits"), make_row(loss="triplet", dataset_label="My digits")])
+    assert table.caption.startswith("digits: 1,200 queries")
+    (table,) = compare([make_row(dataset="x", dataset_label="Y"), make_row(dataset="x", loss="triplet", dataset_label="Z")])
+    assert table.caption.startswith("x: 1,200 queries")
+
+
+def test_only_known_differences_separate_external_embeddings_from_runs():
+    external = {name: None for name in make_row().shared if name not in ("dataset", "trunk", "protocol", "split_digest")}
+    columns = {**make_row(loss="theirs").columns, "protocol": "external", "trunk": "external", "split_digest": "a" * 64}
+    theirs = Row({name: value for name, value in columns.items() if name not in external} | {"overrides": None})
+    tables = compare([make_row(), theirs])
+    assert len(differences(tables)) > 10
+    assert known_differences(tables) == {}
+    heading, items = difference_list(tables)
+    assert heading == "2 tables: the runs cannot be in one table. They differ in (table 1 | table 2 ...):"
+    assert len(items) == 1
+    assert re.match("table [12] contains external embeddings: nothing is known about their training. ", items[0])
+    text = render(tables)
+    assert "Here" not in text
+    assert "not set" not in text
+    three = compare([make_row(), make_row(protocol_lr=0.1), theirs])
+    assert list(known_differences(three)) == ["protocol_lr"]
+
+
+def test_columns_that_a_chosen_file_determines_are_counted_with_it():
+    others = {"trunk_width": 64, "trunk_a": 1, "trunk_b": 2, "trunk_c": 3}
+    _, items = difference_list(compare([make_row(), make_row(trunk="other", trunk_width=64, protocol_lr=0.1)]))
+    assert items == ["protocol_lr: 0.001 | 0.1", "trunk: convnet | other (and consequently trunk_width)"]
+    _, items = difference_list(compare([make_row(), make_row(trunk="other", **others)]))
+    assert items == ["trunk: convnet | other (and consequently 4 columns, which --explain lists)"]
 
 
 def test_the_caption_names_the_weights_and_says_that_there_is_one_seed():
     weights = {"trunk_weights": "mobilenet.pth"}
     (table,) = compare([make_row(**weights), make_row(loss="untrained", selected_on="none", **weights)])
     assert "Trunk ConvNet, weights mobilenet.pth; protocol quick" in table.caption
-    assert table.caption.endswith("Scores in %, one seed; bold marks the best method, without a significance test.")
-    assert table.details == ("Model selection: last epoch, fixed protocol",)
+    assert table.caption.endswith(
+        "Scores in %, one seed (n = 1); bold marks the best trained method, without a significance test."
+    )
+    assert table.details == ("Model selection: last epoch; hyper-parameters not tuned",)
 
 
 def test_rows_with_only_the_required_columns_make_a_table():
@@ -406,8 +479,8 @@ def test_one_model_per_fold_is_mentioned_below_the_table() -> None:
         [make_row(selected_on="validation", n_models=4), make_row(loss="untrained", selected_on="none", n_models=1)]
     )
     assert table.details == (
-        "Model selection: best epoch on held-out training classes, fixed protocol; each number is the mean over 4 models, "
-        "one per fold, unless concatenated",
+        "Model selection: best epoch on held-out training classes; hyper-parameters not tuned; each number is the mean over 4 "
+        "models, one per fold, unless concatenated",
     )
 
 
@@ -514,7 +587,7 @@ def test_a_missing_preset_and_the_preset_none_are_printed_as_a_difference():
 def test_model_selection_is_a_detail_if_all_methods_agree_and_a_column_otherwise():
     [table] = compare([make_row(), make_row(loss="triplet")])
     assert not table.selection_differs
-    assert table.details == ("Model selection: last epoch, fixed protocol",)
+    assert table.details == ("Model selection: last epoch; hyper-parameters not tuned",)
     [table] = compare([make_row(), make_row(loss="triplet", selected_on="validation")])
     assert table.selection_differs
     assert [row.selection for row in table.rows] == ["last epoch", "validation"]
@@ -536,7 +609,7 @@ def test_the_model_selection_of_an_unfinished_run_is_unknown():
     assert not table.selection_differs
     assert row_of(table, "Triplet").selection == ""
     assert table.details == (
-        "Model selection: last epoch, fixed protocol; hyper-parameters tuned with 20 trials on folds of the training classes",
+        "Model selection: last epoch; hyper-parameters tuned with 20 trials on folds of the training classes",
     )
 
 
@@ -544,7 +617,7 @@ def test_a_method_whose_seeds_differ_in_model_selection_names_both():
     [table] = compare([make_row(), make_row(seed=1, selected_on="validation")])
     assert table.rows[0].selection == "last epoch, validation"
     assert not table.selection_differs
-    assert "Model selection: last epoch or best epoch on held-out training classes, fixed protocol" in table.details
+    assert "Model selection: last epoch or best epoch on held-out training classes; hyper-parameters not tuned" in table.details
 
 
 def test_a_table_of_presets_distinguishes_tuned_and_untuned_methods():

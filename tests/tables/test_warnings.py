@@ -6,7 +6,7 @@ import pytest
 from rows_factory import make_row
 
 from dmlbench.tables.table import compare
-from dmlbench.tables.warnings import newest_versions, old_version_warning, warnings_of
+from dmlbench.tables.warnings import newest_versions, old_version_warning, split_warnings, warnings_of
 
 
 def test_proxies_that_did_not_move_are_reported_with_their_seeds() -> None:
@@ -66,3 +66,15 @@ def test_the_newest_version_and_other_protocols_have_no_warning(columns: dict[st
     newest = newest_versions([make_row(protocol_version=version) for version in (0, 2, 1, None)])
     assert newest == {"quick": 2}
     assert old_version_warning([make_row(**columns)], newest) == []
+
+
+def test_test_classes_and_images_that_are_in_training_are_reported_once_per_table() -> None:
+    columns = {"split_rule": "manifest", "n_test_classes": 50, "n_shared_classes": 3, "n_duplicates_across_split": 2}
+    [table] = compare([make_row(loss=loss, **columns) for loss in ("contrastive", "triplet")])
+    assert "3 of 50 test classes are training classes too: they are not unseen" in table.notes
+    assert "2 test images equal a training image, or nearly" in table.notes
+
+
+def test_shared_classes_are_not_reported_if_the_split_rule_is_a_closed_set_and_nothing_if_rows_do_not_say() -> None:
+    assert split_warnings([make_row(split_rule="half_per_class", n_shared_classes=50, n_duplicates_across_split=0)]) == []
+    assert split_warnings([make_row(), make_row(n_shared_classes=None, n_duplicates_across_split="x")]) == []

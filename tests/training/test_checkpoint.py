@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from dmlbench.training.checkpoint import History, resume, save, save_checkpoint
+from dmlbench.errors import UserError
+from dmlbench.models.state_files import UnreadableStateError, load_state, save_state
+from dmlbench.training.checkpoint import History, load_model, resume, save_checkpoint
 
 EPOCHS = [{"epoch": n, "loss": 1 / n, "lr": 0.1, "seconds": 2.0, "images_per_second": 10.0 * n} for n in (1, 2, 3)]
 EVALUATIONS = [{"epoch": n, "validation_map_at_r": score} for n, score in ((0, 0.1), (2, 0.4), (3, 0.4))]
@@ -46,7 +50,7 @@ def test_a_checkpoint_of_an_earlier_version_names_its_evaluations_looks(tmp_path
     model, objective, optimizer = parts()
     history = {"epochs": [dict(EPOCHS[0])], "n_resumed": 0, "looks": [dict(EVALUATIONS[0])]}
     states = {"model": model.state_dict(), "objective": objective.state_dict(), "optimizer": optimizer.state_dict()}
-    save(tmp_path / "checkpoint.pt", {**states, "history": history})
+    save_state(tmp_path / "checkpoint.pt", {**states, "history": history})
     assert resume(tmp_path / "checkpoint.pt", *parts(), oracle=False) == History([EPOCHS[0]], 1, [EVALUATIONS[0]])
 
 
@@ -63,7 +67,100 @@ def test_a_checkpoint_that_cannot_be_read_gives_an_empty_history_and_leaves_the_
     before = fresh[0].weight.clone()
     assert resume(tmp_path / "checkpoint.pt", *fresh, oracle=False) == History()
     assert torch.equal(fresh[0].weight, before)
-    assert "cannot be read; training starts from the first step" in "".join(capsys.readouterr())
+    printed = "".join(capsys.readouterr())
+    assert "checkpoint.pt cannot be read: " in printed
+    assert "; training starts from the first step" in printed
+
+
+def test_a_checkpoint_with_a_flipped_bit_restores_the_same_state_or_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, saved = tmp_path / "checkpoint.pt", parts()
+    save_checkpoint(file, *saved, History([dict(EPOCHS[0])], 0, []))
+    whole = file.read_bytes()
+    noticed = 0
+    for position in range(0, len(whole), 7):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        file.write_bytes(damaged)
+        fresh = parts()
+        if resume(file, *fresh, oracle=False) == History():
+            noticed += 1
+            assert "training starts from the first step" in "".join(capsys.readouterr())
+        else:
+            assert torch.equal(fresh[0].weight, saved[0].weight)
+            assert torch.equal(fresh[1].weight, saved[1].weight)
+    assert noticed > len(whole) / 7 / 2
+    weights = saved[0].weight.detach().numpy().tobytes()
+    damaged = bytearray(whole)
+    damaged[whole.index(weights)] ^= 1
+    file.write_bytes(damaged)
+    assert resume(file, *parts(), oracle=False) == History()
+    assert "its content does not have the checksum in the file" in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("part", ["model", "objective", "optimizer"])
+def test_a_checkpoint_of_other_code_is_refused_with_what_to_do(tmp_path: Path, part: str) -> None:
+    file, saved, other = tmp_path / "checkpoint.pt", parts(), nn.Linear(3, 3)
+    save_checkpoint(file, *saved, History([dict(EPOCHS[0])], 0, []))
+    model, objective, optimizer = parts()
+    changed = {
+        "model": (other, objective, optimizer),
+        "objective": (model, other, optimizer),
+        "optimizer": (model, objective, torch.optim.SGD([other.weight], lr=1)),
+    }
+    sentence = f"checkpoint.pt does not fit the {part} of this run .*restore the code to continue, or delete the file"
+    with pytest.raises(UserError, match=sentence) as error:
+        resume(file, *changed[part], oracle=False)
+    assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_is_a_regular_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_checkpoint(tmp_path / "elsewhere.pt", *parts(), History([dict(EPOCHS[0])], 0, []))
+    (tmp_path / "checkpoint.pt").symlink_to(tmp_path / "elsewhere.pt")
+    os.mkfifo(tmp_path / "fifo.pt")
+    for name, reason in (("checkpoint.pt", "it is a link"), ("fifo.pt", "it is not a regular file")):
+        assert resume(tmp_path / name, *parts(), oracle=False) == History()
+        assert reason in "".join(capsys.readouterr())
+
+
+def test_a_model_is_restored_whole_or_refused(tmp_path: Path) -> None:
+    file, (model, *_), (fresh, *_) = tmp_path / "best.pt", parts(), parts()
+    save_state(file, {"model": model.state_dict()})
+    load_model(file, fresh, "cpu")
+    assert torch.equal(fresh.weight, model.weight)
+    with pytest.raises(UserError, match="does not fit the model of this run"):
+        load_model(file, nn.Linear(3, 3), "cpu")
+    file.write_bytes(file.read_bytes()[:-40])
+    with pytest.raises(UserError, match=r"best\.pt cannot be read: it is damaged, .*delete it and checkpoint\.pt"):
+        load_model(file, fresh, "cpu")
+
+
+def test_equal_states_give_equal_files_in_every_process(tmp_path: Path) -> None:
+    model, *_ = parts()
+    state = {"model": model.state_dict()}
+    save_state(tmp_path / "a.pt", state)
+    process = os.fork()
+    if not process:
+        save_state(tmp_path / "b.pt", state)
+        os._exit(0)
+    os.waitpid(process, 0)
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
+
+
+def test_only_files_with_checksums_are_read(tmp_path: Path) -> None:
+    legacy, compressed = tmp_path / "legacy.pt", tmp_path / "compressed.pt"
+    torch.save({"x": torch.zeros(1)}, legacy, _use_new_zipfile_serialization=False)
+    save_state(tmp_path / "x.pt", {"x": torch.zeros(1000)})
+    with zipfile.ZipFile(tmp_path / "x.pt") as source, zipfile.ZipFile(compressed, "w", zipfile.ZIP_DEFLATED) as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry))
+    behind = tmp_path / "behind.pt"
+    behind.write_bytes(legacy.read_bytes() + (tmp_path / "x.pt").read_bytes())
+    save_state(tmp_path / "list.pt", [1])  # type: ignore[arg-type]
+    for file in (legacy, compressed, behind, tmp_path / "list.pt"):
+        with pytest.raises(UnreadableStateError, match="not a file of tensors"):
+            load_state(file)
 
 
 def test_the_oracle_ignores_a_checkpoint_without_evaluations_on_the_test_set(tmp_path: Path) -> None:

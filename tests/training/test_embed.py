@@ -27,5 +27,10 @@ def test_embeddings_that_are_one_point_up_to_rounding_are_refused() -> None:
     refuse_collapse(normalize(point + 1e-2 * noise))
     with pytest.raises(MethodFailure, match=r"^the embedding collapsed: the mean distance \(1 - cosine\) between images is"):
         refuse_collapse(normalize(point + 1e-6 * noise))
+    with pytest.raises(MethodFailure, match=r"^the embedding collapsed: every embedding is zero$"):
+        refuse_collapse(normalize(torch.zeros(100, 8)))
+    some_zero = normalize(point + 1e-2 * noise)
+    some_zero[:50] = 0
+    refuse_collapse(some_zero)
     with pytest.raises(MethodFailure, match="not finite"):
         refuse_collapse(torch.full((3, 2), math.nan))

@@ -379,7 +379,7 @@ def test_a_saved_run_gives_the_same_embeddings_from_its_images(data: Path, tmp_p
     model = build_embedder(plan)
     model.load_state_dict(torch.load(trained.folder / "model.pt", weights_only=True)["model"])
     saved = load_file(trained.folder / "embeddings.safetensors")
-    embeddings = embed(model, make_batches(plan, split), saved["ids"].tolist(), "cpu", "fp32")
+    embeddings = embed(model, make_batches(plan, split), saved["ids"].tolist(), "cpu")
     torch.testing.assert_close(embeddings, saved["embeddings"], rtol=1e-4, atol=1e-5)
     assert run(["evaluate", str(trained.folder), "--layer", "pooled"]) == 0
     [pooled] = [read_row(file) for file in find_rows(trained.folder) if file.parent != trained.folder]

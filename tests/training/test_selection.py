@@ -127,9 +127,9 @@ def test_each_fold_trains_without_the_images_of_its_held_out_classes(
     trained_classes: list[set[int]] = []
     labels = split.frame["label"].to_numpy()
 
-    def recording(model: Any, objective: Any, part: Split, *rest: Any) -> History:
+    def recording(model: Any, objective: Any, part: Split, *rest: Any, **more: Any) -> History:
         trained_classes.append(set(labels[part.ids("train")]))
-        return trainer.train(model, objective, part, *rest)
+        return trainer.train(model, objective, part, *rest, **more)
 
     monkeypatch.setattr(trained_model, "train", recording)
     plan.folder.mkdir(parents=True)

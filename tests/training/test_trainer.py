@@ -147,7 +147,9 @@ def test_a_damaged_checkpoint_is_reported_and_training_starts_from_the_first_ste
     checkpoint = plan.folder / run_files.CHECKPOINT
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     model, objective, history = trained(plan, colours)
-    assert "checkpoint.pt cannot be read; training starts from the first step" in "".join(capsys.readouterr())
+    printed = "".join(capsys.readouterr())
+    assert "checkpoint.pt cannot be read: " in printed
+    assert "; training starts from the first step" in printed
     assert history.n_resumed == 0
     assert_same(weights(model, objective), reference)
 
@@ -173,6 +175,33 @@ def test_clipping_limits_the_length_of_a_step_of_plain_gradient_descent(
     model, _, _ = trained(plan, colours)
     distance = math.sqrt(sum((p - before[name]).square().sum().item() for name, p in model.named_parameters()))
     assert 0 < distance <= STEPS_PER_EPOCH * 1e-3 * 1.001
+
+
+def test_clipping_by_value_limits_every_element_of_a_step_of_plain_gradient_descent(
+    tmp_path: Path, make_plan: MakePlan, colours: Split
+) -> None:
+    clipped = {"clip_grad_value": 1e-4, "lr": 1.0, "head_lr_scale": 1.0, "epochs": 1}
+    method = Method("s", "S", "classification", 2, lr_scale=1, make=make_plan(tmp_path).method.make)
+    plan = make_plan(tmp_path, optimizer={"_target_": "torch.optim.SGD"}, protocol=clipped, method=method)
+    before = dict(build_embedder(plan).named_parameters())
+    model, _, _ = trained(plan, colours)
+    moved = max((p - before[name]).abs().max().item() for name, p in model.named_parameters())
+    assert 1e-4 * 0.9 < moved <= STEPS_PER_EPOCH * 1e-4 * 1.001
+
+
+def test_the_trunk_is_not_trained_in_epochs_for_the_head_only_and_is_trained_after_them(
+    tmp_path: Path, make_plan: MakePlan, colours: Split
+) -> None:
+    def moved(epochs: int) -> tuple[bool, bool]:
+        plan = make_plan(tmp_path / str(epochs), protocol={"head_only_epochs": 2, "epochs": epochs})
+        before = build_embedder(plan)
+        model, _, _ = trained(plan, colours)
+        parts = ((before.trunk.parameters(), model.trunk.parameters()), (before.head_parameters(), model.head_parameters()))
+        trunk, head = (any(not torch.equal(a, b) for a, b in zip(*pair, strict=True)) for pair in parts)
+        return trunk, head
+
+    assert moved(2) == (False, True)
+    assert moved(3) == (True, True)
 
 
 # Epochs and patience

@@ -19,7 +19,7 @@ from dmlbench.cli import run
 from dmlbench.config.compose import compose
 from dmlbench.config.schema import Tuning
 from dmlbench.results.row_files import find_rows
-from dmlbench.runs.runner import make_study
+from dmlbench.runs.studies import make_study
 from dmlbench.training import trainer
 from dmlbench.tuning import proposals
 from dmlbench.tuning.study import search

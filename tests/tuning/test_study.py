@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -19,11 +19,12 @@ from small_studies import SMALL, overrides, trials, tuned
 from dmlbench.cli import run
 from dmlbench.config.compose import compose
 from dmlbench.config.schema import Tuning
-from dmlbench.data import check, resized_images
+from dmlbench.data import contents, images
 from dmlbench.errors import MethodFailure
 from dmlbench.runs.prepare import prepare
 from dmlbench.runs.remote_job import FORWARDED
-from dmlbench.runs.runner import make_study
+from dmlbench.runs.studies import make_study
+from dmlbench.system.regular_files import open_regular
 from dmlbench.system.seeding import derive_seed
 from dmlbench.training import trainer
 from dmlbench.tuning import trial_run
@@ -160,15 +161,12 @@ def test_test_images_are_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             file.write_bytes(b"no image")
     opened: set[str] = set()
 
-    def recording(read_image: Callable[[Path], Any]) -> Callable[[Path], Any]:
-        def read(path: Path) -> Any:
-            opened.add(path.parent.name)
-            return read_image(path)
+    def open_file(path: Path) -> BinaryIO:
+        opened.add(path.parent.name)
+        return open_regular(path)
 
-        return read
-
-    for module in (check, resized_images):
-        monkeypatch.setattr(module, "read_image", recording(module.read_image))
+    for module in (contents, images):  # hashing and decoding
+        monkeypatch.setattr(module, "open_file", open_file)
     assert run(["tune", *arguments, "trials=2"]) == 0
     assert opened == {f"{label}" for label in range(8)}
     assert run(["train", *arguments, "tuning.trials=2"]) == 2  # the run itself needs the test images

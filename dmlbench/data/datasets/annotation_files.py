@@ -133,4 +133,4 @@ def make_split(
         notes = [*notes, HALF_PER_CLASS_NOTE]
     leading = ["path", "label", "class_name", *ROLES]
     frame = frame[leading + [name for name in frame.columns if name not in leading]].reset_index(drop=True)
-    return Split(frame, root, tuple(notes))
+    return Split(frame, root, tuple(notes), origin="published")

@@ -64,7 +64,7 @@ def digits(root: str, split_seed: int = 0, images_per_class: int = 24) -> Split:
         }
     )
     note = "classes 00-49 are training classes, 50-99 test classes; they share no handwritten sample"
-    return Split(frame, Path(root), notes=(note,))
+    return Split(frame, Path(root), notes=(note,), origin="generated")
 
 
 def _generate(folder: Path, split_seed: int, images_per_class: int) -> pd.DataFrame:

@@ -65,6 +65,7 @@ def folder(root: str | None, manifest: str | None = None, split: str = "zero_sho
         problem = "is not a directory" if tree.exists() else "does not exist"
         raise UserError(f"dataset.root is '{root}', which {problem}; set the directory of the images")
     listed = _list_tree(tree) if manifest is None else _read_manifest(tree, _find_manifest(tree, manifest))
+    _refuse_other_encodings(listed)
     frame, order = _number_classes(listed)
     if frame["label"].nunique() < 2:
         raise UserError(f"dataset.root '{root}' has only one class; retrieval needs at least two, preferably many")
@@ -77,6 +78,15 @@ def folder(root: str | None, manifest: str | None = None, split: str = "zero_sho
     frame = frame.drop(columns="role", errors="ignore").assign(**roles)
     leading = ["path", "label", "class_name", *ROLES]
     return Split(frame[leading + [name for name in frame.columns if name not in leading]], tree, tuple(notes))
+
+
+def _refuse_other_encodings(listed: pd.DataFrame) -> None:
+    """Refuse names that are not UTF-8, because rows and tables are."""
+    for path in listed["path"]:
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"the name of {os.fsencode(path)!r} is not UTF-8; rename it") from None
 
 
 def _list_tree(root: Path) -> pd.DataFrame:
@@ -95,15 +105,23 @@ def _list_tree(root: Path) -> pd.DataFrame:
 
 
 def _find_images(directory: Path) -> Iterator[tuple[str, int]]:
-    """Yield path and size of each image, at any depth."""
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _find_images(Path(entry.path))
-            elif _is_image(entry.name):
-                yield entry.path, entry.stat().st_size
+    """Yield path and size of each image, at any depth. Links to directories are followed, but not in circles."""
+    known: dict[tuple[int, int], str] = {}
+    waiting = [str(directory)]
+    while waiting:
+        current = waiting.pop()
+        status = os.stat(current)
+        other = known.setdefault((status.st_dev, status.st_ino), current)
+        if other != current:
+            raise UserError(f"{current} and {other} are the same directory, through a link; remove one of them")
+        with os.scandir(current) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    waiting.append(entry.path)
+                elif _is_image(entry.name):
+                    yield entry.path, size_bytes(Path(entry.path)) or 0
 
 
 def _is_image(name: str) -> bool:
@@ -119,10 +137,7 @@ def _find_manifest(root: Path, manifest: str) -> Path:
 
 def _read_manifest(root: Path, file: Path) -> pd.DataFrame:
     """Return the rows of a manifest under the names of a split's columns, with the size of every image."""
-    try:
-        raw = pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except (ValueError, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"dataset.manifest {file} cannot be read as CSV: {str(error).splitlines()[0]}") from None
+    raw = _read_csv(file)
     names = {str(column).strip().lower(): str(column) for column in raw.columns}
     frame, known = pd.DataFrame(index=raw.index), set()
     for column, aliases in COLUMNS.items():
@@ -133,7 +148,7 @@ def _read_manifest(root: Path, file: Path) -> pd.DataFrame:
         elif column in ("path", "label"):
             raise UserError(
                 f"dataset.manifest {file} has no column for the {column}: it has {', '.join(map(str, raw.columns))}; "
-                f"name one {' or '.join(aliases)}"
+                f"rename the one that holds it to {column} (also accepted: {', '.join(aliases[1:])})"
             )
     if frame.empty:
         raise UserError(f"dataset.manifest {file} lists no image")
@@ -148,6 +163,16 @@ def _read_manifest(root: Path, file: Path) -> pd.DataFrame:
     frame["path"] = frame["path"].map(os.path.normpath)
     frame["size_bytes"] = _sizes(root, frame["path"], file)
     return frame
+
+
+def _read_csv(file: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True)
+    except UnicodeDecodeError:
+        raise UserError(f"dataset.manifest {file} is not UTF-8 text; save it in this encoding") from None
+    except Exception as error:  # the parser raises exceptions of many classes on files that are not CSV
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"dataset.manifest {file} cannot be read as CSV: {reason}") from None
 
 
 def _with_boxes(
@@ -165,10 +190,15 @@ def _with_boxes(
         raise UserError(f"dataset.manifest {file}: a box needs four numbers, {', '.join(BOX)}")
     for side, column in zip(BOX, parts.columns, strict=True):
         frame[side] = pd.to_numeric(parts[column], errors="coerce").astype(float)
-        wrong = ~(np.isfinite(frame[side]) & (frame[side] >= 0))
+        is_size = side in ("width", "height")
+        wrong = ~(np.isfinite(frame[side]) & (frame[side] > 0 if is_size else frame[side] >= 0))
         if wrong.any():
             row = int(wrong.to_numpy().argmax())
-            raise UserError(f"dataset.manifest {file}, line {row + 2}: {side} of the box must be a number of at least 0")
+            range_ = "above 0" if is_size else "of at least 0"
+            raise UserError(
+                f"dataset.manifest {file}, line {row + 2}: {side} of the box is '{parts[column].iloc[row]}', but must be a "
+                f"number {range_}"
+            )
     return frame, known
 
 

@@ -57,7 +57,8 @@ def omniglot(root: str, split: str = "alphabets", split_seed: int = 0) -> Split:
         }
     )
     names = (", ".join(alphabets[rows].drop_duplicates().str.replace("_", " ")) for rows in (train, ~train))
-    return Split(frame, Path(root), notes=("training alphabets: {}; test alphabets: {}".format(*names),))
+    note = "training alphabets: {}; test alphabets: {}".format(*names)
+    return Split(frame, Path(root), notes=(note,), origin="published")
 
 
 def _training_alphabets(split: str, split_seed: int, alphabets: list[str]) -> tuple[str, ...]:

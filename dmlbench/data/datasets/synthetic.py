@@ -86,7 +86,7 @@ def synthetic(
         }
     )
     note = "the first half of the classes are training classes, the others test classes; both have the same attribute values"
-    return Split(frame, Path(root), notes=(note,))
+    return Split(frame, Path(root), notes=(note,), origin="generated")
 
 
 def _combinations() -> list[tuple[str, str, str, str]]:

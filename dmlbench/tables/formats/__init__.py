@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from dmlbench.errors import UserError, suggest
+from dmlbench.system.terminal import printable_lines
 from dmlbench.tables.formats.csv import csv
 from dmlbench.tables.formats.html import html
 from dmlbench.tables.formats.latex import latex
@@ -18,7 +19,7 @@ _WRITERS: dict[str, Callable[[Sequence[Table]], str]] = {"markdown": markdown, "
 
 
 def render(tables: Sequence[Table], format: str = "markdown") -> str:  # noqa: A002 -- the option's name
-    """Write tables as text.
+    """Write tables as text without control characters.
 
     Args:
         tables: What `table.compare` returned.
@@ -29,4 +30,4 @@ def render(tables: Sequence[Table], format: str = "markdown") -> str:  # noqa: A
     """
     if format not in FORMATS:
         raise UserError(f"--format {format} is not known{suggest(format, FORMATS)}")
-    return _WRITERS[format](tables)
+    return printable_lines(_WRITERS[format](tables))

@@ -11,13 +11,13 @@ import tabulate
 from dmlbench.results.formatting import format_value, metric_label
 from dmlbench.results.literature import PublishedResult
 from dmlbench.tables.table import Table
-from dmlbench.tables.table_differences import differences, differences_to_print
+from dmlbench.tables.table_differences import values_for_captions
 from dmlbench.tables.table_row import Cell, TableRow
 
 MISSING = "--"
 DECIMALS = 1
 BELOW_THE_RULE = (
-    "Below the rule: published results, which are not comparable (trunk, crops, tuning and model selection differ); the "
+    "Below the line: published results, which are not comparable (trunk, crops, tuning and model selection differ); the "
     "footnotes name their sources"
 )
 
@@ -79,10 +79,9 @@ def captions(tables: Sequence[Table]) -> list[str]:
     Args:
         tables: What `table.compare` returned.
     """
-    differing, printed = differences(tables), differences_to_print(tables)
     found = []
-    for i, table in enumerate(tables):
-        here = ", ".join(f"{name} = {format_value(differing[name][i])}" for name in printed)
+    for table, values in zip(tables, values_for_captions(tables), strict=True):
+        here = ", ".join(f"{name} = {format_value(value)}" for name, value in values.items())
         found.append(f"{table.caption}{f' Here {here}.' if here else ''}")
     return found
 
@@ -178,14 +177,14 @@ def notes(table: Table, style: Style) -> list[str]:
     return numbered + [style.escape(note) for note in (*table.details, *table.notes, *below)]
 
 
-def n_untrained(table: Table) -> int:
-    """Return the number of rows at the top that are the untrained trunk; 0 if the table has no other rows.
+def n_baselines(table: Table) -> int:
+    """Return the number of rows at the top that are baselines; 0 if the table has no other rows.
 
     Args:
         table: A table.
     """
-    untrained = sum(not row.trained for row in table.rows)
-    return untrained if untrained < len(table.rows) else 0
+    baselines = sum(not row.trained for row in table.rows)
+    return baselines if baselines < len(table.rows) else 0
 
 
 def _number(table: Table, row: TableRow, metric: str, style: Style) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import statistics
 from collections.abc import Sequence
-from csv import DictWriter
+from csv import writer
 
 from dmlbench.config.schema import Scalar
 from dmlbench.results.columns import column
+from dmlbench.results.formatting import spreadsheet_cell
 from dmlbench.results.row import Row
 from dmlbench.tables.table import Table
 from dmlbench.tables.table_row import Cell, TableRow
@@ -27,7 +28,7 @@ def csv(tables: Sequence[Table]) -> str:
         One line per method and table: shared columns, method, seeds and hyper-parameters, mean and half width of each metric
         as fractions (empty if missing), all other columns of the result rows, and notes. If the rows of a method differ in one
         of these other columns, the value is the mean of their numbers (empty if a row failed or does not have it), or their
-        texts joined by ` | `.
+        texts joined by ` | `. Texts that a spreadsheet would read as formulas begin with an apostrophe.
     """
     shared = dict.fromkeys(name for table in tables for name in table.shared)
     rows = [row for table in tables for one in table.rows for row in one.rows]
@@ -39,10 +40,12 @@ def csv(tables: Sequence[Table]) -> str:
     rest = [name for name in columns if name != "seed"]
     names = dict.fromkeys([*shared, *_IDENTITY, *method, *numbers, *rest, "notes"])
     text = io.StringIO()
-    writer = DictWriter(text, list(names), lineterminator="\n")
-    writer.writeheader()
+    out = writer(text, lineterminator="\n")
+    out.writerow(map(spreadsheet_cell, names))
     for table in tables:
-        writer.writerows({**_merged(row.rows), **table.shared, **_values(row)} for row in table.rows)
+        for row in table.rows:
+            values = {**_merged(row.rows), **table.shared, **_values(row)}
+            out.writerow([spreadsheet_cell(values.get(name, "")) for name in names])
     return text.getvalue()
 
 

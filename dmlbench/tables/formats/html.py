@@ -10,7 +10,7 @@ from dmlbench.results.formatting import format_value
 from dmlbench.tables.formats import cells
 from dmlbench.tables.formats.cells import Style
 from dmlbench.tables.table import Table
-from dmlbench.tables.table_differences import differences
+from dmlbench.tables.table_differences import difference_list
 
 
 def escape(text: str) -> str:
@@ -78,11 +78,8 @@ def _differences(tables: Sequence[Table]) -> list[str]:
     """Return a list of the columns in which several tables differ."""
     if len(tables) < 2:
         return []
-    items = [
-        f"<li>{escape(name)}: {' | '.join(escape(format_value(value)) for value in values)}</li>"
-        for name, values in differences(tables).items()
-    ]
-    return [f"<p>{len(tables)} tables, because their rows differ in (table 1 | table 2 ...):</p>", "<ul>", *items, "</ul>"]
+    heading, items = difference_list(tables)
+    return [f"<p>{escape(heading)}</p>", "<ul>", *(f"<li>{escape(item)}</li>" for item in items), "</ul>"]
 
 
 def _figure(table: Table, caption: str, number: int, n_tables: int) -> str:
@@ -102,8 +99,8 @@ def _figure(table: Table, caption: str, number: int, n_tables: int) -> str:
 
 
 def _table(table: Table) -> str:
-    """Return the table, with a rule after the untrained trunk and one before published results."""
-    measured, n_untrained = cells.rows(table, STYLE), cells.n_untrained(table)
+    """Return the table, with a rule after the baselines and one before published results."""
+    measured, n_baselines = cells.rows(table, STYLE), cells.n_baselines(table)
     rows = [*measured, *cells.published_rows(table, STYLE)]
     text = cells.layout(rows, cells.heading(table, STYLE), "unsafehtml", cells.alignments(table))
     text = re.sub(r" *(</t[dh]>)", r"\1", re.sub(r"(<t[dh][^>]*>) *", r"\1", text))
@@ -112,6 +109,6 @@ def _table(table: Table) -> str:
     text = re.sub(r"<tr><td([^>]*)>(.*?)</td>", r'<tr><th scope="row"\1>\2</th>', text)
     lines = text.splitlines()
     first = lines.index("<tbody>") + 1
-    for n in sorted({n_untrained, len(measured)} - {0, len(lines) - first - 2}, reverse=True):
+    for n in sorted({n_baselines, len(measured)} - {0, len(lines) - first - 2}, reverse=True):
         lines.insert(first + n, "</tbody>\n<tbody>")
     return "\n".join(lines)

@@ -38,8 +38,8 @@ def latex(tables: Sequence[Table]) -> str:
 def _float(table: Table, caption: str, label: str) -> str:
     """Return one float: the scores, and the costs below them. A single tabular would be too small to read."""
     heading, measured = cells.heading(table, STYLE), cells.rows(table, STYLE)
-    n_untrained, align = cells.n_untrained(table), cells.alignments(table)
-    parts = [measured[:n_untrained], measured[n_untrained:], cells.published_rows(table, STYLE)]
+    n_baselines, align = cells.n_baselines(table), cells.alignments(table)
+    parts = [measured[:n_baselines], measured[n_baselines:], cells.published_rows(table, STYLE)]
     n_scores = len(heading) - len(table.costs)
     tabulars = [_tabular(heading[:n_scores], [[row[:n_scores] for row in part] for part in parts], align[:n_scores])]
     if table.costs:

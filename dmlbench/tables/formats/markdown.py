@@ -6,11 +6,10 @@ import re
 import textwrap
 from collections.abc import Sequence
 
-from dmlbench.results.formatting import format_value
 from dmlbench.tables.formats import cells
 from dmlbench.tables.formats.cells import Style
 from dmlbench.tables.table import Table
-from dmlbench.tables.table_differences import differences
+from dmlbench.tables.table_differences import difference_list
 
 LINE_LENGTH = 100
 
@@ -26,12 +25,11 @@ def markdown(tables: Sequence[Table]) -> str:
     """
     blocks = []
     if len(tables) > 1:
-        blocks.append(f"{len(tables)} tables, because their rows differ in (table 1 | table 2 ...):\n")
-        for name, values in differences(tables).items():
-            blocks[-1] += f"\n- {escape(name)}: {' | '.join(escape(format_value(value)) for value in values)}"
+        heading, items = difference_list(tables)
+        blocks.append("\n".join([heading, "", *(f"- {escape_prose(item)}" for item in items)]))
     for number, (table, caption) in enumerate(zip(tables, cells.captions(tables), strict=True), 1):
         title = f"Table {number}. " if len(tables) > 1 else ""
-        blocks.append(_wrap(escape(title + caption)))
+        blocks.append(_wrap(escape_prose(title + caption)))
         blocks.append(_pipe_table(table))
         if notes := cells.notes(table, STYLE):
             blocks.append("\n".join(f"- {note}" for note in notes))
@@ -39,7 +37,7 @@ def markdown(tables: Sequence[Table]) -> str:
 
 
 def escape(text: str) -> str:
-    r"""Escape markdown's special characters. An underscore within a word is not special.
+    r"""Escape the characters that are special in a cell of a table.
 
     Args:
         text: Plain text.
@@ -47,7 +45,21 @@ def escape(text: str) -> str:
     >>> print(escape("a|b *c* proxy_nca _target_"))
     a\|b \*c\* proxy_nca \_target\_
     """
-    text = re.sub(r"([\\|*`<\[\]])", r"\\\1", " ".join(text.split()))
+    return escape_prose(text).replace("|", r"\|")
+
+
+def escape_prose(text: str) -> str:
+    r"""Escape the characters that are special outside of tables, and no others, because the text is also read in a terminal.
+
+    An underscore within a word is not special, and brackets are special only in a link.
+
+    Args:
+        text: Plain text.
+
+    >>> print(escape_prose("a | b: [0.9, 0.999] [1](page) _target_"))
+    a | b: [0.9, 0.999] [1\](page) \_target\_
+    """
+    text = re.sub(r"([\\*`<]|\](?=[(\[:]))", r"\\\1", " ".join(text.split()))
     return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
 
 

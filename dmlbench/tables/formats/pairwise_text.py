@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
 from dmlbench.results.formatting import format_difference, format_percent, format_seeds, metric_label
-from dmlbench.tables.axis import ABSENT
+from dmlbench.results.row import BASELINES, EXTERNAL
+from dmlbench.system.terminal import escaped_for_json, printable
+from dmlbench.tables.caption import protocol_name, selection_clause
+from dmlbench.tables.class_means import ClassMeans
 from dmlbench.tables.confidence import CONFIDENCE
 from dmlbench.tables.formats.pairwise_verdict import (
     format_interval,
@@ -17,10 +21,15 @@ from dmlbench.tables.formats.pairwise_verdict import (
     short_value,
     verdict,
 )
-from dmlbench.tables.formats.text import aligned, printable, shorten, wrap
-from dmlbench.tables.pairwise import ClassMeans, Comparison, Pair
+from dmlbench.tables.formats.text import WIDTH, aligned, shorten, wrap
+from dmlbench.tables.overrides import listed_overrides
+from dmlbench.tables.pairwise import Comparison, Pair
+from dmlbench.tables.significance_notes import model_statement
 
 _MAX_CLASSES = 5
+_MAX_STACKED = 3  # classes in each list if the lists are below each other because of long names
+_MAX_NAME = 60
+_ARGUMENTS = ("loss_make_", "loss_miner_")
 
 
 def as_text(comparison: Comparison, names: tuple[str, str]) -> str:
@@ -64,7 +73,7 @@ def as_json(comparison: Comparison, names: tuple[str, str]) -> str:
         "costs": {one.column.name: [one.a, one.b] for one in comparison.costs},
         **{name: getattr(comparison, name) for name in ("not_comparable", "method", "circumstances")},
     }
-    return json.dumps(found, indent=1, ensure_ascii=False, default=dict) + "\n"
+    return escaped_for_json(json.dumps(found, indent=1, ensure_ascii=False, default=dict)) + "\n"
 
 
 def _sides(comparison: Comparison, names: tuple[str, str]) -> list[str]:
@@ -77,18 +86,19 @@ def _sides(comparison: Comparison, names: tuple[str, str]) -> list[str]:
 
 
 def _not_comparable(comparison: Comparison) -> list[str]:
-    if not comparison.not_comparable:
-        return []
+    if not comparison.not_comparable or comparison.one_is_external:
+        return []  # nothing is known about external embeddings; a note says so
     text = f"Not comparable, so the difference may not be due to the methods: {_pairs(comparison.not_comparable)}."
     return wrap(text, max_lines=4)
 
 
 def _pairs(pairs: Mapping[str, Pair]) -> str:
-    return "; ".join(f"{name} {short_value(a)} -> {short_value(b)}" for name, (a, b) in pairs.items())
+    """Return the values of A and B: `margin 0.1 | 0.2`."""
+    return "; ".join(f"{name} {short_value(a)} | {short_value(b)}" for name, (a, b) in pairs.items())
 
 
 def _metrics(comparison: Comparison) -> list[str]:
-    rows = [["%", "A", "B", "B - A", f"{100 * CONFIDENCE:.0f} % interval", "p"]]
+    rows = [["%", "A", "B", "A - B", f"{100 * CONFIDENCE:.0f} % interval", "p"]]
     for one in comparison.differences:
         tested = [format_interval(one), format_p(one.p)] if one.half_width is not None and one.p is not None else ["--", "--"]
         rows.append(
@@ -97,13 +107,12 @@ def _metrics(comparison: Comparison) -> list[str]:
     bases = {one.basis for one in comparison.differences}
     sentences = []
     if "seeds and classes" in bases:
-        sentences.append(
-            "Interval and p: mixed model with random effects of seeds and classes, Satterthwaite degrees of freedom"
-        )
+        sentences.append(f"Interval and p: {model_statement()}")
     if "classes only" in bases:
-        sentences.append("Interval and p: paired t test over class means, which does not account for seed variance")
+        sentences.append(f"Interval and p: {model_statement(by_seed=False)}")
     reasons = {one.untested: None for one in comparison.differences if one.basis == "none"}
-    sentences += [f"Metrics with `--` were not tested: {reason}" for reason in reasons]
+    if not comparison.other_data:
+        sentences += [f"Metrics with `--` were not tested: {reason}" for reason in reasons]
     return [*aligned(rows), *(line for sentence in sentences for line in wrap(f"{sentence}."))]
 
 
@@ -114,24 +123,28 @@ def _classes(comparison: Comparison) -> list[str]:
     behind = sum(one.gain < 0 for one in comparison.classes)
     title = (
         f"Classes, {metric_label(comparison.differences[0].metric)} in %, number of queries in brackets: "
-        f"B is higher in {ahead} of {len(comparison.classes)}, lower in {behind}."
+        f"A is higher in {ahead} of {len(comparison.classes)}, lower in {behind}."
     )
     gains = [one for one in comparison.classes if one.gain > 0][:_MAX_CLASSES]
     losses = [one for one in reversed(comparison.classes) if one.gain < 0][:_MAX_CLASSES]
-    parts = [(heading, some) for heading, some in (("largest gains of B", gains), ("largest losses of B", losses)) if some]
-    height = max((len(some) for _, some in parts), default=0)
-    columns = []
-    for heading, some in parts:
-        rows = [[heading, "A", "B", "B - A"], *(_class_cells(one, 26 if len(parts) > 1 else 60) for one in some)]
-        columns.append(aligned(rows) + [""] * (height - len(some)))
-    width = max((len(line) for line in columns[0]), default=0) + 4 if columns else 0
-    return [*wrap(title), *("".join(f"{part:<{width}}" for part in line).rstrip() for line in zip(*columns, strict=True))]
+    parts = [(heading, some) for heading, some in (("largest gains of A", gains), ("largest losses of A", losses)) if some]
+    blocks = [aligned([[heading, "A", "B", "A - B"], *map(_class_cells, some)]) for heading, some in parts]
+    return [*wrap(title), *_side_by_side(blocks)]
 
 
-def _class_cells(one: ClassMeans, width: int) -> list[str]:
+def _side_by_side(blocks: Sequence[Sequence[str]]) -> list[str]:
+    """Return blocks of lines next to each other; if they are too wide, the first lines of each below each other."""
+    width = max((len(line) for line in (blocks[0] if blocks else ())), default=0) + 4
+    lines = ["".join(f"{part:<{width}}" for part in line).rstrip() for line in zip_longest(*blocks, fillvalue="")]
+    if max(map(len, lines), default=0) <= WIDTH:
+        return lines
+    return [line for block in blocks for line in block[: 1 + _MAX_STACKED]]
+
+
+def _class_cells(one: ClassMeans) -> list[str]:
     count = f" ({one.n_queries})"
     return [
-        shorten(one.name, width - len(count)) + count,
+        shorten(one.name, _MAX_NAME - len(count)) + count,
         format_percent(one.a),
         format_percent(one.b),
         format_difference(one.gain),
@@ -139,11 +152,11 @@ def _class_cells(one: ClassMeans, width: int) -> list[str]:
 
 
 def _costs(comparison: Comparison) -> list[str]:
-    rows = [["Cost", "A", "B", "B / A"]]
+    rows = [["Cost", "A", "B", "A / B"]]
     on_cpu = any(str(row.get("device")).startswith("cpu") for row in (*comparison.a, *comparison.b))
     for one in comparison.costs:
         label = f"{one.column.heading}, whole process" if on_cpu and one.column.name == "memory_gib" else one.column.heading
-        ratio = f"{one.b / one.a:.2f}" if one.a and one.b is not None else "--"
+        ratio = f"{one.a / one.b:.2f}" if one.b and one.a is not None else "--"
         rows.append([label, _amount(one.a), _amount(one.b), ratio])
     return aligned(rows) if len(rows) > 1 else []
 
@@ -155,30 +168,63 @@ def _amount(value: float | None) -> str:
 
 
 def _rest(comparison: Comparison) -> list[str]:
-    texts = _methods(comparison)
-    if comparison.circumstances:
-        texts.append((f"Other differences: {_pairs(comparison.circumstances)}.", 2))
+    """Return how methods, model selection, protocols and circumstances differ, or that they are identical."""
+    texts = [*_methods(comparison), *((text, 3) for text in _selection(comparison))]
+    if comparison.circumstances and not comparison.one_is_external:
+        texts.append((f"Other differences (A | B): {_pairs(comparison.circumstances)}.", 2))
     if not comparison.not_comparable:
-        row = comparison.a[0]
-        version = "" if row.get("protocol_version") is None else f" (version {row['protocol_version']})"
-        equal = f"split, trunk {row['trunk']}, protocol {row['protocol']}{version}, optimizer and sampler"
-        texts.append((f"Identical in both: {equal}.", 2))
+        texts.append((_identical(comparison), 4))
     return [line for text, max_lines in texts for line in wrap(text, max_lines=max_lines)]
+
+
+def _selection(comparison: Comparison) -> list[str]:
+    """Return how models and hyper-parameters were selected; nothing is known about external embeddings."""
+    sides = {
+        name: "not trained" if rows[0]["loss"] in BASELINES else selection_clause(rows)
+        for name, rows in (("A", comparison.a), ("B", comparison.b))
+        if rows[0]["protocol"] != EXTERNAL
+    }
+    known = {name: text for name, text in sides.items() if text}
+    if not known:
+        return []
+    if len(known) == 2 and len(set(known.values())) == 1:
+        return [f"Model selection: {known['A']}; the test set chose nothing."]
+    return [f"Model selection of {name}: {text}." for name, text in known.items()]
+
+
+def _identical(comparison: Comparison) -> str:
+    """Return what is equal in both: the overridden values in full, everything else by name."""
+    row = comparison.a[0]
+    n_seeds = f"{len(comparison.a)} seed{'s' * (len(comparison.a) > 1)}" if len(comparison.a) == len(comparison.b) else ""
+    if row["protocol"] == EXTERNAL:
+        parts = ["labels, ids and roles of the items", "evaluation"]
+    else:
+        overrides = listed_overrides([*comparison.a, *comparison.b])
+        values = f" with {', '.join(overrides)}" if overrides else ""
+        parts = ["split", f"trunk {row['trunk']}", f"{protocol_name(row)}{values}", "optimizer and sampler"]
+    return f"Identical in both: {', '.join(parts)}{f'; {n_seeds} each' if n_seeds else ''}."
 
 
 def _methods(comparison: Comparison) -> list[tuple[str, int]]:
     """Return texts on how the methods differ, each with its maximum number of lines.
 
-    Methods with the same loss differ in values; of two losses, the values of each are listed.
+    Methods with the same loss differ in values. Of two losses, all arguments of each are listed, also those that are equal.
     """
-    values = {short_column(name): pair for name, pair in comparison.method.items() if name != "loss"}
     if not comparison.method:
         return [("The methods do not differ.", 1)]
     if "loss" not in comparison.method:
-        return [(f"The methods differ in: {_pairs(values)}.", 4)]
+        values = {short_column(name): pair for name, pair in comparison.method.items()}
+        return [(f"The methods differ in (A | B): {_pairs(values)}.", 4)]
     sides = []
-    for side, rows in enumerate((comparison.a, comparison.b)):
-        listed = [f"{name}={short_value(pair[side])}" for name, pair in values.items() if pair[side] not in (ABSENT, None)]
-        values_text = f": {', '.join(listed)}" if listed else ""
-        sides.append((f"{'AB'[side]} is {rows[0]['loss']}{values_text}.", 3))
+    for side, rows in zip("AB", (comparison.a, comparison.b), strict=True):
+        if rows[0]["protocol"] == EXTERNAL:
+            sides.append((f"{side} is {method_name(rows)}, external embeddings.", 1))
+            continue
+        shown = {
+            name: value
+            for name, value in rows[0].method.items()
+            if value is not None and (name.startswith(_ARGUMENTS) or (name in comparison.method and name != "loss"))
+        }
+        listed = ", ".join(f"{short_column(name)}={short_value(value)}" for name, value in shown.items())
+        sides.append((f"{side} is {printable(rows[0]['loss'])}{f': {listed}' if listed else ''}.", 5))
     return sides

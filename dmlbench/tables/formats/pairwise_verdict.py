@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Sequence
 
 from dmlbench.config.schema import Scalar
 from dmlbench.results.formatting import format_difference, format_value, metric_label
 from dmlbench.results.row import Row
+from dmlbench.system.terminal import printable
 from dmlbench.tables.axis import ABSENT
-from dmlbench.tables.bold import FEW_SEEDS
-from dmlbench.tables.formats.text import printable, shorten
+from dmlbench.tables.confidence import CONFIDENCE
+from dmlbench.tables.formats.text import shorten
 from dmlbench.tables.metric_difference import Difference
-from dmlbench.tables.pairwise import DATA, Comparison
+from dmlbench.tables.pairwise import Comparison
+from dmlbench.tables.significance_notes import LEVEL_IN_PRINT, model_statement, power_remark
 
 _MAX_NAMED_VALUES = 2
 _MAX_VALUE_LENGTH = 40
@@ -22,43 +23,38 @@ _MAX_VALUE_LENGTH = 40
 def verdict(comparison: Comparison) -> str:
     """Say in a sentence or two which method is better, by how much, and how certain that is.
 
+    Every difference is A - B, whichever is better.
+
     Args:
         comparison: Comparison of two methods.
     """
     first = comparison.differences[0]
     what = metric_label(first.metric)
     a, b = (f"{side} ({name})" for side, name in zip("AB", _distinct_names(comparison), strict=True))
-    if not comparison.not_comparable.keys().isdisjoint(DATA):
-        points = format_difference(first.value)
-        return f"{a} and {b} were evaluated on different images, so the difference of {points} points in {what} is meaningless."
-    leader, other = (a, b) if first.value < 0 else (b, a)
+    if comparison.other_data:
+        return f"{a} and {b} cannot be compared in {what}: {comparison.other_data}."
+    difference = f"A - B = {format_difference(first.value)} points"
+    if first.half_width is None or first.p is None:
+        return f"{_higher(first, a, b)} in {what}: {difference}. Significance was not tested: {first.untested}."
+    tested = f"{difference}, {100 * CONFIDENCE:.0f} % interval {format_interval(first)}, {format_p(first.p, 'p = ')}"
+    if first.better:
+        better, other = (a, b) if first.better == "a" else (b, a)
+        found = f"{better} is significantly better than {other} in {what} ({LEVEL_IN_PRINT})"
+    else:
+        found = f"No significant difference between {a} and {b} in {what} ({LEVEL_IN_PRINT})"
     n_classes = f"{len(comparison.classes)} classes"
-    if first.basis == "seeds and classes":
-        n = f"n = {len(comparison.a)} seeds, {n_classes}"
-        if first.better:
-            return f"{leader} is better than {other} in {what}: {_lead(first)}, {n}."
-        few = "; so few seeds give the test little power" if len(comparison.a) <= FEW_SEEDS else ""
-        return f"No significant difference between {a} and {b} in {what}: B - A is {_numbers(first)}, {n}{few}."
-    ahead = f"{leader} scores higher than {other} in {what}: {_lead(first)}" if first.value else f"A and B are equal in {what}"
-    if first.basis == "none":
-        return f"{ahead}; significance was not tested: {first.untested}."
-    if not first.better and first.value:
-        ahead = f"No significant difference between {a} and {b} in {what}: B - A is {_numbers(first)}"
-    limits = f"The test covers class variance only; seed variance is not accounted for ({first.untested})"
-    return f"{ahead}, over {n_classes}. {limits}."
+    if first.basis == "classes only":
+        return f"{found}: {tested}, n = {n_classes}. Because {first.untested}, {model_statement(by_seed=False)}."
+    n_seeds = len(comparison.a)
+    power = "" if first.better else power_remark(n_seeds)
+    return f"{found}: {tested}, n = {n_seeds} seeds, {n_classes}{power}."
 
 
-def _numbers(one: Difference) -> str:
-    """Write the difference with its interval and p-value, if it was tested."""
-    points = f"{format_difference(one.value)} points"
-    if one.half_width is None or one.p is None:
-        return points
-    return f"{points} {format_interval(one)}, {format_p(one.p, 'p = ')}"
-
-
-def _lead(one: Difference) -> str:
-    """Write the difference with a positive sign, as the lead of the method with the higher mean."""
-    return _numbers(one if one.value >= 0 else dataclasses.replace(one, a=one.b, b=one.a))
+def _higher(one: Difference, a: str, b: str) -> str:
+    """Return which mean is higher."""
+    if not one.value:
+        return f"{a} and {b} are equal"
+    return f"{a} scores higher than {b}" if one.value > 0 else f"{b} scores higher than {a}"
 
 
 def format_interval(one: Difference) -> str:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable
 
 from dmlbench.results.columns import column
-from dmlbench.results.formatting import format_percent, format_value
+from dmlbench.results.formatting import format_percent, format_value, referenced_column
 from dmlbench.results.metric_specs import MetricColumn, parse_metric
-from dmlbench.results.row import UNTRAINED, Row
+from dmlbench.results.row import BASELINES, Row
 from dmlbench.results.run_folder import Epochs, RunFolder
 from dmlbench.results.run_status import RUNNING
+from dmlbench.system.regular_files import parse_json
+from dmlbench.system.terminal import printable
 from dmlbench.tables.caption import SELECTED
-from dmlbench.tables.formats.text import NO_BREAK, labelled, printable, sparkline, wrap
+from dmlbench.tables.formats.text import NO_BREAK, labelled, sparkline, wrap
 from dmlbench.tables.warnings import warnings_of
 
 _SEPARATED = "separated_"  # repeats the plain names
@@ -42,7 +43,7 @@ def _unfinished(run: RunFolder) -> list[str]:
         time = f"{run.checkpoint:%Y-%m-%d %H:%M} UTC"
         sentences.append(f"Run its command again to resume from the checkpoint of {time}.")
     elif not run.unreadable and run.status != RUNNING:
-        sentences.append("There is no checkpoint: its command starts it from the beginning.")
+        sentences.append("Run the same command again; training starts from epoch 1.")
     return [line for sentence in sentences for line in wrap(sentence)]
 
 
@@ -91,10 +92,11 @@ def _counts(row: Row) -> str:
 def _config_files(row: Row) -> str:
     """Return the configuration files of the run, with the first digits of their SHA-256."""
     try:
-        files = json.loads(str(row.get("config_files")))
+        files = parse_json(str(row.get("config_files")).encode())
     except ValueError:
         return ""
-    return ", ".join(f"{name} {str(digest)[:8]}" for name, digest in files.items()) if isinstance(files, dict) else ""
+    found = files.items() if isinstance(files, dict) else ()
+    return ", ".join(f"{name} {digest[:8]}" for name, digest in found if isinstance(digest, str))
 
 
 def _values(row: Row, prefix: str, *without: str) -> str:
@@ -104,6 +106,7 @@ def _values(row: Row, prefix: str, *without: str) -> str:
         short = name.removeprefix(prefix)
         if not name.startswith(prefix) or short in without or value is None:
             continue
+        value = row.get(referenced_column(value) or name, value)
         if short.endswith("target") and isinstance(value, str):
             value = value.rpartition(".")[2]
         found.append(f"{short.removeprefix('make_')}={format_value(value)}".replace(" ", NO_BREAK))
@@ -116,8 +119,8 @@ def _joined(head: str, values: str) -> str:
 
 def _selection(row: Row) -> str:
     selected = row.get("selected_on")
-    if row["loss"] == UNTRAINED:
-        return "none, the trunk is not trained"
+    if row["loss"] in BASELINES:
+        return "none, because nothing is trained"
     if selected in (None, "none"):
         return "unknown"
     epoch = row.get("selected_epoch")
@@ -135,6 +138,8 @@ def _metrics(row: Row) -> list[str]:
     for title, is_kind in _KINDS.items():
         names = sorted((name for name, one in found.items() if is_kind(one)), key=lambda name: found[name].sort_key)
         texts = [f"{found[name].spec.label.replace('<k>', str(found[name].k))} {_number(row, name)}" for name in names]
+        if any(f"{name}_std" in row.columns for name in names) and (runs := row.get("n_clusterings")):
+            texts.append(f"(standard deviation over {runs} runs of k-means)")
         if texts and any(row[name] is not None for name in names):
             lines += labelled(title, "  ".join(text.replace(" ", NO_BREAK) for text in texts), width=18)
     folds = [f"{format_percent(value)}" for name, value in row.columns.items() if _is_fold(name) and isinstance(value, float)]
@@ -160,7 +165,7 @@ def _number(row: Row, name: str) -> str:
     if one.spec.kind == "diagnostic":
         return f"{value:.3g}"
     spread = row.get(f"{name}_std")
-    return format_percent(value) + (f" ± {format_percent(spread)}" if isinstance(spread, float) else "")
+    return format_percent(value) + (f" (std {format_percent(spread)})" if isinstance(spread, float) else "")
 
 
 def _is_fold(name: str) -> bool:

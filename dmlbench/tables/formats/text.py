@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import re
 import textwrap
 from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from dmlbench.system.terminal import printable
+
 WIDTH = 100
 NO_BREAK = "\u00a0"  # a space at which no line is broken
 _KEPT_TOGETHER = re.compile(" (=|<|->|±) ")  # these stay on one line with their neighbours
 _BARS = "▁▂▃▄▅▆▇█"
 _MAX_BARS = 40
-
-
-def printable(text: object) -> str:
-    r"""Return text on one line, with control characters replaced by `?`.
-
-    Args:
-        text: Text, or any object.
-
-    >>> printable("Loss\x1b[31m\n2")
-    'Loss?[31m?2'
-    """
-    return "".join(character if character.isprintable() or character == NO_BREAK else "?" for character in str(text))
+_LARGEST = 1e300  # the range of larger numbers is not a float
 
 
 def shorten(text: object, width: int) -> str:
@@ -95,7 +85,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """Draw values as a line of bars between the smallest and the largest value; values that are not finite become `!`.
+    """Draw values as a line of bars between the smallest and the largest value; values beyond 1e300 become `!`.
 
     Args:
         values: Numbers. If there are too many, evenly spaced ones are drawn.
@@ -105,7 +95,7 @@ def sparkline(values: Sequence[float]) -> str:
     """
     if len(values) > _MAX_BARS:
         values = [values[round(i * (len(values) - 1) / (_MAX_BARS - 1))] for i in range(_MAX_BARS)]
-    finite = [value for value in values if math.isfinite(value)]
+    finite = [value for value in values if abs(value) <= _LARGEST]
     low, high = min(finite, default=0.0), max(finite, default=0.0)
     step = (high - low) / (len(_BARS) - 1) or 1.0
-    return "".join(_BARS[round((value - low) / step)] if math.isfinite(value) else "!" for value in values)
+    return "".join(_BARS[round((value - low) / step)] if abs(value) <= _LARGEST else "!" for value in values)

@@ -1,0 +1,116 @@
+"""What `dmlbench data check` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dmlbench.config.schema import Dataset
+from dmlbench.data.check import MOST_NAMES, ImageCheck, check_images, find_duplicates, without_unreadable
+from dmlbench.data.contents import hash_contents
+from dmlbench.data.split import ROLES, Split
+
+
+def check_data(dataset: Dataset, split: Split, data_dir: Path, again: bool = False) -> Iterator[str]:
+    """Read every image of a data set, whatever has been checked before, and report what is found.
+
+    Args:
+        dataset: Data set as declared.
+        split: Its images, whose declared facts have been verified.
+        data_dir: Directory of remembered hashes.
+        again: Also hash every file again, instead of those whose size or modification time have changed.
+
+    Yields:
+        One line each.
+
+    Raises:
+        UserError: An image cannot be read and `dataset.on_unreadable` is not `skip`. It is raised after the last line.
+    """
+    hashed = hash_contents(split, data_dir / "contents", again)
+    check = check_images(hashed.split)
+    skips = dataset.on_unreadable == "skip"
+    kept = hashed.split.without(np.array(list(check.errors))) if skips and check.errors else hashed.split
+    yield from report(dataset.label, replace(kept, n_duplicates=len(check.duplicates)))
+    yield from _describe_check(hashed.split, check, "skipped" if skips else "unreadable")
+    if hashed.changed:
+        names = ", ".join(hashed.changed[:MOST_NAMES])
+        yield f"changed    contents that changed although size and time of the file did not: {len(hashed.changed):,} ({names})"
+    without_unreadable(hashed.split, check.errors, dataset.on_unreadable)
+    kept.verify(dataset.name, {})
+
+
+def _describe_check(split: Split, check: ImageCheck, noun: str) -> Iterator[str]:
+    if check.duplicates:
+        yield f"overlap    test images that equal a training image, or nearly: {len(check.duplicates):,}"
+        for test, train in check.duplicates[:MOST_NAMES]:
+            yield f"  {split.frame['path'][test]} and {split.frame['path'][train]}"
+    if check.errors:
+        first = f"; the first {MOST_NAMES}" if len(check.errors) > MOST_NAMES else ""
+        yield f"{noun:10} {len(check.errors):,} image{'s' * (len(check.errors) > 1)}{first}:"
+        for error in list(check.errors.values())[:MOST_NAMES]:
+            yield f"  {error.partition('; repair')[0]}"
+
+
+def report(label: str, split: Split) -> Iterator[str]:
+    """Return counts, shared classes, queries without positives, and duplicates.
+
+    Args:
+        label: Name of the data set in print.
+        split: Data set, with the contents of its images.
+
+    Yields:
+        One line each.
+    """
+    yield f"{label}: {len(split.frame):,} images, split digest {split.digest}, under {split.root}"
+    for role in ROLES:
+        if split.frame[role].any():
+            yield f"{role:10} {_describe_sizes(split.frame.loc[split.frame[role], 'label'])}"
+    yield f"classes    {_describe_overlap(split)}"
+    if split.n_queries_without_positives:
+        yield (
+            "positives  queries without a positive (another image of their class in the gallery), which metrics exclude: "
+            f"{split.n_queries_without_positives:,}"
+        )
+    yield f"duplicates {_describe_duplicates(split)}"
+    for note in split.notes:
+        yield f"note       {note}"
+
+
+def _describe_sizes(labels: pd.Series) -> str:
+    """Return the number of images and classes, and how many images each class has."""
+    sizes = labels.value_counts()
+    lowest, highest = sizes.min(), sizes.max()
+    per_class = f"{lowest:,}" if lowest == highest else f"{lowest:,} to {highest:,}, median {sizes.median():g},"
+    return f"{len(labels):,} images of {len(sizes):,} classes ({per_class} per class)"
+
+
+def _describe_overlap(split: Split) -> str:
+    """Return whether training and test share classes."""
+    frame, shared = split.frame, split.shared_classes
+    if shared:
+        return f"training and test share {len(shared):,} classes"
+    train = set(frame.loc[frame["train"] | frame["val"], "label"])
+    test = set(frame.loc[frame["query"] | frame["gallery"], "label"])
+    if not train or not test:
+        return "training and test share no class"
+    names = frame.drop_duplicates("label").set_index("label")["class_name"]
+    ranges = [f"{names[min(labels)]} to {names[max(labels)]}" for labels in (train, test)]
+    return f"training and test share no class: {ranges[0]} | {ranges[1]}"
+
+
+def _describe_duplicates(split: Split) -> str:
+    groups = find_duplicates(split)
+    if not groups:
+        return "no two images are byte-identical"
+    frame = split.frame
+    across_classes = sum(frame.loc[ids, "label"].nunique() > 1 for ids in groups)
+    across_roles = sum(frame.loc[ids, "train"].nunique() > 1 for ids in groups)
+    example = " = ".join(frame.loc[groups[0][:2], "path"])
+    return (
+        f"{sum(map(len, groups)):,} byte-identical images, such as {example}; groups of them: {len(groups):,}; groups across "
+        f"classes: {across_classes:,}; groups across training and test: {across_roles:,}"
+    )

@@ -1,0 +1,66 @@
+"""Lines that describe a run before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from dmlbench.config.plan import Plan
+from dmlbench.config.presets import NONE as NO_PRESET
+from dmlbench.config.schema import Protocol
+from dmlbench.data.folds import training_splits
+from dmlbench.data.split import Split
+
+
+def announcement(plan: Plan, split: Split) -> list[str]:
+    """Return a few lines that describe a run before it starts.
+
+    Args:
+        plan: The plan of the run.
+        split: Its data set, before any fold is held out.
+    """
+    protocol, method = plan.protocol, plan.method
+    facts = training_splits(split, protocol)[0].facts
+    batch = f", {method.samples_per_class} images per class" if "m_per_class" in plan.sampler["_target_"] else ""
+    lr = f", loss learning rate {method.lr_scale * protocol.lr:g}" if method.kind == "classification" else ""
+    preset = "" if plan.shared["preset"] == NO_PRESET else f", preset {plan.shared['preset']}"
+    weights = "from scratch" if plan.trunk.weights == "none" else f"with {Path(plan.trunk.weights).name}"
+    return [
+        f"dataset   {plan.dataset.label}: train {facts['train_images']:,} images of {facts['train_classes']:,} classes; test "
+        f"{facts['query_images']:,} query and {facts['gallery_images']:,} gallery images of {facts['test_classes']:,} classes",
+        f"trunk     {plan.trunk.label} {weights}",
+        f"protocol  {protocol.name} v{protocol.version}{preset}: {_count(protocol.epochs, 'epoch')}, batch "
+        f"{protocol.batch_size}, {protocol.embedding_dim}-d, crop {protocol.image_px} of {protocol.resized_px} px, "
+        f"{plan.shared['optimizer']} with learning rate {protocol.lr:g}, on {plan.device} in {plan.precision}",
+        *(["features  frozen trunk: computed once, from centre crops without flips"] if protocol.trunk_frozen else []),
+        *_selection(protocol),
+        *(f"note      {note}" for note in (*split.notes, *_few_images(plan, split))),
+        f"method    {method.label} ({method.kind}{batch}{lr})" if method.make else f"method    {method.label}: no training",
+        f"run       {plan.run_id}, seed {plan.seed}, in {plan.folder}",
+    ]
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
+def _selection(protocol: Protocol) -> Iterator[str]:
+    """How the reported model is selected, unless it is the last epoch of one training on all training classes."""
+    epoch = "best epoch on held-out training classes" if protocol.selection == "validation" else "last epoch"
+    if protocol.fold == "all":
+        yield f"selection {epoch}; {protocol.folds} models, one per fold of held-out training classes"
+    elif protocol.fold != "none":
+        yield f"selection {epoch}; fold {protocol.fold} of {protocol.folds} of the training classes is held out"
+    elif protocol.selection == "validation":
+        yield f"selection {epoch}, as given by the data set"
+
+
+def _few_images(plan: Plan, split: Split) -> Iterator[str]:
+    counts = split.frame.loc[split.frame["train"], "label"].value_counts()
+    few = int((counts < plan.method.samples_per_class).sum())
+    if few and "samples_per_class" in plan.sampler:
+        crops = "" if plan.protocol.trunk_frozen else ", each with its own crop"
+        yield (
+            f"{few} training class{'es have' if few > 1 else ' has'} fewer than {plan.method.samples_per_class} images, "
+            f"which repeat within a batch{crops}"
+        )

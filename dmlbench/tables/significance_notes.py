@@ -1,0 +1,48 @@
+"""What notes say about the significance test and about the limits of the data, in one place for tables and comparisons.
+
+The test itself is in `significance`; docs/significance.md describes it and reports its error rates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+FEW_SEEDS = 3  # up to this number of seeds, the text mentions low power
+FEW_CLASSES = 20  # below this number of test classes, there is a warning
+LEVEL_IN_PRINT = "5 % level"
+
+
+def model_statement(by_seed: bool = True) -> str:
+    """Return what the significance test allows for, a clause.
+
+    Args:
+        by_seed: Whether the test accounts for seeds; without two seeds per method, it cannot.
+    """
+    if by_seed:
+        return "the test allows for chance between seeds and between classes (see docs/significance.md)"
+    return "the test allows for chance between classes only, and another seed may reverse the result"
+
+
+def power_remark(n_seeds: int) -> str:
+    """Return a remark on the power of the test, a clause with a semicolon before it; empty with enough seeds.
+
+    Args:
+        n_seeds: Smallest number of seeds of a test.
+    """
+    return "; so few seeds give the test little power" if n_seeds <= FEW_SEEDS else ""
+
+
+def limits_of_data(n_seeds: Collection[int], n_classes: object) -> list[str]:
+    """Return warnings about few test classes and about two seeds, one sentence each, without a full stop.
+
+    Args:
+        n_seeds: Numbers of seeds of the methods.
+        n_classes: Number of test classes; anything else than an integer if it is unknown.
+    """
+    found = []
+    if isinstance(n_classes, int) and n_classes < FEW_CLASSES:
+        plural = "es" if n_classes != 1 else ""
+        found.append(f"Only {n_classes} test class{plural}: with other classes, the results may be quite different")
+    if 2 in n_seeds:
+        found.append("The 95 % interval of two seeds is very wide; use three seeds or more")
+    return found

@@ -1,0 +1,308 @@
+"""What a row says about optimizer, sampler and protocol is what training did: every key of every shipped file is tried."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from dmlbench.config.compose import compose, resolve
+from dmlbench.config.files import entries
+from dmlbench.config.jobs import Job, JobList
+from dmlbench.config.plan import Plan
+from dmlbench.config.schema import Protocol
+from dmlbench.data.folds import training_splits
+from dmlbench.data.loader import make_batches
+from dmlbench.data.split import Split
+from dmlbench.errors import UserError
+from dmlbench.results.row import Row
+from dmlbench.runs.experiment import pending_row
+from dmlbench.runs.prepare import prepare
+from dmlbench.training.environment import make_deterministic
+from dmlbench.training.trained_model import build_model, fit
+from dmlbench.training.trainer import epoch_sampler, training_labels
+
+TINY = (
+    *("dataset=synthetic", "dataset.make.classes=12", "dataset.make.images_per_class=4", "protocol=quick", "trunk=convnet"),
+    *("trunk.make.channels=[4,8]", "protocol.epochs=2", "protocol.batch_size=8", "protocol.embedding_dim=8"),
+    *("protocol.image_px=16", "protocol.schedule=constant", "protocol.steps_per_epoch=2"),
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@dataclasses.dataclass
+class Observed:
+    """What happened during a training: everything that a protocol can change."""
+
+    row: Row
+    weights: str
+    optimizer: torch.optim.Optimizer | None
+    rates: list[list[float]]
+    batches: list[list[int]]
+    labels: np.ndarray
+    roles: list[list[int]]
+    evaluated: list[int]
+    n_models: int
+    threads: int
+
+    @property
+    def facts(self) -> tuple[Any, ...]:
+        """All that can be compared."""
+        return self.weights, self.rates, self.batches, self.roles, self.evaluated, self.n_models, self.threads
+
+
+Observe = Callable[..., Observed]
+
+
+@pytest.fixture(scope="module")
+def observe(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Observe:
+    """A function that trains under some overrides, and records what happened."""
+
+    def observe(*overrides: str) -> Observed:
+        runs = tmp_path_factory.mktemp("runs")
+        plan, split = prepare(compose([*TINY, *overrides, f"paths.data={data}", f"paths.runs={runs}"]))
+        return _observed(plan, split)
+
+    return observe
+
+
+def _observed(plan: Plan, split: Split) -> Observed:
+    make_deterministic(plan.protocol.threads)
+    threads = torch.get_num_threads()
+    make_deterministic(1)
+    optimizers: list[torch.optim.Optimizer] = []
+    rates: list[list[float]] = []
+
+    def record(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        optimizers.append(optimizer)
+        rates.append([group["lr"] for group in optimizer.param_groups])
+
+    handle = register_optimizer_step_pre_hook(record)
+    parts = training_splits(split, plan.protocol)
+    plan.folder.mkdir(parents=True)
+    try:
+        images = None if plan.protocol.trunk_frozen else make_batches(plan, split)
+        model = build_model(plan, plan.folder, split, images)
+        fit(model, parts[0], plan)
+    finally:
+        handle.remove()
+    state = {**model.model.state_dict(), "size": torch.tensor(plan.protocol.image_px)}
+    weights = hashlib.sha256(b"".join(name.encode() + value.numpy().tobytes() for name, value in state.items()))
+    labels = training_labels(parts[0])
+    batches = epoch_sampler(plan, labels)(0)
+    roles = [parts[0].ids(role).tolist() for role in ("train", "val")]
+    return Observed(
+        row=Row({**pending_row(plan).columns, "status": "ok"}),
+        weights=weights.hexdigest(),
+        optimizer=optimizers[0] if optimizers else None,
+        rates=rates,
+        batches=batches.tolist(),
+        labels=labels,
+        roles=roles,
+        evaluated=[int(one["epoch"]) for one in model.history.evaluations],
+        n_models=len(parts),
+        threads=threads,
+    )
+
+
+# Protocol
+
+
+# Field: a value that differs from the one of TINY, and overrides under which the field has an effect.
+VALIDATED = ("protocol.selection=validation", "protocol.fold=0", "protocol.folds=3")
+FIELDS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "epochs": (3, ()),
+    "batch_size": (12, ()),
+    "embedding_dim": (4, ()),
+    "image_px": (24, ()),
+    "resize_px": (40, ()),
+    "train_crop": ("center", ()),
+    "crop_scale": ([0.9, 1.0], ("protocol.train_crop=random_resized",)),
+    "crop_ratio": ([1.0, 3.0], ("protocol.train_crop=random_resized",)),
+    "flip": (True, ()),
+    "pooling": ("max", ()),
+    "head_layers": ([6], ()),
+    "head_norm": ("layer", ()),
+    "trunk_frozen": (True, ()),
+    "freeze_batch_norm": (True, ()),
+    "lr": (0.01, ()),
+    "head_lr_scale": (3.0, ()),
+    "schedule": ("cosine", ()),
+    "step_epochs": (1, ("protocol.schedule=step",)),
+    "step_gamma": (0.25, ("protocol.schedule=step", "protocol.step_epochs=1")),
+    "warmup_epochs": (1, ()),
+    "head_only_epochs": (1, ()),
+    "clip_grad_norm": (0.001, ("optimizer=sgd",)),
+    "clip_grad_value": (0.0001, ("optimizer=sgd",)),
+    "threads": (2, ()),
+    "selection": ("validation", ("protocol.fold=0", "protocol.folds=3")),
+    "fold": (1, VALIDATED),
+    "folds": (2, VALIDATED),
+    "steps_per_epoch": (3, ()),
+    "validate_every": (2, VALIDATED),
+    "patience": (1, (*VALIDATED, "protocol.lr=0", "protocol.epochs=4")),
+}
+NAMES_ONLY = {"name", "version"}  # they name the protocol
+# The CPU always computes in float32, which the column `precision` says; boxes and EXIF data are specified with the images.
+ELSEWHERE = {"mixed_precision", "crop_to_box", "exif_orientation"}
+
+
+def test_every_field_of_the_protocol_is_tried_below() -> None:
+    assert {one.name for one in dataclasses.fields(Protocol)} - NAMES_ONLY - ELSEWHERE == set(FIELDS)
+
+
+@pytest.fixture(scope="module")
+def without(observe: Observe) -> Callable[[tuple[str, ...]], Observed]:
+    """What happens under some overrides, trained once."""
+    known: dict[tuple[str, ...], Observed] = {}
+
+    def find(context: tuple[str, ...]) -> Observed:
+        if context not in known:
+            known[context] = observe(*context)
+        return known[context]
+
+    return find
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_field_of_the_protocol_that_a_row_names_has_changed_the_training(
+    field: str, observe: Observe, without: Callable[[tuple[str, ...]], Observed]
+) -> None:
+    value, context = FIELDS[field]
+    typed = json.dumps(value) if isinstance(value, list) else str(value).lower()
+    changed = observe(*context, f"protocol.{field}={typed}")
+    assert changed.row[f"protocol_{field}"] == (json.dumps(value) if isinstance(value, list) else value)
+    assert changed.facts != without(context).facts
+
+
+def test_the_learning_rates_of_a_row_are_those_of_the_optimizer(observe: Observe) -> None:
+    overrides = (
+        "loss=softtriple",
+        "protocol.lr=0.02",
+        "protocol.head_lr_scale=3",
+        "protocol.warmup_epochs=1",
+        "loss.lr_scale=7",
+    )
+    found = observe(*overrides)
+    row = found.row
+    scales = [1.0, row.number("protocol_head_lr_scale"), row.number("loss_lr_scale")]
+    for step, rates in enumerate(found.rates):
+        warmup = min(1.0, (step + 1) / 2)
+        assert rates == pytest.approx([float(row["protocol_lr"]) * scale * warmup for scale in scales])  # type: ignore[arg-type]
+    assert len(found.rates) == row["protocol_epochs"] * row["protocol_steps_per_epoch"]  # type: ignore[operator]
+
+
+# Optimizers
+
+
+ADDED = {
+    "adam": ("amsgrad=true", "maximize=true"),
+    "adamw": ("amsgrad=true", "maximize=true"),
+    "rmsprop": ("centered=true",),
+    "sgd": ("dampening=0.5",),
+}
+
+
+@pytest.mark.parametrize("name", [name for name, _ in entries("optimizer")])
+def test_every_argument_of_an_optimizer_that_a_row_names_is_that_of_the_optimizer(name: str, observe: Observe) -> None:
+    found = observe(f"optimizer={name}", "optimizer.weight_decay=0.03", *(f"+optimizer.{one}" for one in ADDED[name]))
+    columns = {
+        key.removeprefix("optimizer_"): value for key, value in found.row.columns.items() if key.startswith("optimizer_")
+    }
+    optimizer = found.optimizer
+    assert optimizer is not None
+    assert columns.pop("target") == f"torch.optim.{type(optimizer).__name__}"
+    assert columns.pop("source_sha256") is None
+    assert {one.partition("=")[0] for one in ADDED[name]} <= set(columns)
+    for group in optimizer.param_groups:
+        for argument, value in columns.items():
+            live = group[argument]
+            assert (json.dumps(list(live)) if isinstance(live, tuple | list) else live) == value
+
+
+def test_the_weight_decay_of_a_loss_is_that_of_its_parameters_alone(observe: Observe) -> None:
+    found = observe("loss=softtriple", "loss.weight_decay=0.5")
+    assert found.optimizer is not None
+    decays = [group["weight_decay"] for group in found.optimizer.param_groups]
+    assert decays == [found.row["optimizer_weight_decay"]] * 2 + [found.row["loss_weight_decay"]]
+
+
+@pytest.mark.parametrize("name", [name for name, _ in entries("optimizer")])
+@pytest.mark.parametrize("prefix", ["+", "++"])
+def test_a_learning_rate_of_an_optimizer_is_refused_for_every_optimizer(name: str, prefix: str) -> None:
+    with pytest.raises(UserError, match=r"^optimizer\.lr has no effect: .* use protocol\.lr$"):
+        resolve(compose(["dataset=synthetic", f"optimizer={name}", f"{prefix}optimizer.lr=0.01"]))
+
+
+# Samplers
+
+
+def per_class(found: Observed) -> Iterator[list[int]]:
+    for batch in found.batches:
+        yield sorted(np.unique(found.labels[batch], return_counts=True)[1].tolist())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "column"),
+    [
+        (("sampler=m_per_class", "loss=triplet", "loss.samples_per_class=2"), "loss_samples_per_class"),
+        (("sampler=m_per_class", "sampler.samples_per_class=2"), "sampler_samples_per_class"),
+        (("sampler=by_kind", "loss=triplet", "sampler.pair=2"), "sampler_pair"),
+        (("sampler=by_kind", "loss=softtriple", "sampler.classification=2"), "sampler_classification"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_the_images_per_class_of_a_row_are_those_of_every_batch(
+    overrides: tuple[str, ...], column: str, observe: Observe
+) -> None:
+    found = observe(*overrides)
+    assert found.row[column] == 2
+    assert list(per_class(found)) == [[2] * 4] * 2
+
+
+def test_a_shuffled_epoch_has_every_image_at_most_once(observe: Observe) -> None:
+    found = observe("sampler=shuffle", "protocol.steps_per_epoch=null")
+    drawn = [image for batch in found.batches for image in batch]
+    assert found.row["sampler_target"] == "dmlbench.data.samplers.shuffle"
+    assert len(drawn) == len(set(drawn)) == 24
+
+
+def test_every_sampler_is_tried_above() -> None:
+    assert {name for name, _ in entries("sampler")} == {"m_per_class", "by_kind", "shuffle"}
+
+
+# Keys without effect
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (("protocol.step_epochs=3",), "protocol.step_epochs has no effect with protocol.schedule=constant; it needs"),
+        (("protocol.step_gamma=0.1",), "protocol.step_gamma has no effect with protocol.schedule=constant; it needs"),
+        (("protocol.crop_scale=[0.5,1]",), "protocol.crop_scale has no effect with protocol.train_crop=random; it needs"),
+        (
+            ("protocol.crop_ratio=[0.5,1]", "protocol.trunk_frozen=true"),
+            "protocol.crop_ratio has no effect with protocol.train_crop=center of a frozen trunk; it needs",
+        ),
+        (("protocol.folds=3",), "protocol.folds has no effect with protocol.fold=none; it needs"),
+        (("protocol.validate_every=3",), "protocol.validate_every has no effect with protocol.selection=last; it needs"),
+        (("protocol.patience=3",), "protocol.patience needs protocol.selection=validation"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_field_that_another_one_disables_is_refused(overrides: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(UserError) as refused:
+        JobList((), (Job("one", compose([*TINY, *overrides])),)).check()
+    assert str(refused.value).startswith(sentence)
