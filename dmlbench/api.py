@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -176,7 +177,12 @@ def compare_table(
     from dmlbench.tables.table import compare
 
     chosen = [metrics] if isinstance(metrics, str) else metrics
-    tables = compare(_rows_of(frame), vary, metrics=chosen, tested=tested, published="none")
+    try:
+        tables = compare(_rows_of(frame), vary, metrics=chosen, tested=tested, published="none")
+    except UserError as error:  # it names options of the command line
+        raise UserError(
+            re.sub(r"^--(vary|metrics) (.*?)(?=:? (?:is not an axis|no row has))", r"\1='\2'", str(error))
+        ) from None
     lines: list[dict[str, Any]] = []
     dtypes: dict[str, str] = {}
     for number, table in enumerate(tables, 1):

@@ -13,6 +13,11 @@ digest of these columns. A name with `*` stands for several columns: for example
 *since* is the version of the row schema in which a column was added; the current version is {schema_version}. Rows from
 older versions do not have the column. They are read as if they had the value that is given after "older rows".
 """
+# Comments in docs/protocols.md before and after the generated table.
+PROTOCOL_FIELDS = (
+    "<!-- Generated from `dmlbench/config/schema.py` by `make docs`. -->\n",
+    "<!-- End of the generated table. -->",
+)
 ABOUT_METRICS = """\
 [metrics.md](metrics.md) defines them. `<k>` is a number of ranks, as in `recall_at_1`. Three prefixes are possible: `macro_`
 is the mean over classes (retrieval metrics only), `concatenated_` was computed on the concatenated embeddings of several

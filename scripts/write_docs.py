@@ -4,7 +4,8 @@
     python scripts/write_docs.py --check   print which pages are out of date; the exit status is 1 if there are any
 
 docs/cli.md is the help of every command and the list of configuration files. docs/columns.md is made from the column registry
-and docs/metrics.md from the metric registry and the conformance cases. docs/published.md is made from `conf/published/`.
+and docs/metrics.md from the metric registry and the conformance cases. docs/published.md is made from `conf/published/`. The
+table of fields in docs/protocols.md is made from the fields of `Protocol`; the rest of that page is written by hand.
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import docs_texts
 
 from dmlbench import cli
 from dmlbench.config.files import GROUPS, entries
-from dmlbench.config.schema import UNSET
+from dmlbench.config.schema import UNSET, Protocol, row_fields
 from dmlbench.results import column_specs
 from dmlbench.results.column_specs import COLUMNS, Column, Role
-from dmlbench.results.columns import SCHEMA_VERSION
+from dmlbench.results.columns import SCHEMA_VERSION, column
 from dmlbench.results.literature import PublishedTable, read_published
 from dmlbench.results.metric_specs import METRIC_SPECS, MetricSpec, parse_metric
 
@@ -129,6 +131,46 @@ def conformance_table() -> str:
     return str(module.table(module.KNOWN))
 
 
+def protocols_page() -> str:
+    """Return docs/protocols.md with the present fields of a protocol."""
+    written = (DOCS / "protocols.md").read_text(encoding="utf-8")
+    begin, end = (written.index(comment) for comment in docs_texts.PROTOCOL_FIELDS)
+    begin += len(docs_texts.PROTOCOL_FIELDS[0])
+    return f"{written[:begin]}\n{protocol_fields()}\n{written[end:]}"
+
+
+def protocol_fields() -> str:
+    """Return the table of the fields of a protocol, with the values that each accepts."""
+    types = get_type_hints(Protocol)
+    lines = [
+        [f"`{one.name}`", _accepted(types[one.name], one.metadata.get("at_least")), _meaning(one.name)]
+        for one in row_fields(Protocol)
+    ]
+    return markdown_table(("field", "values", "meaning"), lines)
+
+
+def _meaning(field: str) -> str:
+    """The meaning of a field of a protocol; configuration files write None as null."""
+    return re.sub(r"\bNone\b", "`null`", column(f"protocol_{field}").meaning)
+
+
+def _accepted(annotation: Any, at_least: float | None) -> str:
+    """Describe the values of a type.
+
+    >>> _accepted(int | None, 1), _accepted(bool, None), _accepted(tuple[int, ...], None), _accepted(tuple[float, float], None)
+    ('integer, at least 1, `null`', '`true`, `false`', 'list of integers', 'list of 2 numbers')
+    """
+    kinds, parts = {int: "integer", float: "number", bool: "`true`, `false`", NoneType: "`null`"}, get_args(annotation)
+    if annotation in kinds:
+        is_limited = at_least is not None and annotation in (int, float)
+        return f"{kinds[annotation]}, at least {at_least:g}" if is_limited else kinds[annotation]
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{value}`" for value in parts)
+    if get_origin(annotation) is tuple:
+        return f"list of {'' if Ellipsis in parts else f'{len(parts)} '}{kinds[parts[0]]}s"
+    return ", ".join(_accepted(part, at_least) for part in parts)
+
+
 def published_page() -> str:
     """Return every table of `conf/published/`, with the numbers as printed in its source."""
     parts = ["# Published results\n", GENERATED.format("`conf/published/`"), docs_texts.PUBLISHED]
@@ -188,6 +230,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page,
     "columns.md": columns_page,
     "metrics.md": metrics_page,
+    "protocols.md": protocols_page,
     "published.md": published_page,
 }
 

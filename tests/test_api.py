@@ -444,6 +444,10 @@ def test_an_unknown_axis_or_metric_and_a_frame_of_something_else_are_refused(stu
     for options, sentence in (({"vary": "los"}, "did you mean 'loss'"), ({"metrics": "map_at_s"}, "did you mean 'map_at_r'")):
         with pytest.raises(UserError, match=re.escape(sentence)):
             dmlbench.compare_table(frame, **options)
+    with pytest.raises(UserError, match=r"^vary='nonsense' is not an axis of these rows"):
+        dmlbench.compare_table(frame, vary="nonsense")
+    with pytest.raises(UserError, match=r"^metrics='nonsense': no row has this metric"):
+        dmlbench.compare_table(frame, metrics="nonsense")
     with pytest.raises(UserError, match="a row needs the column"):
         dmlbench.compare_table(frame.drop(columns="run_id"))
 

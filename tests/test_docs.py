@@ -16,7 +16,8 @@ import re
 import runpy
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -27,6 +28,8 @@ from PIL import Image
 from rows_factory import make_row, make_study
 
 from dmlbench.cli import COMMANDS, run
+from dmlbench.config import jobs as config_jobs
+from dmlbench.config import requirements
 from dmlbench.config.compose import Composed, Settings, compose, dataset_settings, resolve
 from dmlbench.config.jobs import BASIC_LAUNCHER, Job, JobList
 from dmlbench.config.schema import Dataset, Protocol
@@ -169,14 +172,15 @@ class Simulation:
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.job_lists: list[JobList] = []  # of the current command, which checks all of them before it runs the first
-        self._check, self._run_jobs = JobList.check, launcher.run_jobs
-        monkeypatch.setattr(JobList, "check", lambda jobs: self.check(jobs))
+        self.job_lists: list[JobList] = []  # of the current command, which composes all of them before it runs the first
+        self._run_jobs = launcher.run_jobs
+        for name in ("one_job", "all_jobs"):
+            monkeypatch.setattr(config_jobs, name, partial(self.compose, getattr(config_jobs, name)))
         monkeypatch.setattr(launcher, "run_jobs", self.run_jobs)
 
-    def check(self, jobs: JobList) -> None:
-        self.job_lists.append(jobs)
-        self._check(jobs)
+    def compose(self, make_jobs: Callable[..., JobList], *arguments: Any) -> JobList:
+        self.job_lists.append(make_jobs(*arguments))
+        return self.job_lists[-1]
 
     def run_jobs(self, jobs: JobList, wait: bool, report: Report, on_end: OnEnd, only: Any = None) -> list[Outcome]:
         local = all(one.launcher == BASIC_LAUNCHER for one in self.job_lists)
@@ -209,6 +213,7 @@ def without_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
     def download_data(composed: Composed) -> Iterator[str]:
         yield f"would download {dataset_settings(composed).name}"
 
+    monkeypatch.setattr(requirements, "require_directory", lambda root, reader: None)
     monkeypatch.setattr(job_checks, "check_with_data", check_available)  # the weights of the trunk are not there either
     monkeypatch.setattr(prepare, "load_split", load_split)
     monkeypatch.setattr(prepare, "download_data", download_data)
@@ -283,7 +288,7 @@ def test_a_short_command_of_a_page_really_trains(simulation: Simulation, tmp_pat
 
 def test_a_long_command_of_a_page_is_simulated_with_all_its_jobs(simulation: Simulation, tmp_path: Path) -> None:
     assert simulation.run("dmlbench sweep loss=contrastive,triplet seed=0,1") == 0
-    assert len(list(tmp_path.glob("runs/digits/*/*/row.json"))) == 6
+    assert len(list(tmp_path.glob("runs/digits/*/*/row.json"))) == 8
     assert not list(tmp_path.glob("runs/digits/*/*/model.pt"))
 
 

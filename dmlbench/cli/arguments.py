@@ -27,11 +27,19 @@ class Parser(argparse.ArgumentParser):
         description: One or more paragraphs.
         examples: Command lines without `dmlbench`, one per line, each with an optional comment after two spaces.
         details: Paragraphs after the options.
-        words: Options that may also be written without dashes, as `key=value`.
+        keys: Options that may also be written without dashes, as `key=value`.
+        overrides: Start of the arguments `key=value` that are overrides of the configuration.
     """
 
     def __init__(
-        self, command: str, usage: str, description: str, examples: str, details: str = "", words: Collection[str] = ()
+        self,
+        command: str,
+        usage: str,
+        description: str,
+        examples: str,
+        details: str = "",
+        keys: Collection[str] = (),
+        overrides: re.Pattern[str] | None = None,
     ) -> None:
         listed = "\n".join(f"  dmlbench {line}" for line in examples.strip().splitlines())
         super().__init__(
@@ -45,7 +53,8 @@ class Parser(argparse.ArgumentParser):
         )
         self.command = command
         self.examples = examples
-        self.words = words
+        self.keys = keys
+        self.overrides = overrides
         self.add_argument("-h", "--help", action="store_true", help="print this help and exit")
 
     def parse(self, argv: Iterable[str]) -> argparse.Namespace:
@@ -60,11 +69,12 @@ class Parser(argparse.ArgumentParser):
         Raises:
             UserError: An option is unknown, or its value is missing or not accepted.
         """
-        normalized = [f"--{one}" if one.partition("=")[0] in self.words and "=" in one else one for one in argv]
+        normalized = [f"--{one}" if one.partition("=")[0] in self.keys and "=" in one else one for one in argv]
         self._refuse_option_without_dashes(normalized)
         arguments, unknown = self.parse_known_intermixed_args(normalized)
         if unknown:
             raise UserError(f"dmlbench {self.command} does not know '{unknown[0]}'{self._instead_of(unknown[0])}")
+        self._refuse_unknown_key(arguments)
         for action in self._actions:
             if action.option_strings and getattr(arguments, action.dest) == "":
                 self._refuse_missing_value(action)
@@ -107,13 +117,25 @@ class Parser(argparse.ArgumentParser):
         """Refuse `format=latex` if `--format` is an option and the text is no path."""
         if self._takes_overrides:
             return
-        names = [name.lstrip("-") for name in self._option_names()]
         for one in argv:
-            key, equals, value = one.partition("=")
-            near = difflib.get_close_matches(key, names, n=1, cutoff=0.8)
-            if equals and near and not one.startswith("-") and not Path(one).exists():
-                given = f" {shlex.quote(value)}" if value else ""
-                raise UserError(f"dmlbench {self.command} does not know '{one}'; did you mean '--{near[0]}{given}'?")
+            if "=" in one and not one.startswith("-") and not Path(one).exists() and (option := self._similar(one, cutoff=0.8)):
+                raise UserError(f"dmlbench {self.command} does not know '{one}'; did you mean '{option}'?")
+
+    def _refuse_unknown_key(self, arguments: argparse.Namespace) -> None:
+        """Refuse `key=value` that neither names runs nor is an override."""
+        for one in getattr(arguments, "selectors", ()):
+            is_override = self.overrides is not None and self.overrides.match(one)
+            if "=" in one and not is_override and not _names_runs(one, arguments.runs):
+                option = self._similar(one, cutoff=0.5)
+                meant = f"did you mean '{option}'?" if option else f"known: {', '.join(self._option_names(with_value=True))}"
+                raise UserError(f"dmlbench {self.command} does not know '{one}'; {meant}")
+
+    def _similar(self, key_value: str, cutoff: float) -> str | None:
+        """Return the option that may be meant by `key=value`, with the value; None if none is similar."""
+        key, _, value = key_value.partition("=")
+        names = [name.lstrip("-") for name in self._option_names(with_value=True)]
+        near = difflib.get_close_matches(key, names, n=1, cutoff=cutoff)
+        return f"--{near[0]}{f' {shlex.quote(value)}' if value else ''}" if near else None
 
     def _instead_of(self, unknown: str) -> str:
         """What the user may have meant by an unknown option."""
@@ -127,9 +149,18 @@ class Parser(argparse.ArgumentParser):
     def _takes_overrides(self) -> bool:
         return any(action.dest == "overrides" for action in self._actions)
 
-    def _option_names(self) -> list[str]:
-        visible = [action for action in self._actions if action.help != argparse.SUPPRESS]
+    def _option_names(self, with_value: bool = False) -> list[str]:
+        visible = [one for one in self._actions if one.help != argparse.SUPPRESS and not (with_value and one.nargs == 0)]
         return [name for action in visible for name in action.option_strings if name.startswith("--")]
+
+
+def _names_runs(selector: str, runs_dir: Path) -> bool:
+    from dmlbench.results.run_selectors import select
+
+    try:
+        return bool(select(selector, runs_dir))
+    except UserError:
+        return False
 
 
 def path(text: str) -> Path:

@@ -25,7 +25,8 @@ def make_parser() -> Parser:
     """Return the parser of the command."""
     description = (
         "data prepare: download a data set, or use an archive that you have; verify, unpack and check it.\n"
-        "data check: count images and classes, verify declared facts, read every image, and find unreadable and duplicate ones."
+        "data check: count images and classes, verify declared facts, read every image, and find unreadable and\n"
+        "duplicate ones."
     )
     parser = Parser("data", "prepare|check NAME [KEY=VALUE ...] [options]", description, EXAMPLES)
     parser.add_argument(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import math
 import re
 from collections.abc import Callable
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", int, float)
 # Options that may also be written as `key=value`, as in previous versions.
-WORDS = (
+KEYS = (
     *("ks", "clusters", "distance", "rerank", "rerank.k1", "rerank.k2", "rerank.lambda", "whiten", "beta", "layer"),
     *("dataset", "trunk", "seed", "labels"),
 )
@@ -54,7 +53,7 @@ OVERRIDES = re.compile(r"[+~]*(dataset\.|trunk\.make\.|paths\.data=|device=|work
 def make_parser() -> Parser:
     """Return the parser of the command."""
     description = "Evaluate saved runs again, without training, or files of embeddings from elsewhere."
-    parser = Parser("evaluate", "RUNS|FILE ... [options]", description, EXAMPLES, DETAILS, WORDS)
+    parser = Parser("evaluate", "RUNS|FILE ... [options]", description, EXAMPLES, DETAILS, KEYS, OVERRIDES)
     add = parser.add_argument
     add("selectors", nargs="*", metavar="RUNS|FILE", help="runs (see `dmlbench table --help`), or a file of embeddings")
     add("--ks", metavar="K,K", help="values of k for Recall@k (default: those of the run; 1,2,4,8 for a file)")
@@ -111,11 +110,6 @@ def main(arguments: argparse.Namespace) -> int:
     targets: list[tuple[Path, bool]] = []
     for selector in selectors:
         file = Path(selector)
-        if "=" in selector and not file.exists():
-            key, _, value = selector.partition("=")
-            near = difflib.get_close_matches(key, WORDS, n=1, cutoff=0.5)
-            meant = f"; did you mean '--{near[0]} {value}'?" if near else f"; known: {', '.join(WORDS)}"
-            raise UserError(f"dmlbench evaluate does not know '{selector}'{meant}")
         if file.suffix in EMBEDDING_SUFFIXES and not file.exists():
             raise UserError(f"{file} does not exist; name a file of embeddings, or runs")
         is_external = file.is_file() and file.name != run_files.ROW

@@ -63,13 +63,11 @@ def compose_jobs(overrides: Sequence[str], config_dir: Path | None, several: boo
     checked = check_overrides(overrides, config_dir, several)
     expanded = expand_preset(checked, folder)
     try:
-        jobs = (all_jobs if several else one_job)(expanded, folder)
-        jobs.check()
+        return (all_jobs if several else one_job)(expanded, folder)
     except UserError as error:
         raise _with_full_key(error, expanded, config_dir) from error
     except COMPOSE_ERRORS as error:
         raise translate_error(error, expanded, config_dir) from error
-    return jobs
 
 
 def check_overrides(overrides: Sequence[str], config_dir: Path | None, several: bool = True) -> list[str]:
@@ -123,9 +121,10 @@ def _with_full_key(error: UserError, overrides: Sequence[str], config_dir: Path 
 
 
 def check_jobs(job_lists: Sequence[JobList]) -> None:
-    """Check what `compose_jobs` cannot check without torch, so that no run starts before a later one is refused.
+    """Check what composing does not, so that no run starts before a later one is refused.
 
-    The data are read if there are several jobs. A single job checks itself before it writes anything.
+    Paths and sizes of batches are checked before torch is imported. The data are read if there are several jobs. A single
+    job checks itself before it writes anything.
 
     Args:
         job_lists: Jobs.
@@ -133,9 +132,15 @@ def check_jobs(job_lists: Sequence[JobList]) -> None:
     Raises:
         UserError: A value is wrong, does not fit the data, or is refused by its constructor; or the device is not available.
     """
-    from dmlbench.runs.checks import check_composed
+    from dmlbench.config import requirements
+    from dmlbench.config.compose import resolve
 
     jobs = [job for one in job_lists for job in one.jobs]
+    for job in jobs:
+        requirements.check_requirements(resolve(job.composed))
+
+    from dmlbench.runs.checks import check_composed
+
     for job in jobs:
         check_composed(job.composed)
     if len(jobs) > 1:

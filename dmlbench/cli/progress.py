@@ -30,11 +30,14 @@ def printer_without_repeats() -> Callable[[str], None]:
 def outcome_printer(total: int) -> Callable[[Outcome], None]:
     """Return a function that prints each outcome, with the number of ended jobs and the estimated time left.
 
+    An error that ended several jobs is printed once; their number follows when the last job has ended.
+
     Args:
         total: Number of jobs.
     """
     ended, last = 0, time.monotonic()
     durations: list[float] = []
+    errors: dict[str, list[str]] = {}  # error to the jobs that it ended
 
     def on_end(outcome: Outcome) -> None:
         nonlocal ended, last
@@ -44,9 +47,24 @@ def outcome_printer(total: int) -> Callable[[Outcome], None]:
         ended, last = ended + 1, now
         left = total - ended
         estimate = f", about {format_duration(left * sum(durations) / len(durations))} left" if durations and left else ""
-        print_outcome(outcome, f"[{ended} of {total}{estimate}] " if total > 1 and left >= 0 else "")
+        jobs = errors.setdefault(_without_folder(outcome), [])
+        jobs.append(outcome.job)
+        if outcome.error is None or len(jobs) == 1:
+            print_outcome(outcome, f"[{ended} of {total}{estimate}] " if total > 1 and left >= 0 else "")
+        if not left:
+            _print_repeats([jobs for error, jobs in errors.items() if error and len(jobs) > 1])
 
     return on_end
+
+
+def _without_folder(outcome: Outcome) -> str:
+    """The error of a job without the directory of its run, which is another one for each job; empty without an error."""
+    return (outcome.error or "").replace(str(outcome.folder), "")
+
+
+def _print_repeats(repeated: Sequence[Sequence[str]]) -> None:
+    for first, *others in repeated:
+        print_error(f"{len(others)} more {'job' if len(others) == 1 else 'jobs'} ended with the same error as {first}")
 
 
 def print_outcome(outcome: Outcome, prefix: str = "") -> None:
@@ -54,7 +72,7 @@ def print_outcome(outcome: Outcome, prefix: str = "") -> None:
 
     Args:
         outcome: How it ended.
-        prefix: Text before the name of the job.
+        prefix: Text before the name of the job; not empty if there are several jobs.
     """
     if outcome.row is not None and outcome.row.ok:
         seconds = outcome.row.number("train_seconds") or 0.0
@@ -69,7 +87,8 @@ def print_outcome(outcome: Outcome, prefix: str = "") -> None:
         print(f"{prefix}{outcome.job}: another process is executing it", flush=True)
     else:
         sys.stdout.flush()
-        print_error(f"{outcome.job}: {outcome.error}" if outcome.status == "crash" else str(outcome.error))
+        is_named = prefix or outcome.status == "crash"
+        print_error(f"{outcome.job}: {outcome.error}" if is_named else str(outcome.error))
 
 
 def _tuning_result(outcome: Outcome) -> str:

@@ -33,8 +33,8 @@ sweep hydra/launcher=joblib hydra.launcher.n_jobs=4     # four jobs at a time
 """
 DETAILS = f"""\
 Without loss= the sweep runs conf/sweep/seven.yaml; sweep=NAME chooses another file of conf/sweep/.
-The baselines (raw pixels, untrained trunk) are added, except to a sweep with preset=. All values are checked before the first
-run starts.
+The baselines (raw pixels, untrained trunk) are added, except to a sweep with preset=. All values are
+checked before the first run starts.
 
 Run the same command again to resume: finished runs are skipped, interrupted runs continue from their
 last checkpoint, and crashed runs are retried; methods that failed are retried with retry=failed only.

@@ -9,9 +9,8 @@ and range is refused within a second of the command.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,16 @@ from dmlbench.config.files import conf_dir
 from dmlbench.config.finite import refuse_not_finite
 from dmlbench.config.presets import GROUP as PRESET
 from dmlbench.config.presets import NONE as NO_PRESET
-from dmlbench.config.provenance import file_digests, recorded_overrides
 from dmlbench.config.reserved_arguments import refuse_set_by_training
-from dmlbench.config.schema import GROUPS, Dataset, Method, Protocol, Scalar, Trunk, Tuning, defaults
+from dmlbench.config.schema import GROUPS, Dataset, Method, Protocol, Trunk, Tuning, defaults
 from dmlbench.config.typed import as_typed, typed
 from dmlbench.errors import UserError, suggest
 
 TOP_KEYS = (*GROUPS, "sampler", "optimizer", "seed", "device", "workers", "oracle", "retry", "paths")
 DEVICES = ("auto", "cpu", "cuda")
 RETRY = ("none", "failed")
+# Counts of the data set's files that configurations may refer to, as `${dataset.train_classes}`.
+SPLIT_FACTS = ("train_classes", "train_images", "test_classes", "query_images", "gallery_images")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,7 @@ class Composed:
     choices: Mapping[str, str]
     overrides: tuple[str, ...] = ()
     config_dir: Path | None = None
+    _settings: dict[frozenset[tuple[str, int]], Settings] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def preset(self) -> str:
@@ -154,23 +155,30 @@ def register_with_hydra() -> None:
 
 
 def resolve(composed: Composed, facts: Mapping[str, int] | None = None) -> Settings:
-    """Resolve all interpolations and check every value.
+    """Resolve all interpolations and check every value, once for the same configuration and facts.
 
     Args:
-        composed: Composed configuration; it is not changed.
+        composed: Composed configuration. It must not be changed afterwards; `Composed.with_values` makes a changed copy.
         facts: Counts of the data set's files, such as `train_classes`, which interpolations may refer to. None while the
-            files have not been read: then the declared facts count, some of which may be null.
+            files have not been read: then interpolations refer to the declared facts, and to 1 for each undeclared fact.
 
     Raises:
         UserError: A key is unknown, or a value is missing, of the wrong type or out of range.
         OmegaConfBaseException: An interpolation leads nowhere.
     """
-    cfg, choices = composed.cfg, composed.choices
+    key = frozenset((facts or {}).items())
+    if key not in composed._settings:
+        composed._settings[key] = _resolve(composed.cfg, composed.choices, facts or {})
+    return composed._settings[key]
+
+
+def _resolve(cfg: DictConfig, choices: Mapping[str, str], facts: Mapping[str, int]) -> Settings:
     refuse_unknown_keys(cfg)
     refuse_set_by_training(cfg)
-    dataset = _dataset(plain(cfg, "dataset"), choices["dataset"], facts or {})
-    names = {"name": dataset.name, "label": dataset.label}
-    cfg = OmegaConf.merge(cfg, {"dataset": {**names, **(facts or {})}})  # type: ignore[assignment]  # a DictConfig, as both are
+    dataset = _dataset(plain(cfg, "dataset"), choices["dataset"], facts)
+    known = facts or {name: getattr(dataset, name) or 1 for name in SPLIT_FACTS}
+    referred = {"name": dataset.name, "label": dataset.label, **known}
+    cfg = OmegaConf.merge(cfg, {"dataset": referred})  # type: ignore[assignment]  # a DictConfig, as both are
     return Settings(
         dataset=dataset,
         trunk=typed(Trunk, "trunk", _named(plain(cfg, "trunk"), choices["trunk"])),
@@ -279,17 +287,3 @@ def _one_of(key: str, value: Any, choices: Sequence[str]) -> str:
     if value not in choices:
         raise UserError(f"{key} is {as_typed(value)}; it must be {', '.join(choices[:-1])} or {choices[-1]}")
     return str(value)
-
-
-def provenance(composed: Composed) -> dict[str, Scalar]:
-    """Return the columns that record how a configuration was composed.
-
-    Args:
-        composed: Composed configuration.
-
-    Returns:
-        `overrides`: JSON list of the overrides that determine results, as `key=value`, sorted; and `config_files`: JSON
-        object of each chosen file to its SHA-256.
-    """
-    files = file_digests(composed.choices, composed.config_dir)
-    return {"overrides": json.dumps(recorded_overrides(composed.overrides)), "config_files": json.dumps(files)}

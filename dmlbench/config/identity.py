@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dmlbench.config.schema import Scalar
+from dmlbench.config.schema import Scalar, row_fields
 
 # Constructors that configurations name, under the path of schema 1. Digests use the old path, so that moving code does not
 # change the identity of a run; rows are migrated to the new path, and old files of users keep working.
@@ -60,6 +60,17 @@ def flatten(prefix: str, values: Any) -> Iterator[tuple[str, Scalar]]:
         yield prefix, json.dumps(values)
     else:
         yield prefix, values
+
+
+def columns_of(group: str, configuration: Any) -> dict[str, Scalar]:
+    """Return the columns of a configuration: all its fields, except for those that are declared with `in_row=False`.
+
+    Args:
+        group: Start of each column's name, such as `protocol`.
+        configuration: An instance of a class of `schema`.
+    """
+    fields = row_fields(type(configuration))
+    return {name: value for one in fields for name, value in flatten(f"{group}_{one.name}", getattr(configuration, one.name))}
 
 
 def digest(values: Mapping[str, Any]) -> str:

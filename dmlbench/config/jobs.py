@@ -30,6 +30,14 @@ class Job:
     name: str
     composed: Composed
 
+    def check(self) -> None:
+        """Check every value that can be checked without the data and without torch.
+
+        Raises:
+            UserError: A value is wrong, or has no effect.
+        """
+        refuse_without_effect(self.composed.overrides, resolve(self.composed))
+
 
 @dataclass(frozen=True, eq=False)
 class JobList:
@@ -53,18 +61,9 @@ class JobList:
     runs_dir: Path = Path("runs")
     config_dir: Path | None = None
 
-    def check(self) -> None:
-        """Check every value of every job that can be checked without the data.
-
-        Raises:
-            UserError: A value is wrong, or has no effect.
-        """
-        for job in self.jobs:
-            refuse_without_effect(job.composed.overrides, resolve(job.composed))
-
 
 def one_job(overrides: Sequence[str], config_dir: str | None = None) -> JobList:
-    """Compose a single job.
+    """Compose and check a single job.
 
     Args:
         overrides: Hydra overrides with one value each.
@@ -72,16 +71,17 @@ def one_job(overrides: Sequence[str], config_dir: str | None = None) -> JobList:
 
     Raises:
         HydraException, OmegaConfBaseException: The overrides do not compose, or name several values.
-        UserError: `paths.runs` is not a directory name.
+        UserError: A value is wrong, or has no effect.
     """
     composed = compose(overrides, config_dir)
     job = Job(job_name(composed.cfg, composed.choices, overrides, ()), composed)
+    job.check()
     runs_dir = directory(composed.cfg, "runs")
     return JobList(tuple(overrides), (job,), runs_dir=runs_dir, config_dir=composed.config_dir)
 
 
 def all_jobs(overrides: Sequence[str], config_dir: str | None = None) -> JobList:
-    """Compose one job for each combination of values, of the overrides and of the chosen file of `conf/sweep/`.
+    """Compose and check one job for each combination of values, of the overrides and of the chosen file of `conf/sweep/`.
 
     Args:
         overrides: Hydra overrides with one or more values each.
@@ -89,7 +89,7 @@ def all_jobs(overrides: Sequence[str], config_dir: str | None = None) -> JobList
 
     Raises:
         HydraException, OmegaConfBaseException: The overrides do not compose.
-        UserError: `paths.runs` is not a directory name.
+        UserError: A value of a job is wrong, or has no effect.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     # Choices of files compose on their own; a value may exist for one of several losses only.
@@ -114,18 +114,32 @@ def all_jobs(overrides: Sequence[str], config_dir: str | None = None) -> JobList
 
 
 def _composed_jobs(combinations: Sequence[Sequence[str]], swept: Sequence[str], config_dir: str | None) -> list[Job]:
-    """Compose each combination; those that differ only in the seed are composed once."""
-    jobs, known = [], {}
-    for combination in combinations:
+    """Compose each combination, and check it at once; those that differ only in the seed are composed once."""
+    jobs: dict[tuple[str, ...], Job] = {}
+    known: dict[tuple[str, ...], Composed] = {}
+    wanted = [tuple(one) for one in combinations]
+    for combination in dict.fromkeys([*_every_value_once(wanted), *wanted]):
         key = tuple(one for one in combination if not one.startswith("seed="))
         if key not in known or len(key) == len(combination):
             composed = known[key] = compose(combination, config_dir)
         else:
             seed = OverridesParser.create().parse_override(next(one for one in combination if one.startswith("seed=")))
             copy = known[key].with_values({"seed": seed.value()})
-            composed = Composed(copy.cfg, copy.choices, tuple(combination), copy.config_dir)
-        jobs.append(Job(job_name(composed.cfg, composed.choices, combination, swept), composed))
-    return jobs
+            composed = Composed(copy.cfg, copy.choices, combination, copy.config_dir)
+        job = jobs[combination] = Job(job_name(composed.cfg, composed.choices, combination, swept), composed)
+        job.check()
+    return [jobs[combination] for combination in wanted]
+
+
+def _every_value_once(combinations: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The fewest combinations that contain every value: a wrong value is found without composing all of the others first.
+
+    >>> _every_value_once([("a=1", "b=1"), ("a=1", "b=2"), ("a=2", "b=1"), ("a=2", "b=2")])
+    [('a=1', 'b=1'), ('a=2', 'b=2')]
+    """
+    values = [list(dict.fromkeys(column)) for column in zip(*combinations, strict=True)]
+    longest = max((len(one) for one in values), default=0)
+    return [tuple(one[index % len(one)] for one in values) for index in range(longest)]
 
 
 def job_name(cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[str], swept: Sequence[str]) -> str:

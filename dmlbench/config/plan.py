@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dmlbench.config.identity import flatten
+from dmlbench.config.identity import columns_of, flatten
 from dmlbench.config.schema import Dataset, Method, Protocol, Scalar, Trunk
 
 
@@ -74,10 +73,19 @@ def method_columns(method: Method) -> dict[str, Scalar]:
     Returns:
         Column name to value.
     """
-    values = dataclasses.asdict(method)
-    for name in ("name", "label", "search"):
-        del values[name]
-    return dict(flatten("loss", values))
+    return columns_of("loss", method)
+
+
+def protocol_columns(protocol: Protocol) -> dict[str, Scalar]:
+    """Return a protocol as `protocol_*` columns.
+
+    Args:
+        protocol: Protocol, resolved.
+
+    Returns:
+        Column name to value. A given `resize_px` that equals the scaled crop is the same protocol.
+    """
+    return {**columns_of("protocol", protocol), "protocol_resize_px": protocol.resized_px}
 
 
 def dataset_source(dataset: Dataset) -> str:

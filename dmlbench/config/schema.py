@@ -15,19 +15,21 @@ from typing import Any, Literal
 from dmlbench.errors import UserError
 
 Scalar = str | int | float | bool | None
-MISSING: Any = dataclasses.MISSING
+NO_DEFAULT: Any = dataclasses.MISSING
 # Split rules that are asked for by name and use each class for training and for test.
 CLOSED_SET_RULES = ("half_per_class",)
+NOT_IN_ROW = {"in_row": False}  # metadata of fields without a default; see `setting`
 UNSET: Any = object()  # marks arguments of a declaration that are not given, because None is a value
 
 
 def setting(
-    default: Any = MISSING,
+    default: Any = NO_DEFAULT,
     *,
     config_default: Any = UNSET,
     at_least: float | None = None,
     caption: str | None = None,
     in_config: bool = True,
+    in_row: bool = True,
     since: int = 1,
     before: Any = UNSET,
 ) -> Any:
@@ -39,6 +41,8 @@ def setting(
         at_least: Smallest allowed value. None is not compared.
         caption: Template for table captions, such as `"{} epochs"`; fields with a caption appear in every caption.
         in_config: Whether configuration files and the command line may set the field. False for values that are computed.
+        in_row: Whether the field is part of the identity of a run, as columns of its row: `protocol_epochs`, or one column per
+            key of a mapping. False for fields that do not affect results, and for fields that a row has in another form.
         since: Version of the row schema in which the field appeared. Existing rows do not have it.
         before: For `since` > 1: the value that describes rows from before the field existed. Rows without the field are
             read as if it had this value, and the value is left out of the fingerprint, so that existing results stay
@@ -49,7 +53,7 @@ def setting(
             "a field with `since` > 1 needs `before`, the value that describes older rows, and no other field has it"
         )
     metadata = {"config_default": config_default, "at_least": at_least, "caption": caption, "in_config": in_config}
-    metadata |= {"since": since, "before": before}
+    metadata |= {"in_row": in_row, "since": since, "before": before}
     return field(default=default, metadata=metadata)
 
 
@@ -69,9 +73,18 @@ def defaults(configuration_class: type) -> dict[str, Any]:
         default = one.metadata.get("config_default", UNSET)
         if default is UNSET:
             default = one.default_factory() if callable(one.default_factory) else one.default
-        if default is not MISSING:
+        if default is not NO_DEFAULT:
             found[one.name] = list(default) if isinstance(default, tuple) else default
     return found
+
+
+def row_fields(configuration_class: type) -> list[dataclasses.Field[Any]]:
+    """Return the fields of a configuration class that are part of the identity of a run, as columns of its row.
+
+    Args:
+        configuration_class: A class of this module.
+    """
+    return [one for one in dataclasses.fields(configuration_class) if one.metadata.get("in_row", True)]
 
 
 def check_ranges(configuration: Any, group: str) -> None:
@@ -93,13 +106,17 @@ def check_ranges(configuration: Any, group: str) -> None:
             raise UserError(f"{group}.{one.name} is {value}; it must be at least {minimum}{or_null}")
 
 
+# Fields of a protocol whose values a frozen trunk replaces.
+WITH_FROZEN_TRUNK: dict[str, Any] = {"train_crop": "center", "flip": False, "freeze_batch_norm": True, "head_only_epochs": 0}
+
+
 @dataclass(frozen=True)
 class Protocol:
     """Everything that must be equal in two compared runs, in addition to the data and the trunk.
 
     Args:
         name: Stem of its file in `conf/protocol/`.
-        version: Raised whenever a change of code or values changes results.
+        version: Raised whenever a change of code or values changes results. Rows of different versions are not compared.
         epochs: Passes over the training images. By default the model of the last epoch is reported.
         batch_size: Images per step.
         embedding_dim: Size D of the embedding. The untrained trunk has no projection and keeps its own size.
@@ -110,13 +127,14 @@ class Protocol:
         exif_orientation: `applied` turns images as their EXIF data says, `ignored` uses the stored pixels. The default is that
             of the data set. Boxes refer to the stored pixels in either case.
         train_crop: `random_resized` (area from `crop_scale`, aspect ratio from `crop_ratio`), `random` (a shift) or `center`.
+            Test images always get the centre crop.
         crop_scale: Smallest and largest share of the image area of a random resized crop.
         crop_ratio: Smallest and largest aspect ratio of a random resized crop.
         flip: Mirror half of the training images.
         pooling: Pooling of the feature map: `avg`, `max`, `avg+max` (their sum), or `mixed` (a learned share of each).
         head_layers: Sizes of the hidden layers, with ReLU, between pooling and embedding. Empty for a linear projection.
         head_norm: `layer` applies a LayerNorm to the pooled features before the projection.
-        trunk_frozen: Train only the head, on trunk features that are computed once; see `resolved`.
+        trunk_frozen: Train only the head, on trunk features that are computed once, from centre crops without flips.
         freeze_batch_norm: Keep batch normalization in evaluation mode during training. Its affine parameters still learn.
         lr: Learning rate of the trunk.
         head_lr_scale: Learning-rate multiplier of the head.
@@ -140,7 +158,7 @@ class Protocol:
         patience: Epochs without improvement after which training stops. None disables early stopping.
     """
 
-    name: str
+    name: str = field(metadata=NOT_IN_ROW)  # the column `protocol`
     version: int = setting(config_default=1, at_least=1, caption="version {}")
     epochs: int = setting(at_least=0, caption="{} epochs")
     batch_size: int = setting(at_least=2, caption="batch {}")
@@ -182,6 +200,9 @@ class Protocol:
         check_ranges(self, "protocol")
         if min(self.head_layers, default=1) < 1:
             raise UserError(f"protocol.head_layers is {list(self.head_layers)}; each hidden layer needs a size of at least 1")
+        if isinstance(self.fold, int) and not 0 <= self.fold < self.folds:
+            folds = f"{self.folds} folds, 0 to {self.folds - 1}"
+            raise UserError(f"protocol.fold is {self.fold}, but there are {folds}; `all` trains one model per fold")
         if self.patience is not None and self.selection != "validation":
             raise UserError("protocol.patience needs protocol.selection=validation; only then can training stop early")
         for name in ("clip_grad_norm", "clip_grad_value"):
@@ -211,7 +232,7 @@ class Protocol:
         """The protocol as it runs. A frozen trunk sees centre crops without flips, in evaluation mode."""
         if not self.trunk_frozen:
             return self
-        return dataclasses.replace(self, train_crop="center", flip=False, freeze_batch_norm=True, head_only_epochs=0)
+        return dataclasses.replace(self, **WITH_FROZEN_TRUNK)
 
     @property
     def resized_px(self) -> int:
@@ -237,8 +258,8 @@ class Method:
         source_sha256: SHA-256 of the user's own code that `make` and `miner` refer to.
     """
 
-    name: str
-    label: str
+    name: str = field(metadata=NOT_IN_ROW)  # the column `loss`
+    label: str = field(metadata=NOT_IN_ROW)
     kind: Literal["pair", "classification", "none"]
     features: Literal["trunk", "pixels"] = setting("trunk", since=3, before="trunk")
     samples_per_class: int = setting(4, at_least=1)
@@ -246,7 +267,7 @@ class Method:
     weight_decay: float | None = None
     make: dict[str, Any] | None = None
     miner: dict[str, Any] | None = None
-    search: dict[str, Any] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict, metadata=NOT_IN_ROW)
     source_sha256: str | None = setting(None, in_config=False)
 
     def __post_init__(self) -> None:
@@ -350,15 +371,15 @@ class Trunk:
         weights_sha256: SHA-256 of the loaded weights. None without weights.
     """
 
-    name: str
-    label: str
+    name: str = field(metadata=NOT_IN_ROW)  # the column `trunk`
+    label: str = field(metadata=NOT_IN_ROW)
     make: dict[str, Any]
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # ImageNet, RGB
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     channel_order: Literal["RGB", "BGR"] = "RGB"
     input_range: float = 1.0
-    weights: str = "none"
-    published: dict[str, dict[str, str]] = field(default_factory=dict)
+    weights: str = setting("none", in_row=False)  # their digest identifies them
+    published: dict[str, dict[str, str]] = field(default_factory=dict, metadata=NOT_IN_ROW)
     weights_sha256: str | None = setting(None, in_config=False)
 
     def __post_init__(self) -> None:
@@ -391,7 +412,7 @@ class Tuning:
     epochs: int | None = setting(None, at_least=1)
     prune: bool = True
     seed: int = setting(0, at_least=0)
-    only: bool = False
+    only: bool = setting(False, in_row=False)
 
     def __post_init__(self) -> None:
         check_ranges(self, "tuning")
@@ -399,12 +420,6 @@ class Tuning:
             raise UserError(f"tuning.fold is {self.fold}, but there are {self.folds} folds, 0 to {self.folds - 1}, or `all`")
         if self.only and not self.trials:
             raise UserError("tuning.only is true, but tuning.trials is 0; set the number of trials, as in tuning.trials=20")
-
-    @property
-    def columns(self) -> dict[str, Scalar]:
-        """Columns in which two tuned rows must agree; empty without tuning."""
-        names = ("trials", "folds", "fold", "epochs", "prune", "seed") if self.trials else ()
-        return {f"tuning_{name}": getattr(self, name) for name in names}
 
 
 GROUPS: dict[str, type] = {"dataset": Dataset, "trunk": Trunk, "loss": Method, "protocol": Protocol, "tuning": Tuning}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dmlbench.config.requirements import require_whole_classes
 from dmlbench.errors import UserError
 
 
@@ -32,13 +33,8 @@ def m_per_class(labels: np.ndarray, batch_size: int, generator: np.random.Genera
     if samples_per_class < 1:
         raise UserError(f"samples_per_class is {samples_per_class}; a batch needs at least one image of each of its classes")
     classes, indices = np.unique(labels, return_inverse=True)
-    classes_per_batch, rest = divmod(batch_size, samples_per_class)
-    if rest:
-        smaller = f"{batch_size - rest} or " if batch_size > rest else ""
-        raise UserError(
-            f"protocol.batch_size is {batch_size}, which is not a multiple of samples_per_class {samples_per_class}; "
-            f"use {smaller}{batch_size - rest + samples_per_class}"
-        )
+    require_whole_classes(batch_size, samples_per_class)
+    classes_per_batch = batch_size // samples_per_class
     if classes_per_batch > len(classes):
         raise UserError(
             f"a batch of {batch_size} with {samples_per_class} images per class needs {classes_per_batch} classes, but the "

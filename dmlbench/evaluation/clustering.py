@@ -83,7 +83,7 @@ def clusters(embeddings: np.ndarray, k: int, seed: int) -> np.ndarray:
         Cluster of each row, from 0 to k - 1, `(N,)`.
     """
     with threadpool_limits(1), warnings.catch_warnings():  # with several threads, the order of summation would vary
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer distinct points than clusters: the scores show it
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters lower the scores
         trials = min(TRIALS, len(embeddings))
         centres, _ = kmeans_plusplus(embeddings, k, random_state=seed, n_local_trials=trials)
         return KMeans(k, init=centres, n_init=1, algorithm="lloyd", random_state=seed).fit(embeddings).labels_

@@ -17,14 +17,13 @@ Roles:
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dmlbench.config.schema import UNSET, Method, Protocol, Trunk, Tuning
+from dmlbench.config.schema import UNSET, Method, Protocol, Trunk, Tuning, row_fields
 
 Role = Literal["identity", "shared", "method", "metric", "result", "cost", "provenance"]
 
@@ -40,7 +39,7 @@ class Column:
         label: Name in print. Empty for columns that are printed under their own name.
         unit: Unit in print.
         scale: Value in the row that is printed as 1, such as 1e6 for parameters in millions.
-        kind: Type of the value, for columns that every row must have.
+        required_type: Type of the value, for columns that every row must have. None for columns that may be absent.
         caption: Template of the value in table captions, such as `"{} epochs"`.
         brings: Prefix of the columns that the choice of a configuration file determines, such as `trunk_`.
         reproducible: Whether the same plan and seed give the same value.
@@ -51,7 +50,10 @@ class Column:
         needs: `training` or `tuning` for costs that only trained or only tuned runs have.
         sum_of: Columns whose sum is printed under this name. The row itself does not have such a column.
         since: Version of the row schema in which the column appeared.
-        before: For `since` > 1: the value that describes older rows; see `schema.setting`.
+        before: For `since` > 1: the value that describes rows without the column; see `schema.setting`.
+        group: Group of columns that a row has all of or none of: external rows have no columns of the group `protocol`, untuned
+            rows none of `tuning`. A row without the column is read as if it had `before` if it has another column of the
+            group. Empty for columns that every row has.
     """
 
     name: str
@@ -60,7 +62,7 @@ class Column:
     label: str = ""
     unit: str = ""
     scale: float = 1.0
-    kind: type | None = None
+    required_type: type | None = None
     caption: str = ""
     brings: str = ""
     reproducible: bool = True
@@ -72,6 +74,7 @@ class Column:
     sum_of: tuple[str, ...] = ()
     since: int = 1
     before: Any = UNSET
+    group: str = ""
 
     @property
     def is_family(self) -> bool:
@@ -90,13 +93,13 @@ class Column:
 
 
 def _identity() -> Iterator[Column]:
-    yield Column("schema_version", "identity", "Version of the row schema that the row was written in.", kind=int)
-    yield Column("run_id", "identity", "Fingerprint, method digest and seed.", kind=str)
-    yield Column("fingerprint", "identity", "First 8 hex digits of the digest of all shared columns.", kind=str)
-    yield Column("method_digest", "identity", "First 8 hex digits of the digest of all `loss_*` columns.", kind=str)
-    yield Column("status", "identity", "`ok`, `failed` (see `reason`), or `missing` (the run has no row).", kind=str)
+    yield Column("schema_version", "identity", "Version of the row schema that the row was written in.", required_type=int)
+    yield Column("run_id", "identity", "Fingerprint, method digest and seed.", required_type=str)
+    yield Column("fingerprint", "identity", "First 8 hex digits of the digest of all shared columns.", required_type=str)
+    yield Column("method_digest", "identity", "First 8 hex digits of the digest of all `loss_*` columns.", required_type=str)
+    yield Column("status", "identity", "`ok`, `failed` (see `reason`), or `missing` (the run has no row).", required_type=str)
     yield Column("reason", "identity", "Why the run failed or has no row; null if it is `ok`.")
-    yield Column("seed", "identity", "Seed of initialisation, data order and augmentation.", kind=int)
+    yield Column("seed", "identity", "Seed of initialisation, data order and augmentation.", required_type=int)
     yield Column("dataset_label", "identity", "Name of the data set in print.")
     yield Column("trunk_label", "identity", "Name of the trunk in print.")
     yield Column(
@@ -107,11 +110,16 @@ def _identity() -> Iterator[Column]:
 
 
 def _shared() -> Iterator[Column]:
-    yield Column("dataset", "shared", "Data set.", kind=str, caption="{}", brings="split_")
-    yield Column("trunk", "shared", "Trunk (backbone).", kind=str, caption="{}", brings="trunk_")
+    yield Column("dataset", "shared", "Data set.", required_type=str, caption="{}", brings="split_")
+    yield Column("trunk", "shared", "Trunk (backbone).", required_type=str, caption="{}", brings="trunk_")
     yield Column("preset", "shared", "Preset, or `none`.", caption="{}", brings="preset_")
     yield Column(
-        "protocol", "shared", "Protocol; `external` for external embeddings.", kind=str, caption="{}", brings="protocol_"
+        "protocol",
+        "shared",
+        "Protocol; `external` for external embeddings.",
+        required_type=str,
+        caption="{}",
+        brings="protocol_",
     )
     yield Column("optimizer", "shared", "Optimizer.", caption="{}", brings="optimizer_")
     yield Column("sampler", "shared", "Batch sampler.", brings="sampler_")
@@ -119,35 +127,38 @@ def _shared() -> Iterator[Column]:
         "precision", "shared", "`fp32`; `bf16_training`: trained in bfloat16, embedded in float32; `bf16`: both in bfloat16."
     )
     yield Column("split_*", "shared", "Split of the data set: digest over paths, labels and roles, rule, seed, values of k.")
-    yield Column(
-        "trunk_*", "shared", "Constructor arguments, input convention, and digests of weights and source of the trunk."
-    )
+    trunk = "Constructor arguments, input convention, and digests of weights and source of the trunk."
+    yield Column("trunk_*", "shared", trunk, group="trunk")
     yield Column("optimizer_*", "shared", "Constructor and arguments of the optimizer.")
     yield Column("sampler_*", "shared", "Constructor and arguments of the sampler; references to the method are kept as text.")
-    yield Column("evaluation_*", "shared", "Settings of `dmlbench evaluate` that differ from those of training runs.")
-    yield from _of_schema("trunk", "shared", Trunk, ("name", "label", "make", "weights", "published"))
-    yield from _of_schema("protocol", "shared", Protocol, ("name",))
-    yield from _of_schema("tuning", "shared", Tuning, ("only",))
-    yield Column("protocol_*", "shared", "Field of a protocol that this version does not know.")
-    yield Column("tuning_*", "shared", "Field of a tuning budget that this version does not know.")
+    yield Column(
+        "evaluation_*", "shared", "Settings of `dmlbench evaluate` that differ from those of training runs.", group="evaluation"
+    )
+    yield from _of_schema("trunk", "shared", Trunk)
+    yield from _of_schema("protocol", "shared", Protocol)
+    yield from _of_schema("tuning", "shared", Tuning)
+    yield Column("protocol_*", "shared", "Field of a protocol that this version does not know.", group="protocol")
+    yield Column("tuning_*", "shared", "Field of a tuning budget that this version does not know.", group="tuning")
 
 
-def _of_schema(group: str, role: Role, cls: type, excluded: Sequence[str]) -> Iterator[Column]:
-    """Yield one column per field of a configuration class, except for fields without a column or with several."""
+def _of_schema(group: str, role: Role, cls: type) -> Iterator[Column]:
+    """Yield the columns of the fields of a configuration class: one per field, or one per key of a mapping."""
     meanings = _args_of(cls)
-    for field in dataclasses.fields(cls):
-        if field.name not in excluded:
+    for field in row_fields(cls):
+        name, meaning = f"{group}_{field.name}", meanings[field.name]
+        is_mapping, may_be_none = "dict[" in str(field.type), "None" in str(field.type)
+        if is_mapping:
+            yield Column(f"{name}_*", role, meaning, group=group)
+        if may_be_none or not is_mapping:
             since, before = field.metadata.get("since", 1), field.metadata.get("before", UNSET)
             caption = field.metadata.get("caption") or ""
-            yield Column(f"{group}_{field.name}", role, meanings[field.name], caption=caption, since=since, before=before)
+            yield Column(name, role, meaning, caption=caption, since=since, before=before, group=group)
 
 
 def _method() -> Iterator[Column]:
-    yield Column("loss", "method", "Method: stem of its file in `conf/loss/`.", kind=str, caption="{}", brings="loss_")
-    yield from _of_schema("loss", "method", Method, ("name", "label", "make", "miner", "search"))
-    yield Column(
-        "loss_*", "method", "Other hyper-parameters of the method, such as constructor and arguments of loss and miner."
-    )
+    yield Column("loss", "method", "Method: stem of its file in `conf/loss/`.", required_type=str, caption="{}", brings="loss_")
+    yield from _of_schema("loss", "method", Method)
+    yield Column("loss_*", "method", "Hyper-parameter of a method that this version does not know.", group="loss")
 
 
 def _results() -> Iterator[Column]:
@@ -237,8 +248,8 @@ def _provenance() -> Iterator[Column]:
     yield record("finished_at", "When the run ended, in UTC.", "finished", **per_execution)
     yield record("n_resumed", "How often training resumed from a checkpoint.", "resumed", **per_execution)
     since_2: dict[str, Any] = {"reproducible": False, "since": 2, "before": None}
-    yield record("overrides", "Values that were overridden on the command line (JSON list).", **since_2)
-    yield record("config_files", "Chosen configuration files, each with its SHA-256 (JSON object).", **since_2)
+    yield record("overrides", "Overrides of the command line that changed a value (JSON list).", **since_2)
+    yield record("config_files", "Chosen and inherited configuration files, each with its SHA-256 (JSON object).", **since_2)
     source = "Directory and manifest of the images, and the arguments of the data set's constructor (JSON object)."
     yield record("dataset_source", source, reproducible=False, since=3, before=None)
 

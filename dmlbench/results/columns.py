@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from typing import Any
 
-from dmlbench.config.identity import current_target, digest, flatten
+from dmlbench.config.identity import MOVED_TARGETS, digest, flatten
 from dmlbench.config.schema import UNSET, Scalar
 from dmlbench.results.column_specs import COLUMNS, Column, Role
 from dmlbench.results.metric_specs import parse_metric
 
 SCHEMA_VERSION = max(one.since for one in COLUMNS)
-REQUIRED = {one.name: one.kind for one in COLUMNS if one.kind is not None}
+REQUIRED = {one.name: one.required_type for one in COLUMNS if one.required_type is not None}
 TABLE_COSTS = tuple(one for one in COLUMNS if one.in_tables)
 # The columns that name a chosen configuration file.
 CHOICES = {one.name: one for one in COLUMNS if one.brings}
@@ -111,11 +111,13 @@ def identity_digest(columns: Mapping[str, Any]) -> str:
     return digest(kept)[:8]
 
 
-def migrated(columns: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """Convert the columns of a row that an older version wrote to the current schema.
+def migrated(columns: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+    """Convert the columns of a row to the current schema, whatever version wrote them.
 
-    Constructors that have moved get their new path. Columns that did not exist yet get their declared `before` value, if the
-    row has other columns of their group.
+    Constructors that have moved get their new path: an older version may have written the row, or a file of the user may name
+    the former path. Columns that did not exist yet get their declared `before` value: shared columns and those of the method
+    in every row without them, because they decide what may be compared; others in rows of an older version. A column that
+    belongs to a group is added only if the row has another column of the group.
 
     Args:
         columns: Columns as read from the file.
@@ -124,28 +126,18 @@ def migrated(columns: Mapping[str, Scalar]) -> dict[str, Scalar]:
         Columns of the current schema, except for `schema_version`, which does not change.
     """
     targets, added = _migration(columns.get("schema_version"), tuple(columns))
-    moved = {name: current_target(value) for name in targets if isinstance(value := columns[name], str)}
-    return {**columns, **moved, **added}
+    moved = {name: MOVED_TARGETS[former] for name in targets if (former := columns[name]) in MOVED_TARGETS}
+    return {**columns, **moved, **added} if moved or added else columns
 
 
 @lru_cache(256)
 def _migration(written: Scalar, names: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, Scalar]]:
-    """Return the columns that contain constructors, and later columns with their values.
+    """Return the columns that contain constructors, and the values of later columns that are missing.
 
     The cache helps because thousands of rows have the same columns.
     """
     targets = tuple(name for name in names if name.endswith("target"))
-    added = {
-        name: value
-        for one in _LATER.values()
-        if isinstance(written, int) and written < one.since and one.before is not UNSET and _belongs(one.name, names)
-        for name, value in flatten(one.name, one.before)
-        if name not in names
-    }
-    return targets, added
-
-
-def _belongs(name: str, columns: Collection[str]) -> bool:
-    """Whether a row has columns of the same group: external rows have no protocol columns, untuned rows no tuning columns."""
-    prefix = next((one.brings for one in CHOICES.values() if name.startswith(one.brings)), name)
-    return any(other.startswith(prefix) for other in columns)
+    groups = {"", *(column(name).group for name in names)}
+    later = [one for one in _LATER.values() if one.before is not UNSET and one.group in groups]
+    needed = [one for one in later if one.role in ("shared", "method") or (isinstance(written, int) and written < one.since)]
+    return targets, {name: value for one in needed for name, value in flatten(one.name, one.before) if name not in names}

@@ -27,11 +27,15 @@ class MetricSpec:
         label: Name in print.
         kind: `retrieval` and `clustering` metrics are compared by tables. A `diagnostic` describes the geometry of the
             embedding; it is not a performance metric.
-        higher_is_better: Whether a larger value is better.
+        higher_is_better: Whether a larger value is better. True for metrics that tables compare, because they mark the largest
+            value and name it as better.
         low: Smallest possible value.
         high: Largest possible value.
         definition: Definition in one sentence.
         source: Publication that defines it.
+
+    Raises:
+        ValueError: A metric that tables compare is better if it is smaller.
     """
 
     name: str
@@ -42,6 +46,10 @@ class MetricSpec:
     high: float
     definition: str
     source: str
+
+    def __post_init__(self) -> None:
+        if self.kind != "diagnostic" and not self.higher_is_better:
+            raise ValueError(f"{self.name}: tables compare metrics of which more is better; negate it, or declare a diagnostic")
 
 
 METRIC_SPECS = (

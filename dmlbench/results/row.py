@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dmlbench.config.schema import Scalar
 from dmlbench.errors import UserError
@@ -34,8 +34,8 @@ class Row:
     """One finished run.
 
     Args:
-        columns: Column name to scalar. Every column of `columns.REQUIRED` must be present with its type. Rows of an older
-            schema are migrated: see `columns.migrated`.
+        columns: Column name to scalar. Every column of `columns.REQUIRED` must be present with its type. They are brought up to
+            date: see `columns.migrated`.
         folder: Directory from which it was read, which contains the other files of the run.
 
     Raises:
@@ -59,8 +59,7 @@ class Row:
             raise UserError(
                 f"a row of schema {version} was written by a newer dmlbench; this one reads schemas up to {SCHEMA_VERSION}"
             )
-        if version != SCHEMA_VERSION:
-            object.__setattr__(self, "columns", migrated(self.columns))
+        object.__setattr__(self, "columns", migrated(self.columns))
 
     def __getitem__(self, name: str) -> Scalar:
         return self.columns[name]
@@ -91,6 +90,10 @@ class Row:
             return None
         return float(value) if low <= value <= high else None
 
+    @cached_property
+    def _roles(self) -> _Roles:
+        return _by_role(tuple(self.columns))
+
     @property
     def ok(self) -> bool:
         """Whether the run has results: it neither failed nor is unfinished."""
@@ -107,7 +110,7 @@ class Row:
 
         Settings of `dmlbench evaluate` that equal those of training runs are left out, because such runs do not have them.
         """
-        shared = {name: self.columns[name] for name in _by_role(tuple(self.columns)).shared}
+        shared = {name: self.columns[name] for name in self._roles.shared}
         if "evaluation_distance" not in shared:
             return shared
         usual = {**_EVALUATION_OF_RUNS, "evaluation_recall_at": shared.get("split_recall_at")}
@@ -116,19 +119,19 @@ class Row:
     @property
     def method(self) -> dict[str, Scalar]:
         """The columns that describe the method: `loss` and its hyper-parameters."""
-        return {name: self.columns[name] for name in _by_role(tuple(self.columns)).method}
+        return {name: self.columns[name] for name in self._roles.method}
 
     @property
     def metrics(self) -> dict[str, Scalar]:
         """The metrics as fractions, in the order of the row."""
-        return {name: self.columns[name] for name in _by_role(tuple(self.columns)).metrics}
+        return {name: self.columns[name] for name in self._roles.metrics}
 
     @cached_property
     def kind(self) -> Hashable:
         """A value that is equal for two rows with equal shared columns and method; 1, 1.0 and true count as different."""
-        names = _by_role(tuple(self.columns)).kind
+        names = self._roles.kind
         values = tuple(map(self.columns.__getitem__, names))
-        return names, values, tuple(map(type, values))
+        return _same_object((names, values, tuple(map(type, values))))
 
     @property
     def outcome(self) -> dict[str, Scalar]:
@@ -139,17 +142,32 @@ class Row:
     def overrides(self) -> tuple[str, ...] | None:
         """Values that were overridden on the command line, as `key=value`; None if they were not recorded.
 
-        Rows of schema 1 do not have this column; their overrides are read from the file beside the row.
+        The column is null in rows of schema 1; their overrides are read from the file beside the row of the training run.
         """
         text = self.columns.get("overrides")
+        folder = self.folder.parent if self.folder and self.columns.get("parent") else self.folder
         try:
             if isinstance(text, str):
-                found = parse_json(text.encode())
-            else:
-                found = None if self.folder is None else read_json(self.folder / run_files.OVERRIDES_SCHEMA_1)
+                return _parsed_overrides(text)
+            return None if folder is None else _texts(read_json(folder / run_files.OVERRIDES_SCHEMA_1))
         except (OSError, ValueError):
             return None
-        return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list) else None
+
+
+@lru_cache(256)
+def _parsed_overrides(text: str) -> tuple[str, ...] | None:
+    """Parse the column. The cache helps because the rows of a sweep have few different overrides."""
+    return _texts(parse_json(text.encode()))
+
+
+def _texts(found: Any) -> tuple[str, ...] | None:
+    return tuple(one for one in found if isinstance(one, str)) if isinstance(found, list) else None
+
+
+@lru_cache(1024)
+def _same_object(kind: Hashable) -> Hashable:
+    """Return the same object for equal kinds, because identical objects are compared faster."""
+    return kind
 
 
 class _Roles(NamedTuple):

@@ -12,9 +12,6 @@ from dmlbench.config.schema import Dataset, Method, Protocol, Trunk
 from dmlbench.errors import UserError
 from dmlbench.models.weights import sha256, weights_file
 
-# Counts of the data set's files that configurations may refer to, as `${dataset.train_classes}`.
-SPLIT_FACTS = ("train_classes", "train_images", "test_classes", "query_images", "gallery_images")
-
 
 def check_composed(composed: Composed) -> None:
     """Check the device and the arguments of every constructor, without building anything or reading the data.
@@ -25,9 +22,7 @@ def check_composed(composed: Composed) -> None:
     Raises:
         UserError: A constructor cannot be imported, an argument is unknown or missing, or the device is not available.
     """
-    declared = resolve(composed).dataset
-    facts = {name: getattr(declared, name) or 1 for name in SPLIT_FACTS}  # a number, because interpolations refer to facts
-    settings = resolve(composed, facts)
+    settings = resolve(composed)
     available_device(settings.device)
     check("dataset.make", settings.dataset.make)
     check("trunk.make", settings.trunk.make)

@@ -5,6 +5,7 @@ A file system is the only channel that the processes of all launchers (joblib, r
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from dmlbench.config.schema import Scalar
 from dmlbench.system.atomic_write import atomic_write
+from dmlbench.system.locks import abandoned, owned
 
 Event = dict[str, Scalar]
 POLL_SECONDS = 0.3
@@ -33,6 +35,34 @@ class EventLog:
 
     folder: Path
     _read: set[str] = field(default_factory=set, compare=False)
+
+    @classmethod
+    @contextmanager
+    def opened(cls, directory: Path) -> Iterator[EventLog]:
+        """Create a log for the time of a `with` block. Logs of commands on this machine that were killed are removed.
+
+        Args:
+            directory: Directory of the logs: an absolute path that is the same for all processes.
+
+        Yields:
+            The log.
+        """
+        host = f"{socket.gethostname()}-"
+        for left in directory.glob(f"{glob.escape(host)}*-*"):
+            with abandoned(left) as is_abandoned:
+                if is_abandoned:
+                    shutil.rmtree(left, ignore_errors=True)
+
+        def create() -> Path:
+            folder = directory / f"{host}{os.getpid()}-{time.time_ns()}"
+            folder.mkdir(parents=True)
+            return folder
+
+        with owned(create) as folder:
+            try:
+                yield cls(folder)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def append(self, **event: Scalar) -> None:
         """Add an event, completely or not at all.
@@ -73,7 +103,3 @@ class EventLog:
             thread.join()
             for event in self.poll():
                 handle(event)
-
-    def remove(self) -> None:
-        """Delete the log."""
-        shutil.rmtree(self.folder, ignore_errors=True)

@@ -64,7 +64,6 @@ class JobPool:
             if attempts > MAX_LOST:
                 for name in left:
                     self._end(Outcome("crash", name, error=f"its process was lost before it started: {reason}"))
-        self.remote_job.log.remove()
         return list(self.ended.values())
 
     def _attempt(self, names: Sequence[str]) -> str | None:

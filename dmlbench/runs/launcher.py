@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import time
 from collections.abc import Container
 
 from dmlbench.config.jobs import BASIC_LAUNCHER, JobList
@@ -36,9 +34,8 @@ def run_jobs(jobs: JobList, wait: bool, report: Report, on_end: OnEnd, only: Con
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Nothing else ends the processes of joblib. Jobs of other launchers may outlive this process.
         parent = os.getpid() if jobs.launcher == "joblib" else None
-        name = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}"
-        log = EventLog(jobs.runs_dir.absolute() / ".sweep" / name)
-        return JobPool(jobs, RemoteJob(log, wait, jobs.swept, parent, jobs.config_dir), report, on_end, only).run()
+        with EventLog.opened(jobs.runs_dir.absolute() / ".sweep") as log:
+            return JobPool(jobs, RemoteJob(log, wait, jobs.swept, parent, jobs.config_dir), report, on_end, only).run()
     outcomes = []
     for job in jobs.jobs:
         if only is None or job.name in only:

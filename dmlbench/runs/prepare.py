@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from dmlbench.config.compose import Composed, Settings, dataset_settings, provenance, resolve
-from dmlbench.config.identity import flatten
+from dmlbench.config.compose import Composed, Settings, dataset_settings, resolve
+from dmlbench.config.identity import columns_of, flatten
 from dmlbench.config.instantiate import build, check, source_sha256
-from dmlbench.config.plan import Plan, dataset_source, method_columns
+from dmlbench.config.plan import Plan, dataset_source, method_columns, protocol_columns
+from dmlbench.config.provenance import provenance
 from dmlbench.config.schema import Dataset, Scalar, Trunk
 from dmlbench.data.check import readable_split
 from dmlbench.data.folds import training_splits
@@ -179,24 +179,17 @@ def shared_columns(composed: Composed, settings: Settings, split: Split, trunk: 
         "split_recall_at": str(list(dataset.recall_at)),
         "trunk": trunk.name,
         "trunk_source_sha256": source_sha256("trunk.make", trunk.make),
-        **dict(flatten("trunk_make", trunk.make)),
-        **_fields("trunk", trunk, without=("name", "label", "make", "weights", "published")),
+        **columns_of("trunk", trunk),
         "preset": composed.preset,
         "protocol": protocol.name,
         "precision": precision,
-        **_fields("protocol", protocol, without=("name",)),
-        "protocol_resize_px": protocol.resized_px,  # a given value equal to the scaled crop is the same protocol
+        **protocol_columns(protocol),
     }
     for group in ("sampler", "optimizer"):
         columns[group] = composed.choices[group]
         columns[f"{group}_source_sha256"] = source_sha256(group, getattr(settings, group))
         columns |= flatten(group, _with_method_references(composed, group, getattr(settings, group)))
-    return columns | settings.tuning.columns
-
-
-def _fields(group: str, configuration: object, without: tuple[str, ...]) -> dict[str, Scalar]:
-    names = [one.name for one in fields(configuration) if one.name not in without]  # type: ignore[arg-type]  # a dataclass
-    return {column: value for name in names for column, value in flatten(f"{group}_{name}", getattr(configuration, name))}
+    return columns | (columns_of("tuning", settings.tuning) if settings.tuning.trials else {})
 
 
 def _with_method_references(composed: Composed, group: str, resolved: Mapping[str, Any]) -> dict[str, Any]:

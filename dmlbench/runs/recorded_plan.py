@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from dmlbench.config.compose import Composed, compose, dataset_settings, directory, plain
+from dmlbench.config.compose import SPLIT_FACTS, Composed, compose, dataset_settings, directory, plain
 from dmlbench.config.files import entries
 from dmlbench.config.identity import flatten
 from dmlbench.config.instantiate import source_sha256
@@ -25,7 +25,7 @@ from dmlbench.config.typed import typed
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError
 from dmlbench.results.row import EXTERNAL, Row
-from dmlbench.runs.checks import SPLIT_FACTS, available_device
+from dmlbench.runs.checks import available_device
 from dmlbench.runs.prepare import load_split
 from dmlbench.runs.recorded_values import json_object, local_path, plain_value, with_columns
 

@@ -6,6 +6,7 @@ lengths of embeddings) needs the model and the images, which `recorded_plan` fin
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -92,7 +93,9 @@ def _reevaluate_run(folder: Path, parent: Row, request: RunRequest) -> tuple[Pat
     columns: dict[str, Scalar] = {
         **{name: value for name, value in parent.columns.items() if not column(name).evaluated},
         **settings,
+        "schema_version": registry.SCHEMA_VERSION,
         "parent": parent["run_id"],
+        "overrides": None if parent.overrides is None else json.dumps(parent.overrides),  # schema 1 has them in a file
         "device": device,
         **result.columns,
         "embedding_dim": found[0].rows.shape[1],

@@ -116,7 +116,7 @@ def _crashed(name: str, folder: Path | None, error: Exception) -> Outcome:
     unusable = isinstance(error, NotARegularFileError) or (isinstance(error, OSError) and error.filename and not started)
     if isinstance(error, OSError) and unusable and not is_full:
         # Nothing has run: for example, `paths.runs` is a file, an image is a dangling link, or the lock is a FIFO.
-        return Outcome("user_error", name, error=f"{error.filename} cannot be used: {error.strerror}")
+        return Outcome("user_error", name, folder, error=f"{error.filename} cannot be used: {error.strerror}")
     hint = ""
     if folder is not None and started:
         with suppress(OSError):  # the disk may be full

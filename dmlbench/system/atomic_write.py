@@ -7,6 +7,7 @@ temporary file that no process holds is therefore left over from a killed write.
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import re
 import shutil
@@ -127,7 +128,13 @@ def _remove_abandoned(path: Path) -> bool:
 
 @contextmanager
 def _temporary(path: Path, create: Callable[[Path], object]) -> Iterator[Path]:
-    """Create a file or directory next to a path, and remove it after the `with` block unless it was renamed."""
+    """Create a file or directory next to a path, and remove it after the `with` block unless it was renamed.
+
+    What a killed process left of the same write is removed before.
+    """
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if _TEMPORARY.fullmatch(leftover.name):
+            _remove_abandoned(leftover)
     name = path
 
     def create_with_new_name() -> Path:

@@ -12,7 +12,7 @@ from dmlbench.config.schema import Scalar
 from dmlbench.results.column_specs import COLUMNS, Column
 from dmlbench.results.row import BASELINES, EXTERNAL, Row
 from dmlbench.tables.axis import Axis
-from dmlbench.tables.overrides import listed_overrides, overridden_columns
+from dmlbench.tables.overrides import overridden_columns, overrides_clauses
 from dmlbench.tables.significance_notes import limits_of_data
 
 SELECTED = {"last": "last epoch", "validation": "best epoch on held-out training classes"}
@@ -118,12 +118,9 @@ def _protocol_sentence(rows: Sequence[Row], axis: Axis) -> str:
         return (
             "each row has the trunk, protocol and optimizer of its preset; rows are not comparable, and none is marked as best"
         )
-    overrides = listed_overrides(rows, axis)
     parts = [] if axis.owns("trunk") else [_trunk_clause(rows[0])]
     parts.append(_protocol_clause(rows[0], axis, overridden_columns(rows)))
-    parts += [f"overridden: {', '.join(overrides)}"] if overrides else []
-    parts += ["overrides were not recorded"] if any(row.overrides is None for row in rows) else []
-    return "; ".join(part for part in parts if part)
+    return "; ".join(part for part in (*parts, *overrides_clauses(rows, axis)) if part)
 
 
 def _trunk_clause(row: Row) -> str:

@@ -64,9 +64,11 @@ def _columns_as_text(columns_of: Callable[[Row], Mapping[str, Scalar]]) -> Calla
     texts: dict[Hashable, str] = {}
 
     def text(row: Row) -> str:
-        if row.kind not in texts:
-            texts[row.kind] = json.dumps(columns_of(row), sort_keys=True)
-        return texts[row.kind]
+        kind = row.kind
+        found = texts.get(kind)
+        if found is None:
+            found = texts[kind] = json.dumps(columns_of(row), sort_keys=True)
+        return found
 
     return text
 

@@ -32,9 +32,9 @@ def recipe_notes(labels: Sequence[str], rows: Sequence[Row], axis: Axis) -> list
     differing = [name for name in names if len({repr(row.shared.get(name, ABSENT)) for row in rows}) > 1]
     notes = []
     for label, row in sorted(zip(labels, rows, strict=True), key=lambda pair: pair[0]):
-        twins = [other for other in rows if other["loss"] == row["loss"]]
+        same_loss = [other for other in rows if other["loss"] == row["loss"]]
         values = [f"{name}={format_value(row.shared.get(name, ABSENT))}" for name in differing]
-        if listed := [*values, *_differing_values(row, twins)]:
+        if listed := [*values, *_differing_values(row, same_loss)]:
             notes.append(f"{label}: {', '.join(listed)}")
     return notes
 
@@ -43,8 +43,8 @@ def _method_labels(methods: Sequence[Row], by_recipe: bool) -> list[str]:
     labels = [str(row.get("loss_label") or row["loss"]) + (f", {_recipe(row)}" if by_recipe else "") for row in methods]
     unique = []
     for row, label in zip(methods, labels, strict=True):
-        twins = [other for other, name in zip(methods, labels, strict=True) if name == label]
-        values = _differing_values(row, twins)
+        same_label = [other for other, name in zip(methods, labels, strict=True) if name == label]
+        values = _differing_values(row, same_label)
         unique.append(f"{label} ({', '.join(values)})" if values else label)
     digest = "fingerprint" if by_recipe else "method_digest"
     return [
@@ -58,9 +58,9 @@ def _value_labels(rows: Sequence[Row], axis: Axis) -> list[str]:
     labels = [axis.label(row) for row in rows]
     unique = []
     for row, label in zip(rows, labels, strict=True):
-        twins = [other for other, shared in zip(rows, labels, strict=True) if shared == label]
-        owned = dict.fromkeys(name for other in twins for name in (*other.shared, *other.method) if axis.owns(name))
-        differing = [name for name in owned if len({repr(other.get(name, ABSENT)) for other in twins}) > 1]
+        same_label = [other for other, name in zip(rows, labels, strict=True) if name == label]
+        owned = dict.fromkeys(name for other in same_label for name in (*other.shared, *other.method) if axis.owns(name))
+        differing = [name for name in owned if len({repr(other.get(name, ABSENT)) for other in same_label}) > 1]
         values = [f"{name}={format_value(row.get(name, ABSENT))}" for name in differing]
         unique.append(f"{label} ({', '.join(values)})" if values else label)
     return unique
@@ -73,10 +73,10 @@ def _recipe(row: Row) -> str:
     return f"{recipe}, tuned" if row.get("tuning_trials") else recipe
 
 
-def _differing_values(row: Row, twins: Iterable[Row]) -> list[str]:
+def _differing_values(row: Row, same_loss: Iterable[Row]) -> list[str]:
     """Return the hyper-parameters in which a row differs from others of the same loss, as `la=10`."""
-    others = list(twins)
-    names = dict.fromkeys(name for twin in others for name in twin.method)
+    others = list(same_loss)
+    names = dict.fromkeys(name for other in others for name in other.method)
     return [
         text
         for name in names

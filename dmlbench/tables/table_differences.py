@@ -7,6 +7,7 @@ are printed as differences.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from dmlbench.config.schema import Scalar
 from dmlbench.results.columns import CHOICES, column
@@ -132,8 +133,8 @@ def differences_to_print(tables: Sequence[Table]) -> list[str]:
     ]
 
 
-def values_for_captions(tables: Sequence[Table]) -> list[dict[str, Scalar]]:
-    """Return, for each table, the columns that distinguish it from the others and that its caption does not show.
+def with_differences(tables: Sequence[Table]) -> list[Table]:
+    """Return tables whose details begin with the columns that distinguish them and that their captions do not show.
 
     Args:
         tables: What `table.compare` returned.
@@ -143,7 +144,9 @@ def values_for_captions(tables: Sequence[Table]) -> list[dict[str, Scalar]]:
     for table in tables:
         shown = overridden_columns([row for one in table.rows for row in one.rows])
         values = {name: table.shared.get(name, ABSENT) for name in names if name not in shown}
-        found.append({name: value for name, value in values.items() if value != ABSENT or not is_external(table)})
+        values = {name: value for name, value in values.items() if value != ABSENT or not is_external(table)}
+        listed = ", ".join(f"{column(name).label or name} = {format_value(value)}" for name, value in values.items())
+        found.append(replace(table, details=(f"In this table: {listed}", *table.details)) if listed else table)
     return found
 
 

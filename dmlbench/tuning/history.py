@@ -31,7 +31,8 @@ def write_history(folder: Path, space: Space, trials: Sequence[Trial], picture: 
         atomic_write(file, text)
         (folder / PICTURE).unlink(missing_ok=True)  # it shows other trials
     best = best_trial(trials)
-    summary = {"trial": best.number, "of": len(trials), "validation_map_at_r": best.score, "words": overrides(best.values)}
+    result = {"trial": best.number, "of": len(trials), "validation_map_at_r": best.score}
+    summary = {**result, "overrides": overrides(best.values)}
     atomic_write(folder / BEST_VALUES, json.dumps(summary, indent=1) + "\n")
     if picture and not (folder / PICTURE).is_file():
         atomic_write(folder / PICTURE, draw_history(f"{folder.parent.name} on {folder.parent.parent.name}", trials))

@@ -36,6 +36,7 @@ from dmlbench.tuning.trials import (
     read_trial,
     read_trials,
     read_values,
+    remove_finished_folders,
     trial_folder,
     trial_lock,
     write_trial,
@@ -133,6 +134,7 @@ def search(study: Study, wait: bool, report: Callable[[str], None]) -> list[Tria
     for line in announcement(study):
         report(line)
     remove_stale_temporaries(study.folder)  # of trials that were killed; those of running ones are kept
+    remove_finished_folders(study.folder)
     atomic_write(study.folder / "study.json", json.dumps(study.identity, indent=1, default=str) + "\n")
     for trial in all_trials(study):
         study.refuse_foreign(trial.number, trial.values)

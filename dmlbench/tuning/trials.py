@@ -108,6 +108,19 @@ def write_trial(folder: Path, trial: Trial) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
+def remove_finished_folders(folder: Path) -> None:
+    """Remove the directories of finished trials that a killed process left.
+
+    Args:
+        folder: Directory of the study.
+    """
+    for directory in folder.glob("trials/[0-9]*/"):
+        if directory.name.isdecimal() and read_trial(folder, int(directory.name)) is not None:
+            with trial_lock(folder, int(directory.name)) as acquired:
+                if acquired:
+                    shutil.rmtree(directory, ignore_errors=True)
+
+
 def read_values(folder: Path, number: int) -> dict[str, Any] | None:
     """Read the hyper-parameters of a trial that is running or was interrupted.
 

@@ -81,19 +81,17 @@ KINDS = {
         Kind("cache", "generate a data set, decoded cache, train", _train("triplet", "dataset.cache=memmap"), generated=False),
         Kind("tune", "two trials of a hyper-parameter search", _TUNING),
         Kind("evaluate", "evaluate a saved run again", _EVALUATE, before=(_train("triplet"),), repeats=True),
-        Kind("sweep", "sweep of four runs, one after the other", _SWEEP),
-        Kind(
-            "joblib", "sweep of four runs, joblib with forked processes", (*_SWEEP, *_JOBLIB), needs="joblib", forked_jobs=True
-        ),
-        Kind("joblib-new", "sweep of two runs, joblib", (*_SHORT_SWEEP, *_JOBLIB), needs="joblib", new_interpreters=True),
+        Kind("sweep", "sweep, one run after the other", _SWEEP),
+        Kind("joblib", "sweep, joblib with forked processes", (*_SWEEP, *_JOBLIB), needs="joblib", forked_jobs=True),
+        Kind("joblib-new", "sweep, joblib", (*_SHORT_SWEEP, *_JOBLIB), needs="joblib", new_interpreters=True),
         Kind(
             "submitit",
-            "sweep of two runs, submitit_local",
+            "sweep, submitit_local",
             (*_SHORT_SWEEP, *_SUBMITIT),
             needs="submitit",
             new_interpreters=True,
         ),
-        Kind("ray", "sweep of two runs, ray", (*_SHORT_SWEEP, *_RAY), needs="ray", new_interpreters=True),
+        Kind("ray", "sweep, ray", (*_SHORT_SWEEP, *_RAY), needs="ray", new_interpreters=True),
     )
 }
 

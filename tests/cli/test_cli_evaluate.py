@@ -98,7 +98,7 @@ def test_a_wrong_key_is_answered_with_the_option(capsys: pytest.CaptureFixture[s
         assert run(["evaluate", "x.npz", key]) == 2
         assert f"dmlbench evaluate does not know '{key}'; did you mean {meant}?" in capsys.readouterr().err
     assert run(["evaluate", "x.npz", "zzz=1"]) == 2
-    assert "dmlbench evaluate does not know 'zzz=1'; known: ks, clusters, " in capsys.readouterr().err
+    assert "dmlbench evaluate does not know 'zzz=1'; known: --ks, --clusters, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])

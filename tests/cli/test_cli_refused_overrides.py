@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
-from cli_helpers import Photos, on_photos, refused, write_config
+from cli_helpers import refused, write_config
 
+from dmlbench.cli import run
 from dmlbench.cli.errors import translate_error
+from dmlbench.cli.progress import outcome_printer
 from dmlbench.cli.unknown_keys import describe_unknown_key
+from dmlbench.config.compose import compose, resolve
+from dmlbench.config.requirements import check_requirements
+from dmlbench.runs.runner import Outcome
 
 
 @pytest.mark.parametrize(
@@ -218,10 +224,85 @@ def test_a_tilde_in_a_path_is_the_home_directory(
     assert f"there is no run below {tmp_path}/results" in refused(capsys, "show", "x", "--runs=~/results")
 
 
-def test_a_directory_of_runs_that_cannot_be_created_is_refused(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
-    root = photos()
-    Path("runs").write_text("a file, not a directory")
-    assert "runs" in refused(capsys, "train", "loss=contrastive", *on_photos(root))
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (
+            ["dataset=cub"],
+            "dataset.root is 'data/cub', which does not exist; get the data set with `dmlbench data prepare cub`, or set its "
+            "directory with dataset.root=DIRECTORY",
+        ),
+        (["dataset=sop", "dataset.root=file"], "dataset.root is 'file', which is not a directory; get the data set with"),
+        (
+            ["dataset=folder", "dataset.root=gone"],
+            "dataset.root is 'gone', which does not exist; set the directory of the images",
+        ),
+        (["protocol.fold=9"], "protocol.fold is 9, but there are 4 folds, 0 to 3; `all` trains one model per fold"),
+        (["protocol.fold=-1"], "protocol.fold is -1, but there are 4 folds, 0 to 3; `all` trains one model per fold"),
+        (
+            ["protocol.batch_size=63"],
+            "protocol.batch_size is 63, which is not a multiple of samples_per_class 4; use 60 or 64",
+        ),
+        (
+            ["sampler=by_kind", "protocol.batch_size=3"],
+            "protocol.batch_size is 3, which is not a multiple of samples_per_class 4",
+        ),
+        (
+            ["trunk=resnet18", "trunk.weights=gone.pth"],
+            "trunk/resnet18: trunk.weights is 'gone.pth', which is not a file; name an existing file, or start",
+        ),
+        (["trunk.weights=gone/weights"], "trunk/convnet: trunk.weights is 'gone/weights', which is not a file"),
+        (["paths.runs=file"], "paths.runs is 'file', but file is not a directory; set another one with paths.runs=DIRECTORY"),
+        (["paths.data=file/data"], "paths.data is 'file/data', but file is not a directory"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_needs_neither_torch_nor_the_data_is_checked_first(
+    overrides: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").write_text("not a directory")
+    monkeypatch.setitem(sys.modules, "dmlbench.runs.checks", None)  # it imports torch, and must not be reached
+    assert refused(capsys, "train", *overrides).startswith(sentence)
+
+
+def test_a_configuration_can_be_printed_without_its_data(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["train", "dataset=cub", "--cfg", "job"]) == 0
+    assert "root: ${paths.data}/cub" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["loss=untrained", "protocol.batch_size=63"],
+        ["sampler=by_kind", "loss=arcface", "protocol.batch_size=63"],
+        ["sampler=shuffle", "protocol.batch_size=63"],
+        ["trunk=bn_inception", "trunk.weights=imagenet"],
+        ["dataset=digits", "dataset.root=nowhere"],
+    ],
+    ids=" ".join,
+)
+def test_a_value_that_the_run_does_not_use_or_that_only_torch_knows_passes_the_first_check(overrides: list[str]) -> None:
+    check_requirements(resolve(compose(overrides)))
+
+
+def test_an_error_that_ends_several_jobs_is_printed_once_with_their_number(capsys: pytest.CaptureFixture[str]) -> None:
+    on_end = outcome_printer(5)
+    for number in range(3):
+        folder = Path(f"runs/{number}")
+        on_end(Outcome("user_error", f"seed={number}", folder, error=f"{folder} cannot be used: Permission denied"))
+    on_end(Outcome("crash", "seed=3", error="ValueError: rare"))
+    assert capsys.readouterr().err == (
+        "dmlbench: seed=0: runs/0 cannot be used: Permission denied\ndmlbench: seed=3: ValueError: rare\n"
+    )
+    on_end(Outcome("locked", "seed=4"))
+    captured = capsys.readouterr()
+    assert captured.out == "[5 of 5] seed=4: another process is executing it\n"
+    assert captured.err == "dmlbench: 2 more jobs ended with the same error as seed=0\n"
+
+
+def test_the_error_of_a_single_job_has_no_name_before_it(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome_printer(1)(Outcome("user_error", "loss=triplet seed=0", error="the data set is empty"))
+    assert capsys.readouterr().err == "dmlbench: the data set is empty\n"
 
 
 def test_an_error_that_is_not_known_keeps_its_own_text_on_one_line() -> None:

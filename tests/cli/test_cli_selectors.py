@@ -84,7 +84,7 @@ def test_runs_in_another_directory_are_named_with_an_option(
     (tmp_path / "runs").rename(tmp_path / "elsewhere")
     for command in (["table", "arcface", "--no-test"], ["compare", "arcface", "contrastive"], ["evaluate", "arcface"]):
         assert "ArcFace" in output_of(capsys, *command, "--runs", "elsewhere")
-    assert len(list(find_rows(Path("elsewhere")))) == 8
+    assert len(list(find_rows(Path("elsewhere")))) == 10
 
 
 @pytest.mark.parametrize(

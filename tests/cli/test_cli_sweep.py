@@ -14,17 +14,19 @@ from dmlbench.cli import run
 from dmlbench.cli.sweep import parts
 from dmlbench.config.jobs import all_jobs
 from dmlbench.results import run_files
+from dmlbench.results.row import BASELINES
 from dmlbench.results.row_files import find_rows, read_row
 
 TYPED_AND_COMPOSED = [
     ([], [["sweep=seven"]]),
     (["dataset=cub", "seed=0,1"], [["sweep=seven", "dataset=cub", "seed=0,1"]]),
-    (["loss=mine"], [["loss=untrained"], ["loss=mine"]]),
-    (["loss=my-loss,glob(a*)"], [["loss=untrained"], ["loss=my-loss,glob(a*)"]]),
-    (["loss=untrained,mine"], [["loss=untrained,mine"]]),
+    (["loss=mine"], [["loss=raw_pixels,untrained"], ["loss=mine"]]),
+    (["loss=my-loss,glob(a*)"], [["loss=raw_pixels,untrained"], ["loss=my-loss,glob(a*)"]]),
+    (["loss=untrained,mine"], [["loss=raw_pixels"], ["loss=untrained,mine"]]),
+    (["loss=untrained,mine,raw_pixels"], [["loss=untrained,mine,raw_pixels"]]),
     (
         ["loss=mine", "loss.make.margin=1,2", "+loss.make.new=3", "seed=0,1"],
-        [["seed=0,1", "loss=untrained"], ["loss=mine", "loss.make.margin=1,2", "+loss.make.new=3", "seed=0,1"]],
+        [["seed=0,1", "loss=raw_pixels,untrained"], ["loss=mine", "loss.make.margin=1,2", "+loss.make.new=3", "seed=0,1"]],
     ),
     (["+sweep=all"], [["sweep=all"]]),
     (["preset=paper", "dataset=cars", "loss=a,b"], [["preset=paper", "dataset=cars", f"loss={loss}"] for loss in "ab"]),
@@ -32,7 +34,7 @@ TYPED_AND_COMPOSED = [
 
 
 @pytest.mark.parametrize(("typed", "composed"), TYPED_AND_COMPOSED, ids=[" ".join(typed) for typed, _ in TYPED_AND_COMPOSED])
-def test_a_sweep_runs_the_seven_losses_unless_others_are_named_and_adds_the_untrained_trunk(
+def test_a_sweep_runs_the_seven_losses_unless_others_are_named_and_adds_the_baselines(
     typed: list[str], composed: list[list[str]]
 ) -> None:
     assert parts(typed, None) == composed
@@ -42,7 +44,7 @@ def test_a_sweep_runs_the_seven_losses_unless_others_are_named_and_adds_the_untr
     ("overrides", "n"),
     [
         (["loss=triplet,arcface", "seed=0,1,2"], 6),
-        (["sweep=seven", "seed=0,1", "protocol.epochs=1"], 16),
+        (["sweep=seven", "seed=0,1", "protocol.epochs=1"], 18),
         (["sweep=seven", "loss=triplet,arcface"], 2),
         (["seed=range(0,5)", "loss.make.alpha=1,2"], 10),
     ],
@@ -53,18 +55,21 @@ def test_every_combination_of_values_is_one_job_with_its_own_name(overrides: lis
     assert len(names) == len(set(names)) == n
 
 
-def test_a_sweep_runs_the_untrained_trunk_too_and_ends_with_its_table(
-    photos: Photos, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sweep_runs_the_baselines_too_and_ends_with_its_table(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["sweep", "loss=contrastive,arcface", "seed=0,1", *on_photos(photos(root="photos.v2"))]) == 0
     output = capsys.readouterr().out
     rows = rows_below("runs")
     assert {(row["loss"], row["seed"]) for row in rows} == {
-        (loss, seed) for loss in ("untrained", "contrastive", "arcface") for seed in (0, 1)
+        (loss, seed) for loss in ("raw_pixels", "untrained", "contrastive", "arcface") for seed in (0, 1)
     }
     assert len({row["fingerprint"] for row in rows}) == 1
-    assert all(f"[{number} of 6" in output for number in range(1, 7))
-    assert "| Untrained trunk" in output
+    assert all(f"[{number} of 8" in output for number in range(1, 9))
+    assert re.findall(r"^\| (\w+ \w+|\w+) ", output, re.MULTILINE)[1:] == [
+        "Raw pixels",
+        "Untrained trunk",
+        "Contrastive",
+        "ArcFace",
+    ]
     written = {path.suffix: path for path in Path("runs/tables").iterdir()}
     assert set(written) == {".md", ".tex", ".csv", ".html"}
     assert all(path.name.startswith("photos.v2-") for path in written.values())
@@ -76,11 +81,11 @@ def test_the_table_of_a_sweep_contains_no_re_evaluated_row(runs: Path, swept: Pa
     assert run(argv) == 0
     before = capsys.readouterr().out
     assert run(["evaluate", "runs", "--ks", "1,3"]) == 0
-    assert len(rows_below("runs")) == 12
+    assert len(rows_below("runs")) == 16
     capsys.readouterr()
     assert run(argv) == 0
     assert capsys.readouterr().out == before
-    assert before.count("already done") == 6
+    assert before.count("already done") == 8
     assert before.count("| Method ") == 1
 
 
@@ -94,14 +99,14 @@ def test_a_run_alone_and_the_same_run_as_a_later_job_of_a_sweep_give_equal_rows(
     assert first.outcome == second.outcome
 
 
-def test_a_hyper_parameter_of_a_loss_can_be_swept_over_beside_the_untrained_trunk(photos: Photos) -> None:
+def test_a_hyper_parameter_of_a_loss_can_be_swept_over_beside_the_baselines(photos: Photos) -> None:
     assert run(["sweep", "loss=contrastive", "loss.make.neg_margin=0.5,1", *on_photos(photos())]) == 0
     rows = rows_below("runs")
-    assert sorted((row["loss"], row.get("loss_make_neg_margin")) for row in rows if row["loss"] != "untrained") == [
+    assert sorted((row["loss"], row.get("loss_make_neg_margin")) for row in rows if row["loss"] not in BASELINES) == [
         ("contrastive", 0.5),
         ("contrastive", 1),
     ]
-    assert len(rows) == 3
+    assert len(rows) == 4
 
 
 @pytest.mark.parametrize(
@@ -150,7 +155,7 @@ def test_a_job_that_fails_or_crashes_does_not_stop_the_others(photos: Photos, ca
     assert run(["sweep", "loss=nans,crash,contrastive", *overrides, "--config-dir", "mine"]) == 1
     captured = capsys.readouterr()
     by_loss = {row["loss"]: row for row in rows_below("runs")}
-    assert set(by_loss) == {"untrained", "nans", "contrastive"}
+    assert set(by_loss) == {*BASELINES, "nans", "contrastive"}
     assert by_loss["nans"]["status"] == "failed"
     assert by_loss["nans"]["reason"] == "the loss is nan at epoch 1, step 1"
     assert by_loss["nans"].get("map_at_r") is None
@@ -163,15 +168,15 @@ def test_a_job_that_fails_or_crashes_does_not_stop_the_others(photos: Photos, ca
     assert [file.parent for file in Path("runs").rglob(run_files.PENDING_ROW)] == [error.parent]
 
 
-def test_a_sweep_file_of_the_user_is_expanded_and_run_beside_the_untrained_trunk(
+def test_a_sweep_file_of_the_user_is_expanded_and_run_beside_the_baselines(
     photos: Photos, capsys: pytest.CaptureFixture[str]
 ) -> None:
     params = "      loss: triplet\n      loss.make.margin: '0.5,0.6'\n      seed: '0,1'\n"
     write_config("mine/sweep/margins.yaml", f"# @package _global_\n# Margins.\nhydra:\n  sweeper:\n    params:\n{params}")
     assert run(["sweep", "sweep=margins", "--config-dir", "mine", *on_photos(photos())]) == 0
     output = capsys.readouterr().out
-    assert len(rows_below("runs")) == 6
-    assert re.findall(r"^\[(\d) of 6", output, re.MULTILINE) == ["1", "2", "3", "4", "5", "6"]
+    assert len(rows_below("runs")) == 8
+    assert re.findall(r"^\[(\d) of 8", output, re.MULTILINE) == [str(number) for number in range(1, 9)]
     for margin in (0.5, 0.6):
         assert f"loss=triplet seed=1 loss.make.margin={margin}: R@1" in output
         assert f"| Triplet (margin={margin}" in output
@@ -181,5 +186,8 @@ def test_a_sweep_file_of_the_user_is_expanded_and_run_beside_the_untrained_trunk
 def test_cfg_prints_every_job_of_a_sweep_and_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["sweep", "loss=triplet", "seed=0,1", "--cfg", "job"]) == 0
     names = [line for line in capsys.readouterr().out.splitlines() if line.startswith("# ")]
-    assert names == [f"# loss={loss} seed={seed}" for loss in ("untrained", "triplet") for seed in (0, 1)]
+    assert names == [
+        *(f"# loss={loss} seed={seed}" for seed in (0, 1) for loss in BASELINES),
+        *(f"# loss=triplet seed={seed}" for seed in (0, 1)),
+    ]
     assert not Path("runs").exists()

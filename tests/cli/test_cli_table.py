@@ -37,6 +37,9 @@ def test_without_runs_a_table_is_refused_with_what_to_do(capsys: pytest.CaptureF
         (["vary=trunck"], "--vary trunck is not an axis"),
         (["--vary", "trunck"], "did you mean 'trunk'?"),
         (["tripelt"], "tripelt names no run below runs"),
+        (["vray=trunk"], "dmlbench table does not know 'vray=trunk'; did you mean '--vary trunk'?"),
+        (["metrcs=map_at_r"], "dmlbench table does not know 'metrcs=map_at_r'; did you mean '--metrics map_at_r'?"),
+        (["zzz=1"], "dmlbench table does not know 'zzz=1'; known: --vary, --format, --metrics, "),
     ],
     ids=lambda argv: " ".join(argv) if isinstance(argv, list) else "",
 )
@@ -98,3 +101,10 @@ def test_the_former_spellings_of_options_are_accepted(two_losses: None, capsys: 
         assert run(["table", *argv]) == 0
         outputs.append(capsys.readouterr().out)
     assert outputs[0] == outputs[1]
+
+
+def test_a_selector_may_contain_an_equals_sign(capsys: pytest.CaptureFixture[str]) -> None:
+    write_row(Path("runs/grid/vray=1/a"), make_row(loss="triplet"))
+    for selector in ("vray=1", "grid/vray=1", "runs/grid/vray=1"):
+        assert run(["table", selector]) == 0
+        assert "| Triplet" in capsys.readouterr().out

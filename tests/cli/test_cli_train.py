@@ -91,7 +91,7 @@ def test_the_columns_known_beforehand_are_written_before_the_run_and_removed_aft
     assert "No space left on device" in (file.parent / run_files.ERROR).read_text()
     capsys.readouterr()
     assert run(["table"]) == 0
-    assert r"seed 0 missing: crashed: OSError: \[Errno 28\] No space left on device" in capsys.readouterr().out
+    assert "seed 0 missing: crashed: OSError: [Errno 28] No space left on device" in capsys.readouterr().out
     assert run(argv) == 0
     [row] = rows_below("runs")
     assert not {run_files.PENDING_ROW, run_files.ERROR} & {path.name for path in file.parent.iterdir()}

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.errors import HydraException
 
+from dmlbench.cli import run
+from dmlbench.config import compose as compose_module
 from dmlbench.config import jobs as jobs_module
 from dmlbench.config.compose import compose, resolve
 from dmlbench.config.jobs import BASIC_LAUNCHER, all_jobs, one_job
+from dmlbench.config.typed import typed
 from dmlbench.errors import UserError
 
 
@@ -36,16 +42,22 @@ def test_there_is_one_job_per_combination_of_values() -> None:
     assert jobs.jobs[1].composed.overrides == ("loss=triplet", "protocol.epochs=2", "seed=0")
 
 
-def test_jobs_that_differ_only_in_the_seed_are_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    composed: list[tuple[str, ...]] = []
+@pytest.fixture
+def composed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """The overrides of every composition of a job, in their order."""
+    found: list[tuple[str, ...]] = []
 
     def recording(overrides: list[str], config_dir: str | None = None) -> object:
-        composed.append(tuple(overrides))
+        found.append(tuple(overrides))
         return compose(overrides, config_dir)
 
     monkeypatch.setattr(jobs_module, "compose", recording)
+    return found
+
+
+def test_jobs_that_differ_only_in_the_seed_are_composed_once(composed: list[tuple[str, ...]]) -> None:
     jobs = all_jobs(["loss=triplet,arcface", "seed=0,1,2"])
-    assert composed == [("loss=triplet", "seed=0"), ("loss=arcface", "seed=0")]
+    assert composed == [("loss=triplet", "seed=0"), ("loss=arcface", "seed=1")]
     assert [job.name for job in jobs.jobs] == [
         f"loss={loss} seed={seed}" for loss in ("triplet", "arcface") for seed in (0, 1, 2)
     ]
@@ -77,7 +89,58 @@ def test_the_launcher_and_the_users_directory_are_those_of_the_overrides(tmp_pat
     assert (jobs.launcher, jobs.config_dir) == ("joblib", tmp_path)
 
 
-def test_check_refuses_a_wrong_value_of_any_job() -> None:
-    all_jobs(["protocol.epochs=1,2"]).check()
+def test_a_wrong_value_of_any_job_is_refused() -> None:
     with pytest.raises(UserError, match=r"protocol\.epochs is -2; it must be at least 0"):
-        all_jobs(["protocol.epochs=1,-2"]).check()
+        all_jobs(["protocol.epochs=1,-2"])
+    with pytest.raises(UserError, match=r"protocol\.epochs is -2; it must be at least 0"):
+        one_job(["protocol.epochs=-2"])
+    with pytest.raises(UserError, match=r"protocol\.step_epochs has no effect with protocol\.schedule=cosine"):
+        all_jobs(["protocol.schedule=step,cosine", "protocol.step_epochs=3"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "most"),
+    [
+        (["loss=triplet,arcface,cosface", "protocol.lr=1,2,-1,4", "seed=0,1"], 3),
+        (["loss=triplet,arcface,cosface", "protocol.lr=1,-1,3,4", "protocol.epochs=1,2"], 2),
+        (["protocol.lr=1,2,3", "protocol.epochs=1,-1", "loss=triplet,arcface,cosface"], 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_value_is_refused_as_soon_as_it_is_composed_and_every_value_is_composed_early(
+    overrides: list[str], most: int, composed: list[tuple[str, ...]]
+) -> None:
+    with pytest.raises(UserError, match=r"protocol\.\w+ is -1(\.0)?; it must be at least 0"):
+        all_jobs(overrides)
+    assert len(composed) == most
+
+
+@pytest.mark.parametrize(
+    ("command", "n"),
+    [
+        (["train", "loss=triplet"], 1),
+        (["train", "loss=arcface", "protocol.fold=all"], 1),
+        (["sweep", "loss=triplet", "seed=0,1"], 6),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_the_values_of_a_job_are_resolved_once_before_the_data_are_read_and_once_with_their_facts(
+    command: list[str], n: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolved: Counter[str] = Counter()
+
+    def recording(configuration_class: type, group: str, values: Mapping[str, Any]) -> object:
+        resolved[group] += 1
+        return typed(configuration_class, group, values)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compose_module, "typed", recording)
+    small = [
+        "dataset=synthetic",
+        "dataset.make.classes=16",
+        "dataset.make.images_per_class=4",
+        "trunk=convnet",
+        "protocol=quick",
+    ]
+    assert run([*command, *small, "protocol.epochs=1", "protocol.batch_size=8"]) == 0
+    assert resolved == dict.fromkeys(("dataset", "trunk", "loss", "protocol", "tuning"), 2 * n)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from dmlbench.config.schema import GROUPS, MISSING, UNSET, Dataset, Method, Protocol, defaults, setting
+from dmlbench.config.identity import columns_of
+from dmlbench.config.schema import GROUPS, NO_DEFAULT, UNSET, Dataset, Method, Protocol, defaults, row_fields, setting
 from dmlbench.config.typed import typed
 from dmlbench.errors import UserError
 
@@ -131,8 +132,8 @@ def changed_behaviour(group: str, configuration_class: type) -> list[str]:
         default = field.default if config_default is UNSET else config_default
         if isinstance(default, str) and default.startswith("${dataset."):  # the default of data sets that do not set it
             default = defaults(Dataset)[default.removeprefix("${dataset.").rstrip("}")]
-        if before is not UNSET and (default is MISSING or type(default) is not type(before) or default != before):
-            shown = "no default" if default is MISSING else f"the default {default!r}"
+        if before is not UNSET and (default is NO_DEFAULT or type(default) is not type(before) or default != before):
+            shown = "no default" if default is NO_DEFAULT else f"the default {default!r}"
             sentences.append(
                 f"{group}.{field.name} has {shown}, but earlier rows were made with {before!r}: existing results would be "
                 f"compared with different ones; use the default {before!r}, and to change the behaviour, set another value in "
@@ -162,3 +163,30 @@ def test_a_default_that_differs_from_earlier_rows_is_found() -> None:
         "protocol.in_files has the default 5",
     ]
     assert all("raise the version of every protocol" in sentence for sentence in sentences)
+
+
+# Fields that are part of the identity of a run
+
+
+def test_every_field_is_part_of_the_identity_of_a_run_unless_it_is_declared_otherwise() -> None:
+    left_out = {
+        group: {one.name for one in dataclasses.fields(cls)} - {one.name for one in row_fields(cls)}
+        for group, cls in GROUPS.items()
+        if group != "dataset"  # the split digest identifies it
+    }
+    assert left_out == {
+        "trunk": {"name", "label", "weights", "published"},
+        "loss": {"name", "label", "search"},
+        "protocol": {"name"},
+        "tuning": {"only"},
+    }
+
+
+def test_a_new_field_is_a_column_and_a_field_outside_of_the_row_is_not() -> None:
+    @dataclass
+    class Budget:
+        make: dict[str, Any]
+        sobol: bool = True
+        note: str = setting("", in_row=False)
+
+    assert columns_of("tuning", Budget({"_target_": "a.B"})) == {"tuning_make_target": "a.B", "tuning_sobol": True}

@@ -111,7 +111,7 @@ def test_selection_on_validation_without_validation_images_is_refused_with_what_
 
 def test_a_fold_that_does_not_exist_and_too_few_classes_are_refused() -> None:
     with pytest.raises(UserError, match=r"protocol\.fold is 4, but there are 4 folds, 0 to 3; `all` trains one model per fold"):
-        hold_out(make_split(12), 4, 4)
+        protocol(fold=4)
     with pytest.raises(UserError, match=r"7 training classes cannot be held out in 4 folds.*use protocol\.folds=3 or fewer"):
         hold_out(make_split(7), 0, 4)
 

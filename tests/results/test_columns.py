@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from dmlbench.config.files import conf_dir
 from dmlbench.config.identity import MOVED_TARGETS
 from dmlbench.config.schema import GROUPS, UNSET, Protocol, setting
 from dmlbench.results.column_specs import COLUMNS, Column
-from dmlbench.results.columns import SCHEMA_VERSION, column, fingerprint, method_digest, migrated
+from dmlbench.results.columns import SCHEMA_VERSION, column, fingerprint, method_digest
 from dmlbench.results.row import EXTERNAL, Row
 from dmlbench.results.row_files import read_rows
 from dmlbench.tables.table import compare
@@ -113,18 +114,34 @@ def test_a_later_field_needs_the_version_and_the_value_of_older_rows(arguments: 
         setting(0, **arguments)
 
 
+NEXT = SCHEMA_VERSION + 1
 LATER = (
-    Column("protocol_dropout", "shared", "Later.", since=SCHEMA_VERSION + 1, before=0.0),
-    Column("loss_power", "method", "Later.", since=SCHEMA_VERSION + 1, before=None),
-    Column("tuning_restarts", "shared", "Later.", since=SCHEMA_VERSION + 1, before=1),
+    Column("protocol_dropout", "shared", "Later.", group="protocol", since=NEXT, before=0.0),
+    Column("loss_power", "method", "Later.", group="loss", since=NEXT, before=None),
+    Column("tuning_restarts", "shared", "Later.", group="tuning", since=NEXT, before=1),
+    Column("evaluation_norm", "shared", "Later.", group="evaluation", since=NEXT, before="l2"),
+    Column("interpolation", "shared", "Later.", since=NEXT, before="bicubic"),
 )
 
 
 @pytest.fixture
-def later_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+def later_columns(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Declare columns of the next version of the schema."""
-    monkeypatch.setattr(registry, "_LATER", {**registry._LATER, **{one.name: one for one in LATER}})
-    monkeypatch.setattr(dmlbench.results.row, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
+    declared = {one.name: one for one in LATER}
+    monkeypatch.setattr(registry, "_LATER", {**registry._LATER, **declared})
+    monkeypatch.setattr(registry, "_EXACT", {**registry._EXACT, **declared})
+    monkeypatch.setattr(dmlbench.results.row, "SCHEMA_VERSION", NEXT)
+    caches = (column, registry._migration, dmlbench.results.row._by_role)
+    for one in caches:
+        one.cache_clear()
+    yield
+    for one in caches:
+        one.cache_clear()
+
+
+def without(row: Row, *names: str) -> dict[str, Any]:
+    """Return the columns of a row, except for some: what an older version wrote."""
+    return {name: value for name, value in row.columns.items() if name not in names}
 
 
 def test_fingerprint_and_method_digest_of_existing_columns_do_not_depend_on_later_columns(
@@ -148,47 +165,79 @@ def test_another_value_of_a_later_column_changes_the_digest(row: Row) -> None:
 # --- migration
 
 
-@pytest.mark.usefixtures("later_columns")
-def test_a_later_column_is_added_to_older_rows_that_have_columns_of_its_group() -> None:
-    columns = migrated(make_row().columns)
-    assert columns["protocol_dropout"] == 0.0
-    assert "loss_power" in columns
-    assert "tuning_restarts" not in columns  # the run was not tuned
-    external = {name: value for name, value in make_row(protocol=EXTERNAL).columns.items() if not name.startswith("protocol_")}
-    assert "protocol_dropout" not in migrated(external)
+@pytest.fixture(params=[{}, {"schema_version": 1}, {"schema_version": NEXT}], ids=["current", "schema 1", "next"])
+def written(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Return columns as a run wrote them, before the later columns were declared."""
+    columns: dict[str, Any] = {**make_row().columns, **request.param}
+    request.getfixturevalue("later_columns")
+    return columns
+
+
+def test_a_later_column_is_added_to_rows_that_have_other_columns_of_its_group(written: dict[str, Any]) -> None:
+    untuned = Row(written)
+    assert (untuned["protocol_dropout"], untuned["loss_power"]) == (0.0, None)
+    assert "tuning_restarts" not in untuned.columns
+    assert "evaluation_norm" not in untuned.columns
+    tuned = Row({**written, "tuning_trials": 20, "evaluation_distance": "cosine"})
+    assert (tuned["tuning_restarts"], tuned["evaluation_norm"]) == (1, "l2")
+    external = Row({name: value for name, value in written.items() if not name.startswith(("protocol_", "loss_"))})
+    assert "protocol_dropout" not in external.columns
+    assert "loss_power" not in Row({**external.columns, "loss_label": "A label is not a hyper-parameter"}).columns
+
+
+def test_a_later_column_without_a_group_is_added_to_every_row(written: dict[str, Any]) -> None:
+    assert Row(written)["interpolation"] == "bicubic"
+    assert Row({**written, "protocol": EXTERNAL})["interpolation"] == "bicubic"
 
 
 @pytest.mark.usefixtures("later_columns")
 def test_migration_keeps_values_that_a_row_has_and_its_schema_version() -> None:
-    row = make_row(protocol_dropout=0.5)
-    assert (row["protocol_dropout"], row["schema_version"]) == (0.5, SCHEMA_VERSION)
-    assert "protocol_dropout" not in make_row(schema_version=SCHEMA_VERSION + 1).columns
+    row = make_row(protocol_dropout=0.5, interpolation=None)
+    assert (row["protocol_dropout"], row["interpolation"], row["schema_version"]) == (0.5, None, SCHEMA_VERSION)
 
 
+def test_documented_values_of_older_rows_are_those_of_a_row_that_was_read() -> None:
+    later = {one.name: one.before for one in COLUMNS if one.since > 1 and not one.group}
+    assert {"overrides", "config_files", "dataset_source"} <= set(later)
+    columns = without(make_row(schema_version=1), *later)
+    assert Row(columns).columns.items() >= later.items()
+
+
+@pytest.mark.parametrize("version", [1, SCHEMA_VERSION])
 @pytest.mark.parametrize("old", MOVED_TARGETS)
-def test_the_path_of_a_constructor_that_has_moved_is_migrated(old: str) -> None:
-    row = make_row(schema_version=1, trunk_make_target=old)
+def test_the_path_of_a_constructor_that_has_moved_is_migrated_in_every_row(old: str, version: int) -> None:
+    row = make_row(schema_version=version, trunk_make_target=old)
     assert row["trunk_make_target"] == MOVED_TARGETS[old]
+
+
+def test_a_row_whose_file_names_a_former_path_is_in_one_table_with_a_row_of_the_current_path() -> None:
+    former, current = next(iter(MOVED_TARGETS.items()))
+    [table] = compare([make_row(seed=seed, sampler_target=path) for seed, path in enumerate((former, current))])
+    assert table.rows[0].n == 2
 
 
 def test_a_row_of_schema_1_and_a_row_of_the_current_schema_are_in_one_table() -> None:
     old_path, new_path = next(iter(MOVED_TARGETS.items()))
     columns = dict(make_row(schema_version=1, sampler_target=old_path).columns)
     old = Row({name: value for name, value in columns.items() if name not in ("overrides", "config_files")})
-    new = make_row(seed=1, sampler_target=new_path)
-    later = {name: value for name, value in old.columns.items() if name not in new.columns}  # which a run writes too
-    [table] = compare([old, Row({**new.columns, **later})])
+    [table] = compare([old, make_row(seed=1, sampler_target=new_path)])
     assert table.rows[0].n == 2
     assert old.overrides is None
 
 
-@pytest.mark.usefixtures("later_columns")
-def test_a_row_without_a_later_column_and_a_row_with_its_default_are_in_one_table() -> None:
-    new = {"schema_version": SCHEMA_VERSION + 1, "loss_power": None}
-    rows = [make_row(), make_row(seed=1, protocol_dropout=0.0, method_digest=make_row()["method_digest"], **new)]
+@pytest.mark.parametrize("version", [1, SCHEMA_VERSION, NEXT])
+def test_a_row_without_later_columns_and_a_row_with_their_defaults_are_in_one_table(
+    version: int, request: pytest.FixtureRequest
+) -> None:
+    old = without(make_row(tuning_trials=20, schema_version=min(version, SCHEMA_VERSION)))
+    request.getfixturevalue("later_columns")
+    defaults = {one.name: one.before for one in LATER if one.group != "evaluation"}
+    digest = {"method_digest": old["method_digest"], "schema_version": NEXT, "tuning_trials": 20}
+    rows = [Row({**old, "schema_version": version}), make_row(seed=1, **{**defaults, **digest})]
     [table] = compare(rows)
     assert [one.n for one in table.rows] == [2]
-    assert len(compare([*rows, make_row(seed=2, protocol_dropout=0.1, **new)])) == 2
+    for name, value in {"protocol_dropout": 0.1, "tuning_restarts": 2, "interpolation": "bilinear"}.items():
+        assert len(compare([*rows, make_row(seed=2, **{**defaults, **digest, name: value})])) == 2
 
 
 # --- provenance

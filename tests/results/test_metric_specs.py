@@ -12,7 +12,7 @@ from dmlbench.config.schema import Scalar
 from dmlbench.evaluation.embeddings import Embeddings
 from dmlbench.evaluation.evaluator import EvaluationConfig, evaluate
 from dmlbench.results.columns import column
-from dmlbench.results.metric_specs import METRIC_SPECS, parse_metric
+from dmlbench.results.metric_specs import METRIC_SPECS, MetricSpec, parse_metric
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,13 @@ def test_diagnostics_are_not_metrics_and_clustering_metrics_have_no_macro_mean()
     assert column("concatenated_nmi").role == "metric"
     assert parse_metric("macro_map_at_r") is not None
     assert parse_metric("macro_nmi") is None
+
+
+def test_a_compared_metric_of_which_less_is_better_is_refused_because_bold_marks_the_largest_value() -> None:
+    assert all(spec.higher_is_better for spec in METRIC_SPECS if spec.kind != "diagnostic")
+    MetricSpec("spread", "Spread", "diagnostic", False, 0, 1, "An example.", "An example, 2020")
+    with pytest.raises(ValueError, match="spread: tables compare metrics of which more is better; negate it"):
+        MetricSpec("spread", "Spread", "clustering", False, 0, 1, "An example.", "An example, 2020")
 
 
 def test_names_of_metrics_are_unique_and_every_source_ends_with_its_year() -> None:

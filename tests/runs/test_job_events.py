@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 from dmlbench.runs.job_events import Event, EventLog
@@ -22,5 +23,21 @@ def test_an_event_just_before_the_end_is_still_handled(tmp_path: Path) -> None:
     with log.following(handled.append):
         log.append(job="a", status="done")
     assert [event["job"] for event in handled] == ["a"]
-    log.remove()
-    assert not (tmp_path / "log").exists()
+
+
+def test_a_log_exists_while_its_command_runs(tmp_path: Path) -> None:
+    with EventLog.opened(tmp_path) as log:
+        log.append(job="a")
+        with EventLog.opened(tmp_path) as other:  # of another sweep, which removes no log in use
+            assert log.folder.exists()
+            assert other.folder != log.folder
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_log_of_a_killed_command_is_removed_by_the_next_one_on_the_same_machine(tmp_path: Path) -> None:
+    host = socket.gethostname()
+    for name in (f"{host}-1-1", "elsewhere-1-1", ".submitit"):
+        (tmp_path / name).mkdir()
+    with EventLog.opened(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} >= {"elsewhere-1-1", ".submitit"}
+        assert not (tmp_path / f"{host}-1-1").exists()

@@ -25,15 +25,15 @@ from sweep_helpers import (
 
 from dmlbench.cli import run
 
-LOSSES = ["untrained", "contrastive", "softtriple"]
+LOSSES = ["raw_pixels", "untrained", "contrastive", "softtriple"]
 SWEEP = ["sweep", "sweep=three", "--config-dir", "conf", *TINY, "workers=2"]
 SWEEP_FILE = """\
 # @package _global_
-# Three losses.
+# Two losses and the baselines.
 hydra:
   sweeper:
     params:
-      loss: untrained,contrastive,softtriple
+      loss: raw_pixels,untrained,contrastive,softtriple
 """
 PACKAGES = {"joblib": "joblib", "submitit_local": "submitit", "ray": "ray"}
 
@@ -85,7 +85,7 @@ def test_a_sweep_with_joblib_ends_with_the_rows_and_the_table_of_a_serial_one(
     same_as_serial(tmp_path, serial)
     for loss in LOSSES:
         assert output.count(f"loss={loss} seed=0: started") == 1
-    assert re.findall(r"^\[(\d) of 3", output, re.MULTILINE) == ["1", "2", "3"]
+    assert re.findall(r"^\[(\d) of 4", output, re.MULTILINE) == ["1", "2", "3", "4"]
     assert not list(Path("runs/.sweep").glob("*-*")), "the event log is left"
 
 
@@ -179,7 +179,7 @@ def test_a_sweep_with_another_launcher_ends_with_the_rows_and_the_table_of_a_ser
     require(launcher)
     output = finish(start(tmp_path, *SWEEP, f"hydra/launcher={launcher}"))
     same_as_serial(tmp_path, serial)
-    assert re.findall(r"^\[(\d) of 3", output, re.MULTILINE) == ["1", "2", "3"]
+    assert re.findall(r"^\[(\d) of 4", output, re.MULTILINE) == ["1", "2", "3", "4"]
 
 
 @pytest.mark.slow
@@ -189,7 +189,7 @@ def test_a_job_that_always_ends_its_process_stops_no_other_and_is_missing_in_the
     options = write_loss(tmp_path, "die", code)
     argv = ["sweep", "loss=die,triplet,contrastive,arcface", *options, *TINY, "hydra/launcher=joblib"]
     output = finish(start(tmp_path, *argv), status=1)
-    assert set(rows_by_loss(tmp_path)) == {"untrained", "triplet", "contrastive", "arcface"}
+    assert set(rows_by_loss(tmp_path)) == {"raw_pixels", "untrained", "triplet", "contrastive", "arcface"}
     assert "dmlbench: loss=die seed=0: its process was lost 3 times: " in output
     assert re.search(r"\| die \[\d\]", output)
     assert "missing: not finished" in output

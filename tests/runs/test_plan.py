@@ -171,12 +171,16 @@ def test_any_protocol_can_be_combined_with_any_data_set_and_overridden(data: Pat
 
 
 def test_the_overrides_and_configuration_files_of_a_plan_are_in_its_row_but_not_in_its_identity(data: Path, base: Plan) -> None:
-    written_out = plan(data, "optimizer=adamw", "protocol.epochs=8")
-    row = experiment.pending_row(written_out)
-    assert {"optimizer=adamw", "protocol.epochs=8", "loss=triplet"} <= set(json.loads(str(row["overrides"])))
+    changed = plan(data, "optimizer=sgd", "protocol.epochs=9")
+    row = experiment.pending_row(changed)
+    assert {"optimizer=sgd", "protocol.epochs=9", "loss=triplet"} <= set(json.loads(str(row["overrides"])))
     assert len(json.loads(str(row["config_files"]))["loss/triplet"]) == 64
-    assert experiment.pending_row(base)["overrides"] != row["overrides"]
+    written_out = plan(data, "optimizer=adamw", "protocol.epochs=8")
+    assert experiment.pending_row(written_out)["overrides"] == experiment.pending_row(base)["overrides"]
     assert written_out.run_id == base.run_id
+    cached = plan(data, "dataset.cache=memmap")
+    assert experiment.pending_row(cached)["overrides"] != experiment.pending_row(base)["overrides"]
+    assert cached.run_id == base.run_id
 
 
 def test_the_announcement_describes_the_run(data: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 
 from dmlbench.cli import run
 from dmlbench.evaluation.evaluator import EvaluationConfig
+from dmlbench.results.columns import SCHEMA_VERSION
 from dmlbench.results.row import EXTERNAL
 from dmlbench.results.row_files import find_rows, read_row
 from dmlbench.runs.recorded_plan import recorded_plan
@@ -118,6 +120,17 @@ def test_the_new_row_names_its_parent_and_is_in_a_table_of_its_own(runs: Path) -
     assert {"recall_at_3", "recall_at_20"} <= child.keys()
     assert "recall_at_2" not in child
     assert len(compare([read_row(path) for path in find_rows(runs)])) == 2
+
+
+def test_an_evaluation_of_a_run_of_schema_1_has_the_overrides_of_its_file(runs: Path) -> None:
+    [path] = find_rows(runs)
+    columns = {**json.loads(path.read_text()), "schema_version": 1}
+    del columns["overrides"]
+    path.write_text(json.dumps(columns))
+    path.with_name("words.json").write_text('["protocol.epochs=1"]')
+    assert run(["evaluate", str(runs)]) == 0
+    assert parent_and_child(runs)[1]["overrides"] == '["protocol.epochs=1"]'
+    assert parent_and_child(runs)[1]["schema_version"] == SCHEMA_VERSION
 
 
 def test_a_run_may_be_named_by_a_selector_a_directory_or_its_row(runs: Path) -> None:

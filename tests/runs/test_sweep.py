@@ -17,7 +17,7 @@ from dmlbench.results.row_files import find_rows
 from dmlbench.runs import launcher
 from dmlbench.system.locks import locked
 
-LOSSES = ("untrained", "contrastive", "mortal", "arcface")
+LOSSES = ("raw_pixels", "untrained", "contrastive", "mortal", "arcface")
 SWEEP = ["sweep", f"loss={','.join(LOSSES)}", *TINY]
 
 
@@ -53,16 +53,16 @@ def test_a_killed_sweep_skips_finished_runs_resumes_the_interrupted_one_and_ends
 ) -> None:
     argv = [*SWEEP, *write_mortal_loss(tmp_path)]
     finish(start(tmp_path, *argv), status=-signal.SIGKILL)
-    assert set(rows_by_loss(tmp_path)) == {"untrained", "contrastive"}
+    assert set(rows_by_loss(tmp_path)) == {"raw_pixels", "untrained", "contrastive"}
     [checkpoint] = tmp_path.glob("runs/synthetic/mortal/*/checkpoint.pt")
     before = {path: path.stat().st_mtime_ns for path in find_rows(tmp_path / "runs")}
 
     assert run(argv) == 0
 
-    assert capsys.readouterr().out.count("already done") == 2
+    assert capsys.readouterr().out.count("already done") == 3
     assert {path: path.stat().st_mtime_ns for path in before} == before
     resumed = {loss: row["n_resumed"] for loss, row in rows_by_loss(tmp_path).items()}
-    assert resumed == {"untrained": 0, "contrastive": 0, "mortal": 1, "arcface": 0}
+    assert resumed == {"raw_pixels": 0, "untrained": 0, "contrastive": 0, "mortal": 1, "arcface": 0}
     assert not checkpoint.exists()
     same_as_undisturbed(tmp_path, undisturbed)
 
@@ -110,7 +110,13 @@ def test_a_sweep_waits_for_runs_of_another_process_at_its_end_and_runs_no_failed
         held.enter_context(locked(lock))
         assert run([*argv, "retry=failed"]) == 1
     output = capsys.readouterr().out
-    assert executed == [("untrained", False), ("contrastive", False), ("triplet", False), ("triplet", True)]
+    assert executed == [
+        ("raw_pixels", False),
+        ("untrained", False),
+        ("contrastive", False),
+        ("triplet", False),
+        ("triplet", True),
+    ]
     after = {loss: row["finished_at"] for loss, row in rows_by_loss(tmp_path).items()}
     assert {loss for loss in after if after[loss] != before[loss]} == {"contrastive"}
     assert "waiting for runs that another process is executing" in output

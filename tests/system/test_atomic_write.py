@@ -112,6 +112,15 @@ def run_until_killed(target: Callable[[Path], None], path: Path) -> None:
     assert writer.exitcode == -signal.SIGKILL
 
 
+def test_the_next_write_of_the_same_file_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    run_until_killed(_write_file_and_die, tmp_path / "file")
+    run_until_killed(_fill_directory_and_die, tmp_path / "data")
+    atomic_write(tmp_path / "file", "new")
+    with atomic_directory(tmp_path / "data"):
+        pass
+    assert sorted(os.listdir(tmp_path)) == ["data", "file"]
+
+
 def test_a_writer_that_is_killed_leaves_the_old_file_complete(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("old")
     run_until_killed(_write_file_and_die, tmp_path / "file")

@@ -17,6 +17,7 @@ import pytest
 from rows_factory import COST, METRICS, make_row, make_study
 
 from dmlbench.errors import UserError
+from dmlbench.results.columns import column
 from dmlbench.results.row import Row
 from dmlbench.tables.formats import FORMATS, csv, html, latex, markdown, render
 from dmlbench.tables.table import compare
@@ -47,7 +48,17 @@ def cells(text: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize(("form", "suffix"), FORMATS.items())
 def test_the_tables_of_a_difficult_study_equal_the_golden_files(form: str, suffix: str) -> None:
     expected = (GOLDEN / f"tables{suffix}").read_text(encoding="utf-8")
-    assert render(compare(difficult_study()), form) == expected
+    found = render(compare(difficult_study()), form)
+    assert (without_later_columns(found) if form == "csv" else found) == expected
+
+
+def without_later_columns(text: str) -> str:
+    """Remove the columns of a CSV table that a new version of the row schema adds or changes."""
+    header, *lines = csv_reader.reader(io.StringIO(text))
+    kept = [i for i, name in enumerate(header) if name != "schema_version" and column(name).since == 1]
+    found = io.StringIO()
+    csv_reader.writer(found, lineterminator="\n").writerows([line[i] for i in kept] for line in [header, *lines])
+    return found.getvalue()
 
 
 def test_an_unknown_format_is_refused_with_a_similar_name() -> None:
@@ -117,7 +128,7 @@ def test_a_pipe_in_a_label_does_not_start_a_column() -> None:
 def test_brackets_have_no_backslashes_outside_of_tables() -> None:
     text = markdown(compare([make_row(), make_row(optimizer_betas="[0.9, 0.999]")]))
     assert "- optimizer_betas: [0.9, 0.999] | not set\n" in text
-    assert "Here optimizer_betas = [0.9, 0.999]." in " ".join(text.split())
+    assert "\n- In this table: optimizer_betas = [0.9, 0.999]\n" in text
 
 
 def test_a_label_cannot_become_a_link() -> None:
@@ -129,8 +140,8 @@ def test_several_tables_are_preceded_by_the_columns_in_which_they_differ() -> No
     assert "- optimizer_weight_decay: 0.0001 | 0.1\n- protocol_epochs: 6 | 12\n" in text.replace(r"\_", "_")
     unwrapped = " ".join(text.split())
     assert "Table 1. Digit pairs" in unwrapped
-    assert "Here optimizer_weight_decay = 0.0001." in unwrapped
-    assert "Here optimizer_weight_decay = 0.1." in unwrapped
+    assert "- In this table: optimizer_weight_decay = 0.0001 -" in unwrapped
+    assert "- In this table: optimizer_weight_decay = 0.1 -" in unwrapped
 
 
 # --- LaTeX
@@ -185,9 +196,15 @@ def test_special_characters_are_escaped_in_labels_captions_and_footnotes() -> No
     assert text.count(escaped) == 4
 
 
-def test_latex_captions_contain_the_columns_in_which_tables_differ() -> None:
+def test_notes_below_latex_tables_contain_the_columns_in_which_tables_differ() -> None:
     text = latex(compare([make_row(), make_row(optimizer_weight_decay=0.1)]))
-    assert re.findall(r"Here optimizer\\_weight\\_decay = (\S+)\.", text) == ["0.0001", "0.1"]
+    assert re.findall(r"footnotesize In this table: optimizer\\_weight\\_decay = (\S+) ", text) == ["0.0001", "0.1"]
+
+
+def test_captions_have_three_sentences_also_if_there_are_several_tables() -> None:
+    rows = [make_row(), make_row(optimizer_weight_decay=0.1), make_row(tuning_trials=3, protocol_fold="none")]
+    first, *_ = markdown(compare(rows)).partition("Table 1. ")[2].split("\n\n")
+    assert len(re.findall(r"\.(?= |$)", " ".join(first.split()))) == 3
 
 
 def test_the_latex_compiles(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from dmlbench.cli import run
 from dmlbench.config.files import conf_dir
 from dmlbench.results.row import Row
 from dmlbench.results.row_files import read_rows, write_row
-from dmlbench.tables.formats.cells import captions
 from dmlbench.tables.table import compare
+from dmlbench.tables.table_differences import with_differences
 
 SMALL_DATA = ("dataset=synthetic", "dataset.make.classes=4", "dataset.make.images_per_class=2", "dataset.make.image_px=16")
 
@@ -53,6 +53,8 @@ def test_overrides_are_listed_in_alphabetical_order() -> None:
         ("sampler=shuffle", {"sampler": "shuffle"}, "sampler=shuffle"),
         ("dataset.make.image_px=16", {}, "dataset.make.image_px=16"),
         ("dataset.split=half_per_class", {}, "dataset.split=half_per_class"),
+        ("dataset.manifest=list.csv", {}, "dataset.manifest=list.csv"),
+        ("dataset.on_unreadable=skip", {}, "dataset.on_unreadable=skip"),
     ],
 )
 def test_all_kinds_of_overrides_are_listed(override: str, columns: dict[str, object], listed: str) -> None:
@@ -81,10 +83,10 @@ def test_a_value_that_captions_contain_is_listed_once_as_overridden() -> None:
 
 def test_an_overridden_value_that_distinguishes_tables_is_printed_once() -> None:
     tables = compare([make_row(), row_with(["protocol.lr=0.01"], protocol_lr=0.01)])
-    texts = captions(tables)
-    assert ["Here protocol_lr = 0.001." in text for text in texts] == [True, False]
-    assert ["overridden: protocol.lr=0.01." in text for text in texts] == [False, True]
-    assert not any("Here protocol_lr = 0.01." in text for text in texts)
+    assert ["overridden: protocol.lr=0.01." in table.caption for table in tables] == [False, True]
+    first, second = with_differences(tables)
+    assert first.details[0] == "In this table: protocol_lr = 0.001"
+    assert not any("In this table" in detail for detail in second.details)
 
 
 def test_the_axis_of_a_table_is_not_listed() -> None:
@@ -92,8 +94,21 @@ def test_the_axis_of_a_table_is_not_listed() -> None:
     assert "overridden: protocol.flip=false." in caption_of(*rows, vary="protocol.lr")
 
 
-def test_a_value_that_one_row_overrides_and_another_has_from_its_file_is_listed() -> None:
-    assert "overridden: protocol.lr=0.001." in caption_of(row_with(["protocol.lr=0.001"]), make_row(seed=1))
+def test_a_value_that_only_some_rows_override_is_listed_as_such() -> None:
+    rows = [row_with(["protocol.lr=0.001", "protocol.flip=false"], protocol_flip=False)]
+    rows.append(row_with(["protocol.flip=false"], protocol_flip=False, seed=1))
+    assert "adamw; overridden: protocol.flip=false; overridden in some rows: protocol.lr=0.001." in caption_of(*rows)
+
+
+def test_different_files_with_the_same_images_are_overridden_in_some_rows() -> None:
+    rows = [row_with([f"dataset.manifest={name}.csv"], seed=seed) for seed, name in enumerate("ab")]
+    assert "adamw; overridden in some rows: dataset.manifest=a.csv, dataset.manifest=b.csv." in caption_of(*rows)
+
+
+def test_values_that_a_frozen_trunk_replaces_are_not_listed() -> None:
+    columns = {"protocol_trunk_frozen": True, "protocol_flip": False, "protocol_train_crop": "center", "protocol_lr": 0.1}
+    overrides = ["protocol.flip=true", "protocol.lr=0.1", "protocol.train_crop=random_resized", "protocol.trunk_frozen=true"]
+    assert "overridden: protocol.lr=0.1, protocol.trunk_frozen=true." in caption_of(row_with(overrides, **columns))
 
 
 def test_without_overrides_nothing_is_listed() -> None:
@@ -131,7 +146,17 @@ def test_the_caption_says_if_overrides_were_not_recorded(row_of_schema_1: Path, 
 
 def test_known_overrides_are_listed_even_if_another_row_has_not_recorded_its_own() -> None:
     rows = [row_with(["protocol.lr=0.001"]), make_row(seed=1, overrides=None)]
-    assert "overridden: protocol.lr=0.001; overrides were not recorded." in caption_of(*rows)
+    assert "overridden: protocol.lr=0.001; the overrides of some rows were not recorded." in caption_of(*rows)
+
+
+def test_an_evaluation_of_a_row_of_schema_1_has_the_overrides_of_that_row(row_of_schema_1: Path) -> None:
+    (row_of_schema_1 / "words.json").write_text('["protocol.lr=0.1"]')
+    text = (row_of_schema_1 / "row.json").read_text()
+    (row_of_schema_1 / "evaluate-1").mkdir()
+    evaluation = json.dumps({**json.loads(text), "parent": "a", "run_id": "b"})
+    (row_of_schema_1 / "evaluate-1" / "row.json").write_text(evaluation)
+    [row], _ = read_rows(row_of_schema_1 / "evaluate-1")
+    assert row.overrides == ("protocol.lr=0.1",)
 
 
 def test_nothing_is_said_about_the_overrides_of_external_embeddings() -> None:

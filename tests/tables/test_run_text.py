@@ -183,6 +183,12 @@ def test_an_unfinished_run_shows_its_configuration(tmp_path: Path) -> None:
     assert "retrieval" not in text
 
 
+def test_an_unfinished_run_whose_data_were_not_read_shows_the_name_of_its_data_set_only(tmp_path: Path) -> None:
+    unread = {"split_digest": "", "split_seed": None, "n_queries": None, "n_test_classes": None}
+    write_row(tmp_path, make_row(status="missing", **unread), "plan.json")
+    assert "data set digits trunk convnet" in unwrapped(tmp_path)
+
+
 def test_a_run_that_another_process_executes_is_running(tmp_path: Path) -> None:
     (tmp_path / "overrides.json").write_text("[]")
     with (tmp_path / ".lock").open("w") as lock:

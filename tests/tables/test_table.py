@@ -332,7 +332,7 @@ def test_only_known_differences_separate_external_embeddings_from_runs():
     assert len(items) == 1
     assert re.match("table [12] contains external embeddings: nothing is known about their training. ", items[0])
     text = render(tables)
-    assert "Here" not in text
+    assert "In this table" not in text
     assert "not set" not in text
     three = compare([make_row(), make_row(protocol_lr=0.1), theirs])
     assert list(known_differences(three)) == ["protocol_lr"]

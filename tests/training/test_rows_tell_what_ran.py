@@ -16,7 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from dmlbench.config.compose import compose, resolve
 from dmlbench.config.files import entries
-from dmlbench.config.jobs import Job, JobList
+from dmlbench.config.jobs import Job
 from dmlbench.config.plan import Plan
 from dmlbench.config.schema import Protocol
 from dmlbench.data.folds import training_splits
@@ -304,5 +304,5 @@ def test_every_sampler_is_tried_above() -> None:
 )
 def test_a_field_that_another_one_disables_is_refused(overrides: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(UserError) as refused:
-        JobList((), (Job("one", compose([*TINY, *overrides])),)).check()
+        Job("one", compose([*TINY, *overrides])).check()
     assert str(refused.value).startswith(sentence)

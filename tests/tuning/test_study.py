@@ -44,7 +44,7 @@ def test_the_first_trial_has_the_configured_hyper_parameters_and_the_best_trial_
     best = json.loads((folder / "best.json").read_text())
     assert best["validation_map_at_r"] == float(lines[-1]["best_so_far"]) == max(scores) >= scores[0]
     line = lines[best["trial"] - 1]
-    assert best["words"] == [f"loss.{key}={line[key]}" for key in ("make.pos_margin", "make.neg_margin")]
+    assert best["overrides"] == [f"loss.{key}={line[key]}" for key in ("make.pos_margin", "make.neg_margin")]
     assert not list(folder.rglob("*.pt")) + list(tmp_path.rglob("row.json"))
 
 

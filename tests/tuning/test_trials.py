@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from dmlbench.tuning.trials import (
     read_trial,
     read_trials,
     read_values,
+    remove_finished_folders,
     trial_folder,
     trial_lock,
     write_trial,
@@ -30,6 +32,17 @@ def test_a_finished_trial_is_read_as_written_and_its_directory_is_removed(tmp_pa
     assert read_values(tmp_path, 7) is None
     assert not trial_folder(tmp_path, 7).exists()
     assert read_trials(tmp_path, range(1, 10)) == [TRIAL]
+
+
+def test_the_directory_of_a_finished_trial_that_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    write_trial(tmp_path, TRIAL)
+    for number in (7, 8, 9):
+        write_values(tmp_path, number, TRIAL.values)
+    write_trial(tmp_path, dataclasses.replace(TRIAL, number=9))
+    write_values(tmp_path, 9, TRIAL.values)
+    with trial_lock(tmp_path, 9):  # its process is about to remove the directory itself
+        remove_finished_folders(tmp_path)
+    assert [path.name for path in sorted((tmp_path / "trials").glob("*/"))] == ["0008", "0009"]
 
 
 def test_a_trial_of_an_earlier_version_names_its_intermediate_values_course(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_a_tuned_sweep_runs_the_same_number_of_trials_per_loss_and_one_study_for
     assert run(["sweep", *overrides(data, tmp_path, *more)]) == 0
     rows = [read_row(path) for path in find_rows(tmp_path)]
     assert {(row["loss"], row["seed"]) for row in rows} == {
-        (loss, seed) for loss in ("untrained", "contrastive", "fastap") for seed in (0, 1)
+        (loss, seed) for loss in ("raw_pixels", "untrained", "contrastive", "fastap") for seed in (0, 1)
     }
     assert {row["tuning_trials"] for row in rows} == {2}
     assert len(compare(rows, tested=False)) == 1

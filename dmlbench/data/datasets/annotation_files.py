@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dmlbench.config.requirements import require_directory
 from dmlbench.data.images import size_bytes
 from dmlbench.data.split import ROLES, Split
 from dmlbench.data.split_rules import HALF_PER_CLASS_NOTE, half_per_class
@@ -27,13 +28,8 @@ def find_directory(root: str, file: str, dataset: str) -> Path:
     Raises:
         UserError: The root is not a directory, or does not contain the file.
     """
+    require_directory(root, dataset)
     top = Path(root)
-    if not top.is_dir():
-        problem = "is not a directory" if top.exists() else "does not exist"
-        raise UserError(
-            f"dataset.root is '{root}', which {problem}; get the data set with `dmlbench data prepare {dataset}`, "
-            "or set its directory with dataset.root=DIRECTORY"
-        )
     for pattern in (file, f"*/{file}", f"*/*/{file}"):
         matches = sorted(path for path in top.glob(pattern) if not _is_hidden(path.relative_to(top)))
         if matches:

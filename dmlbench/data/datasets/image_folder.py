@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from dmlbench.config.requirements import require_directory
 from dmlbench.data.images import IMAGE_SUFFIXES, size_bytes
 from dmlbench.data.split import BOX, ROLES, Split
 from dmlbench.data.split_rules import HALF_PER_CLASS_NOTE, first_half_of_classes, half_per_class
@@ -60,10 +61,8 @@ def folder(root: str | None, manifest: str | None = None, split: str = "zero_sho
         raise UserError("dataset.split=manifest needs dataset.manifest=FILE, a CSV file with a role for each image")
     if not root:
         raise UserError("dataset.root is missing; set the directory of the images with dataset.root=DIRECTORY")
+    require_directory(root, "folder")
     tree = Path(root)
-    if not tree.is_dir():
-        problem = "is not a directory" if tree.exists() else "does not exist"
-        raise UserError(f"dataset.root is '{root}', which {problem}; set the directory of the images")
     listed = _list_tree(tree) if manifest is None else _read_manifest(tree, _find_manifest(tree, manifest))
     _refuse_other_encodings(listed)
     frame, order = _number_classes(listed)

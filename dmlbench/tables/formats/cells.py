@@ -1,4 +1,4 @@
-"""Heading, rows, footnotes and caption of a table as text, for all printed formats."""
+"""Heading, rows and footnotes of a table as text, for all printed formats."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import tabulate
 
-from dmlbench.results.formatting import format_value, metric_label
+from dmlbench.results.formatting import metric_label
 from dmlbench.results.literature import PublishedResult
 from dmlbench.tables.table import Table
-from dmlbench.tables.table_differences import values_for_captions
 from dmlbench.tables.table_row import Cell, TableRow
 
 MISSING = "--"
@@ -71,19 +70,6 @@ def layout(rows: Sequence[Sequence[str]], heading: Sequence[str], tablefmt: str,
         return tabulate.tabulate(rows, heading, tablefmt=tablefmt, colalign=tuple(align), disable_numparse=True)
     finally:
         tabulate.MIN_PADDING = before
-
-
-def captions(tables: Sequence[Table]) -> list[str]:
-    """Return the caption of each table, with the columns that distinguish it from the other tables.
-
-    Args:
-        tables: What `table.compare` returned.
-    """
-    found = []
-    for table, values in zip(tables, values_for_captions(tables), strict=True):
-        here = ", ".join(f"{name} = {format_value(value)}" for name, value in values.items())
-        found.append(f"{table.caption}{f' Here {here}.' if here else ''}")
-    return found
 
 
 def n_left(table: Table) -> int:

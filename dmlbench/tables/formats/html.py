@@ -10,7 +10,7 @@ from dmlbench.results.formatting import format_value
 from dmlbench.tables.formats import cells
 from dmlbench.tables.formats.cells import Style
 from dmlbench.tables.table import Table
-from dmlbench.tables.table_differences import difference_list
+from dmlbench.tables.table_differences import difference_list, with_differences
 
 
 def escape(text: str) -> str:
@@ -53,8 +53,7 @@ def html(tables: Sequence[Table]) -> str:
         Caption, table and footnotes of each. Several tables are preceded by a list of the columns in which they differ.
     """
     datasets = ", ".join(dict.fromkeys(format_value(table.shared["dataset"]) for table in tables))
-    pairs = enumerate(zip(tables, cells.captions(tables), strict=True), 1)
-    figures = [_figure(table, caption, number, len(tables)) for number, (table, caption) in pairs]
+    figures = [_figure(table, number, len(tables)) for number, table in enumerate(with_differences(tables), 1)]
     return "\n".join(
         [
             "<!doctype html>",
@@ -82,13 +81,13 @@ def _differences(tables: Sequence[Table]) -> list[str]:
     return [f"<p>{escape(heading)}</p>", "<ul>", *(f"<li>{escape(item)}</li>" for item in items), "</ul>"]
 
 
-def _figure(table: Table, caption: str, number: int, n_tables: int) -> str:
+def _figure(table: Table, number: int, n_tables: int) -> str:
     title = f"<strong>Table {number}.</strong> " if n_tables > 1 else ""
     notes = [f"<li>{note}</li>" for note in cells.notes(table, STYLE)]
     return "\n".join(
         [
             "<figure>",
-            f"<figcaption>{title}{escape(caption)}</figcaption>",
+            f"<figcaption>{title}{escape(table.caption)}</figcaption>",
             '<div class="wide">',
             _table(table),
             "</div>",

@@ -9,6 +9,7 @@ from dmlbench.tables.formats import cells
 from dmlbench.tables.formats.cells import Style
 from dmlbench.tables.formats.latex_escape import escape
 from dmlbench.tables.table import Table
+from dmlbench.tables.table_differences import with_differences
 
 STYLE = Style(escape, r"\textbf{{{}}}", r"$\pm$", r"\textsuperscript{{{}}}", "$n$")
 # Shrinks a table to the width of its column if it is wider.
@@ -22,20 +23,20 @@ def latex(tables: Sequence[Table]) -> str:
         tables: What `table.compare` returned.
 
     Returns:
-        One `table` environment per table, in ASCII. Captions contain the columns that distinguish several tables.
+        One `table` environment per table, in ASCII. Notes name the columns that distinguish several tables.
     """
     floats = ["% needs \\usepackage{booktabs,graphicx}"]
     labels: list[str] = []
-    for table, caption in zip(tables, cells.captions(tables), strict=True):
+    for table in with_differences(tables):
         name = "-".join(str(table.shared[column]) for column in ("dataset", "trunk", "protocol") if column in table.shared)
         label = "tab:" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
         labels.append(label)
         unique = label if labels.count(label) == 1 else f"{label}-{labels.count(label)}"
-        floats.append(_float(table, caption, unique))
+        floats.append(_float(table, unique))
     return "\n\n".join(floats) + "\n"
 
 
-def _float(table: Table, caption: str, label: str) -> str:
+def _float(table: Table, label: str) -> str:
     """Return one float: the scores, and the costs below them. A single tabular would be too small to read."""
     heading, measured = cells.heading(table, STYLE), cells.rows(table, STYLE)
     n_baselines, align = cells.n_baselines(table), cells.alignments(table)
@@ -53,7 +54,7 @@ def _float(table: Table, caption: str, label: str) -> str:
         [
             r"\begin{table}[htbp]",
             r"  \centering\small\setlength{\tabcolsep}{4pt}",
-            rf"  \caption{{{escape(caption)}}}",
+            rf"  \caption{{{escape(table.caption)}}}",
             rf"  \label{{{label}}}",
             r"  \par\medskip",
             *tabulars,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dmlbench.tables.formats import cells
 from dmlbench.tables.formats.cells import Style
 from dmlbench.tables.table import Table
-from dmlbench.tables.table_differences import difference_list
+from dmlbench.tables.table_differences import difference_list, with_differences
 
 LINE_LENGTH = 100
 
@@ -27,9 +27,9 @@ def markdown(tables: Sequence[Table]) -> str:
     if len(tables) > 1:
         heading, items = difference_list(tables)
         blocks.append("\n".join([heading, "", *(f"- {escape_prose(item)}" for item in items)]))
-    for number, (table, caption) in enumerate(zip(tables, cells.captions(tables), strict=True), 1):
+    for number, table in enumerate(with_differences(tables), 1):
         title = f"Table {number}. " if len(tables) > 1 else ""
-        blocks.append(_wrap(escape_prose(title + caption)))
+        blocks.append(_wrap(escape_prose(title + table.caption)))
         blocks.append(_pipe_table(table))
         if notes := cells.notes(table, STYLE):
             blocks.append("\n".join(f"- {note}" for note in notes))

@@ -199,7 +199,8 @@ def _identical(comparison: Comparison) -> str:
     if row["protocol"] == EXTERNAL:
         parts = ["labels, ids and roles of the items", "evaluation"]
     else:
-        overrides = listed_overrides([*comparison.a, *comparison.b])
+        by_all, by_some = listed_overrides([*comparison.a, *comparison.b])
+        overrides = [*by_all, *(f"{one} (overridden in some runs)" for one in by_some)]
         values = f" with {', '.join(overrides)}" if overrides else ""
         parts = ["split", f"trunk {row['trunk']}", f"{protocol_name(row)}{values}", "optimizer and sampler"]
     return f"Identical in both: {', '.join(parts)}{f'; {n_seeds} each' if n_seeds else ''}."

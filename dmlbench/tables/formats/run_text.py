@@ -68,7 +68,7 @@ def _configuration(row: Row) -> list[str]:
     preset = "" if row.get("preset") in (None, "none") else f"preset {row['preset']}, "
     overrides = ", ".join(row.overrides) if row.overrides else ""
     parts = [
-        ("data set", f"{row['dataset']}: {_counts(row)}", _values(row, "split_")),
+        ("data set", ": ".join(filter(None, (str(row["dataset"]), _counts(row)))), _values(row, "split_")),
         ("trunk", f"{row['trunk']}{loaded}", _values(row, "trunk_", "weights", "label")),
         ("loss", f"{row['loss']}", _values(row, "loss_", "label")),
         ("protocol", f"{preset}{row['protocol']}{version}", _values(row, "protocol_", "version")),
@@ -100,11 +100,11 @@ def _config_files(row: Row) -> str:
 
 
 def _values(row: Row, prefix: str, *without: str) -> str:
-    """Return the columns with a prefix, as `margin=0.2`; null values are left out, and paths reduced to their last part."""
+    """Return the columns with a prefix, as `margin=0.2`, without null and empty values; paths are reduced to the last part."""
     found = []
     for name, value in row.columns.items():
         short = name.removeprefix(prefix)
-        if not name.startswith(prefix) or short in without or value is None:
+        if not name.startswith(prefix) or short in without or value in (None, ""):
             continue
         value = row.get(referenced_column(value) or name, value)
         if short.endswith("target") and isinstance(value, str):
