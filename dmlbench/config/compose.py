@@ -116,7 +116,7 @@ def compose(overrides: Sequence[str], config_dir: str | Path | None = None) -> C
         config_dir: Directory of the user's own configuration files.
 
     Raises:
-        HydraException, OmegaConfBaseException: The overrides do not compose; see `compose_errors`.
+        HydraException, OmegaConfBaseException: The overrides do not compose; see `cli.errors`.
     """
     cfg = compose_with_hydra(overrides, config_dir)
     choices = {str(group): str(name) for group, name in cfg.hydra.runtime.choices.items()}
