@@ -17,8 +17,8 @@ $(BIN)/.installed: pyproject.toml
 
 setup: $(BIN)/.installed ## create the virtual environment and install everything
 
-demo: setup ## train seven losses and the untrained trunk on handwritten digits, and print their table
-	$(BIN)/dmlbench sweep seed=$(SEED)
+demo: setup ## train seven losses on handwritten characters, two at a time, and print their table
+	$(BIN)/dmlbench sweep seed=$(SEED) hydra/launcher=joblib hydra.launcher.n_jobs=2
 
 check: setup ## check format, lint, types, imports, docstrings and generated pages; changes nothing
 	$(BIN)/ruff format --check .

@@ -9,7 +9,9 @@ import sys
 def main() -> None:
     """Run the command line and leave with its exit status."""
     from dmlbench.system.signals import handle_signals
+    from dmlbench.system.terminal import open_closed_streams
 
+    open_closed_streams()
     handle_signals()  # before the imports that take time
     from dmlbench.cli import run
 

@@ -69,9 +69,9 @@ def evaluate(
         raise UserError(f"distance is {distance!r}{suggest(str(distance), DISTANCES)}")
     if clusters_per_class is not None and not _is_integer(clusters_per_class, at_least=0):
         raise UserError(f"clusters_per_class is {clusters_per_class!r}; it needs an integer of at least 0, or None")
-    config = EvaluationConfig(_ks(ks), clusters_per_class=clusters_per_class, distance=distance)
+    config = EvaluationConfig(_ks(ks), clusters_per_class=clusters_per_class, distance=distance, all_ks=ks is not None)
     items = embeddings_from_arrays(embeddings, labels, gallery, gallery_labels)
-    refuse_impossible(items, config, path="", given=ks is not None)
+    refuse_impossible(items, config)
     try:
         columns = compute(items, config).columns
     except DmlbenchError as error:

@@ -205,7 +205,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "float32 overflow": (
         {"embeddings": ROWS.astype(float) * 1e300},
-        "embeddings: 12 of 12 rows are NaN or infinite in float32",
+        r"embeddings: 12 of 12 rows \(first: 0\) contain numbers above 3.4e38",
     ),
     "a gallery without labels": ({"gallery": ROWS}, "gallery and gallery_labels have to be given together"),
     "labels without a gallery": ({"gallery_labels": LABELS}, "gallery and gallery_labels have to be given together"),
@@ -376,7 +376,7 @@ def test_numbers_and_bold_flags_equal_those_of_the_printed_table(study: Path) ->
     frame = dmlbench.load_results(study)
     for options in ({}, {"metrics": ("map_at_r", "precision_at_1")}, {"tested": False}):
         assert_equals_tables(dmlbench.compare_table(frame, **options), rows, **options)
-    compared = dmlbench.compare_table(frame).set_index("method")
+    compared = dmlbench.compare_table(frame, tested=False).set_index("method")
     assert compared.map_at_r_best.to_dict() == {
         "Untrained trunk": False,
         "Contrastive": False,

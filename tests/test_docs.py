@@ -213,6 +213,7 @@ def without_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
     def download_data(composed: Composed) -> Iterator[str]:
         yield f"would download {dataset_settings(composed).name}"
 
+    importlib.import_module("dmlbench.data.datasets.annotation_files")  # which would otherwise import the replaced function
     monkeypatch.setattr(requirements, "require_directory", lambda root, reader: None)
     monkeypatch.setattr(job_checks, "check_with_data", check_available)  # the weights of the trunk are not there either
     monkeypatch.setattr(prepare, "load_split", load_split)
@@ -282,12 +283,12 @@ def test_every_benchmark_is_a_module_that_can_be_imported(monkeypatch: pytest.Mo
 
 
 def test_a_short_command_of_a_page_really_trains(simulation: Simulation, tmp_path: Path) -> None:
-    assert simulation.run("dmlbench train loss=contrastive protocol.epochs=0") == 0
+    assert simulation.run("dmlbench train dataset=digits loss=contrastive protocol.epochs=0") == 0
     assert len(list(tmp_path.glob("runs/digits/contrastive/*/model.pt"))) == 1
 
 
 def test_a_long_command_of_a_page_is_simulated_with_all_its_jobs(simulation: Simulation, tmp_path: Path) -> None:
-    assert simulation.run("dmlbench sweep loss=contrastive,triplet seed=0,1") == 0
+    assert simulation.run("dmlbench sweep dataset=digits loss=contrastive,triplet seed=0,1") == 0
     assert len(list(tmp_path.glob("runs/digits/*/*/row.json"))) == 8
     assert not list(tmp_path.glob("runs/digits/*/*/model.pt"))
 

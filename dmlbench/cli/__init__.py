@@ -6,16 +6,15 @@ ended the command, such as 130 for Ctrl-C.
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 
 from dmlbench.errors import UserError, describe_os_error, suggest
 from dmlbench.system.signals import raise_on_signals, received_signal, sentence
-from dmlbench.system.terminal import PrintableStream, printable_lines
+from dmlbench.system.terminal import OutputStream, PrintableStream, discard_buffer, printable_lines
 
 # Each command is a module of this package with `make_parser()` and `main(arguments)`; the text is for the overview.
 COMMANDS = {
@@ -67,10 +66,18 @@ def run(argv: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
+    # A run does not end because nobody reads what it prints. An error is an exit status as well.
+    resumable = bool(argv) and argv[0] in RESUMABLE
+    with redirect_stderr(OutputStream(sys.stderr, discard_on_error=True)):
+        return _run_with_status(argv, PrintableStream(sys.stdout, discard_on_error=resumable))
+
+
+def _run_with_status(argv: Sequence[str], output: PrintableStream) -> int:
+    """Run one command line, and turn errors into sentences and exit statuses."""
     try:
-        with redirect_stdout(PrintableStream(sys.stdout)):
+        with redirect_stdout(output):
             status = _run([*argv])  # not list(argv): the module of the command `list` shadows the builtin in this package
-            sys.stdout.flush()
+            output.flush()
         return status
     except (Exception, KeyboardInterrupt) as error:
         number = received_signal()  # of a signal that a library may have turned into another error
@@ -79,11 +86,11 @@ def run(argv: Sequence[str]) -> int:
         if isinstance(error, UserError):
             return _refused(str(error), 2)
         if isinstance(error, BrokenPipeError):  # the program that reads the output has ended, such as `head`
-            _discard_output()
+            discard_buffer(sys.stdout)
             return 0
         if isinstance(error, OSError) and error.strerror:  # such as a full disk, or a file without permission
             if error.filename is None:
-                _discard_output()
+                discard_buffer(sys.stdout)
             return _refused(describe_os_error(error), 1)
         raise
 
@@ -92,12 +99,6 @@ def _refused(reason: str, status: int) -> int:
     """Print an error, and return the exit status."""
     print(f"dmlbench: {printable_lines(reason)}", file=sys.stderr)
     return status
-
-
-def _discard_output() -> None:
-    """Discard what is still in the buffer of standard output, which Python would otherwise write again at its end."""
-    with suppress(OSError):  # standard output is no file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupted(argv: Sequence[str], number: int) -> int:

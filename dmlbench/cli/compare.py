@@ -9,8 +9,8 @@ from dmlbench.errors import UserError
 
 EXAMPLES = """\
 compare triplet arcface
-compare digits/triplet digits/arcface --metric recall_at_1
-compare before/digits/triplet after/digits/triplet
+compare omniglot/triplet omniglot/arcface --metric recall_at_1
+compare before/omniglot/triplet after/omniglot/triplet
 """
 DETAILS = """\
 A and B each name one method with all its seeds: a directory, a row.json, or a part of the path of runs

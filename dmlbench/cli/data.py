@@ -13,11 +13,10 @@ from dmlbench.system.terminal import printable
 
 VERBS = ("prepare", "check")
 EXAMPLES = """\
-data prepare cub                                # interrupted downloads resume
+data prepare cub                       # interrupted downloads resume
 data prepare cub dataset.archive=CUB_200_2011.tgz
 data check cub
-data check folder dataset.root=photos           # your own images, one directory per class
-data check folder dataset.root=photos --verify  # also hash every file again
+data check folder dataset.root=photos  # your own images, one directory per class
 """
 
 
@@ -25,15 +24,13 @@ def make_parser() -> Parser:
     """Return the parser of the command."""
     description = (
         "data prepare: download a data set, or use an archive that you have; verify, unpack and check it.\n"
-        "data check: count images and classes, verify declared facts, read every image, and find unreadable and\n"
-        "duplicate ones."
+        "data check: count images and classes, verify declared facts, hash and decode every image, and find unreadable\n"
+        "and duplicate ones."
     )
     parser = Parser("data", "prepare|check NAME [KEY=VALUE ...] [options]", description, EXAMPLES)
     parser.add_argument(
         "overrides", nargs="*", metavar="ARGUMENT", help="prepare or check, the name of the data set, and overrides"
     )
-    text = "check: hash every file again, also if its size and modification time have not changed"
-    parser.add_argument("--verify", action="store_true", help=text)
     add_config_dir(parser)
     return parser
 
@@ -87,4 +84,4 @@ def _lines(verb: str, overrides: list[str], arguments: argparse.Namespace) -> It
         yield from download_data(composed)
         yield from report(dataset.label, load_split(dataset, data_dir))
     else:
-        yield from check_data(dataset, listed_split(dataset), data_dir, again=arguments.verify)
+        yield from check_data(dataset, listed_split(dataset), data_dir)

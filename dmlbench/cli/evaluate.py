@@ -28,8 +28,8 @@ KEYS = (
 EMBEDDING_SUFFIXES = (".safetensors", ".npz", ".npy")
 ONLY_FILES = ("name", "labels", "dataset", "trunk", "seed")
 EXAMPLES = """\
-evaluate runs/digits --ks 1,5,20              # every run below, with other values of k
-evaluate digits/triplet --rerank k_reciprocal
+evaluate runs/omniglot --ks 1,5,20            # every run below, with other values of k
+evaluate omniglot/triplet --rerank k_reciprocal
 evaluate runs/cub --layer pooled dataset.root=/data/cub
 evaluate theirs.npz --name "Their method"
 """
@@ -56,7 +56,12 @@ def make_parser() -> Parser:
     parser = Parser("evaluate", "RUNS|FILE ... [options]", description, EXAMPLES, DETAILS, KEYS, OVERRIDES)
     add = parser.add_argument
     add("selectors", nargs="*", metavar="RUNS|FILE", help="runs (see `dmlbench table --help`), or a file of embeddings")
-    add("--ks", metavar="K,K", help="values of k for Recall@k (default: those of the run; 1,2,4,8 for a file)")
+    add(
+        *("--ks",),
+        metavar="K,K",
+        help="values of k for Recall@k, Precision@k and Retrieved@k, also beyond the largest R (default: those of the run; "
+        "1,2,4,8 for a file)",
+    )
     add(
         "--clusters",
         metavar="N",
@@ -98,7 +103,7 @@ def main(arguments: argparse.Namespace) -> int:
     options = tuple(one for one in arguments.selectors if OVERRIDES.match(one) and "=" in one and not Path(one).exists())
     selectors = [one for one in arguments.selectors if one not in options]
     if not selectors:
-        raise UserError("dmlbench evaluate needs runs or a file of embeddings, such as runs/digits or theirs.npz")
+        raise UserError("dmlbench evaluate needs runs or a file of embeddings, such as runs/omniglot or theirs.npz")
     config_dir = check_config_dir(arguments.config_dir)
     if config_dir is not None:  # a run directory may come from somebody else, and so may the current directory
         allow_own_code(config_dir)
@@ -131,7 +136,7 @@ def _scores(row: Row, ks: str | None) -> str:
         return headline(row)
     from dmlbench.results.formatting import metric_label
 
-    names = [*(f"recall_at_{k}" for k in sorted({int(k) for k in ks.split(",")})), "map_at_r"]
+    names = [*(f"recall_at_{k}" for k in _ks(ks)), "map_at_r"]
     return "  ".join(f"{metric_label(name)} {value:.1%}" for name in names if isinstance(value := row.get(name), float))
 
 
@@ -187,17 +192,29 @@ def _config(arguments: argparse.Namespace, default_distance: Distance) -> Evalua
         for key, value in (("k1", arguments.k1), ("k2", arguments.k2), ("lambda", arguments.share)):
             if value is not None:
                 raise UserError(f"--rerank.{key} needs --rerank k_reciprocal")
-    ks = tuple(_number("ks", k, int) for k in arguments.ks.split(",")) if arguments.ks else ()
-    if ks and min(ks) < 1:
-        raise UserError(f"--ks is {arguments.ks}; it needs one or more values of at least 1")
     return EvaluationConfig(
-        ks=tuple(sorted(set(ks))),
+        ks=_ks(arguments.ks),
+        all_ks=arguments.ks is not None,
         clusters_per_class=None if arguments.clusters is None else _number("clusters", arguments.clusters, int),
         distance=distance,
         whiten=None if arguments.whiten is None else _number("whiten", arguments.whiten, int),
         beta=None if arguments.beta is None else _number("beta", arguments.beta, float),
         rerank=rerank,
     )
+
+
+def _ks(text: str | None) -> tuple[int, ...]:
+    """The values of k, ascending."""
+    if text is None:
+        return ()
+    found = []
+    for part in text.split(","):
+        if not re.fullmatch(r"\s*[1-9][0-9]{0,17}\s*", part, re.ASCII):
+            raise UserError(f"--ks is '{text}', but '{part.strip()}' is not a whole number of at least 1")
+        if int(part) in found:
+            raise UserError(f"--ks is '{text}', which contains {int(part)} twice; name each value once")
+        found.append(int(part))
+    return tuple(sorted(found))
 
 
 def _number(key: str, text: str, kind: Callable[[str], T]) -> T:

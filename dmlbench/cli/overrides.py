@@ -101,7 +101,13 @@ def check_overrides(overrides: Sequence[str], config_dir: Path | None, several: 
                 raise UserError(f"sweep={value} is not known{suggest(value, names)}")
             if not several:
                 raise UserError(f"sweep={value} stands for several runs; use `dmlbench sweep sweep={value}`")
-    return [_with_path(re.sub(r"^\+sweep=", "sweep=", one)) for one in overrides]
+    return [_with_path(_of_search_space(re.sub(r"^\+sweep=", "sweep=", one))) for one in overrides]
+
+
+def _of_search_space(override: str) -> str:
+    """Let overrides change and remove the ranges of the learning rates, which no file lists."""
+    removed = re.fullmatch(r"~loss\.search\.(lr|head_lr_scale|lr_scale)", override)
+    return f"++loss.search.{removed[1]}=null" if removed else re.sub(r"^\+{0,2}loss\.search\.", "++loss.search.", override)
 
 
 def _with_path(override: str) -> str:

@@ -8,9 +8,9 @@ from dmlbench.cli.arguments import Parser, add_runs_dir
 from dmlbench.errors import UserError
 
 EXAMPLES = """\
-show runs/digits/triplet/1681b04f-ffc8b99b-0
+show runs/omniglot/triplet/1681b04f-ffc8b99b-0
 show 1681b04f-ffc8b99b-0
-show digits/triplet                         # if there is one run of it
+show omniglot/triplet                       # if there is one run of it
 """
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dmlbench.config.jobs import JobList
 
 EXAMPLES = """\
-sweep                                     # seven losses on the built-in data set of digits
+sweep                                     # seven losses on the embedded data set, Omniglot
 sweep dataset=cub seed=0,1,2              # three seeds of each loss
 sweep loss=triplet loss.make.margin=0.1,0.2
 sweep loss=mine,arcface --config-dir my_conf

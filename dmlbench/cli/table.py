@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from dmlbench.cli.arguments import Parser, add_config_dir, add_runs_dir, check_config_dir, print_error
+from dmlbench.cli.arguments import Parser, add_config_dir, add_runs_dir, check_config_dir, path, print_error
 from dmlbench.errors import UserError
+from dmlbench.system.terminal import printable_lines
 
 if TYPE_CHECKING:
+    from dmlbench.results.row import Row
     from dmlbench.results.row_files import SkippedFile
+
+T = TypeVar("T")
 
 MAX_SKIPPED = 5  # skipped files that are printed with their reason; further ones are only counted
 FORMATS = ("markdown", "latex", "csv", "html")
@@ -19,6 +23,8 @@ table                                       # every run below runs/
 table runs/cub --format latex
 table cub/triplet cub/arcface
 table --vary trunk --metrics recall_at_1,map_at_r
+table --by lr --picture rates.png
+table --by split                            # after `dmlbench sweep sweep=splits`
 table --format csv > results.csv
 """
 DETAILS = """\
@@ -27,7 +33,8 @@ RUNS is a directory that contains runs, a row.json, or a part of the path of run
 
 Rows are compared in one table only if everything except the axis and the seed is equal. Bold marks the
 best trained method and every method not significantly different from it (needs at least two seeds; see
-docs/significance.md). If a run failed, crashed, is running or has not finished, its method is listed
+docs/significance.md). With --by lr, methods are the lines and learning rates the columns, for a sweep
+such as sweep=lr_sensitivity. If a run failed, crashed, is running or has not finished, its method is listed
 without scores (--), and a footnote says why; delete the directory of the run to remove it. Files that
 are not rows are skipped with a warning. In CSV, text that a spreadsheet would read as a formula begins
 with an apostrophe.
@@ -48,6 +55,13 @@ def make_parser() -> Parser:
         "such as loss.make.margin or protocol.embedding_dim, for one loss at a time; or preset (a loss under a fixed protocol "
         "and under the recipe of its paper)",
     )
+    add(
+        *("--by",),
+        metavar="VALUE",
+        choices=("lr", "split"),
+        help="print one metric of each method, with ranks, over learning rates (lr) or over random class splits (split)",
+    )
+    add("--picture", metavar="FILE", type=path, help="also draw the table into FILE (.png, .svg or .pdf)")
     add("--format", metavar="FORMAT", default="markdown", choices=FORMATS, help="markdown (default), latex, csv or html")
     add(
         *("--metrics",),
@@ -69,7 +83,11 @@ def make_parser() -> Parser:
         help="published results to print below a line: same (those for the same data set, split and trunk; default), all or "
         "none",
     )
-    add("--no-test", action="store_true", help="skip significance tests; faster for thousands of rows")
+    add(
+        *("--no-test",),
+        action="store_true",
+        help="skip significance tests and print the highest mean in bold (needs two seeds); faster for thousands of rows",
+    )
     add("--untested", dest="no_test", action="store_true", help=argparse.SUPPRESS)  # its former name
     add_runs_dir(parser)
     add_config_dir(parser, "also read published results in DIR/published")
@@ -82,12 +100,21 @@ def main(arguments: argparse.Namespace) -> int:
     from dmlbench.results.row_files import read_rows
     from dmlbench.tables.explanation import explain
     from dmlbench.tables.formats import render
+    from dmlbench.tables.pictures import check_picture, draw_methods
     from dmlbench.tables.table import compare
 
     config_dir = check_config_dir(arguments.config_dir)
-    paths = [path for selector in arguments.selectors for path in select(selector, arguments.runs)]
+    if arguments.picture is not None:
+        check_picture(arguments.picture)
+    if arguments.by and (arguments.vary != "loss" or arguments.explain or arguments.oracle):
+        raise UserError(f"--by {arguments.by} prints one metric of methods, without --vary, --explain and --oracle")
+    if arguments.by == "split" and arguments.picture is not None:
+        raise UserError("--picture draws tables and --by lr, but not --by split")
+    paths = [found for selector in arguments.selectors for found in select(selector, arguments.runs)]
     rows, skipped = read_rows(*(paths or [arguments.runs]))
     print_skipped(skipped)
+    if arguments.by is not None:
+        return _print_rates(rows, arguments) if arguments.by == "lr" else _print_splits(rows, arguments)
     tables = compare(
         rows,
         arguments.vary,
@@ -99,7 +126,51 @@ def main(arguments: argparse.Namespace) -> int:
         config_dir=config_dir,
     )
     print(explain(tables, arguments.vary) if arguments.explain else render(tables, arguments.format), end="")
+    if arguments.picture is not None:
+        draw_methods(_only(tables), arguments.picture)
     return 0
+
+
+def _print_rates(rows: Sequence[Row], arguments: argparse.Namespace) -> int:
+    """Print, and perhaps draw, methods over learning rates."""
+    from dmlbench.tables.by_rate import compare_rates
+    from dmlbench.tables.formats.by_rate import csv_by_rate, markdown_by_rate
+    from dmlbench.tables.pictures import draw_rates
+
+    writers = {"markdown": markdown_by_rate, "csv": csv_by_rate}
+    if arguments.format not in writers:
+        raise UserError(f"--by lr is printed as markdown or csv, not as {arguments.format}")
+    tables = compare_rates(rows, _one_metric(arguments))
+    print(printable_lines(writers[arguments.format](tables)), end="")
+    if arguments.picture is not None:
+        draw_rates(_only(tables), arguments.picture)
+    return 0
+
+
+def _print_splits(rows: Sequence[Row], arguments: argparse.Namespace) -> int:
+    """Print methods over class splits."""
+    from dmlbench.tables.by_split import compare_splits
+    from dmlbench.tables.formats.by_split import csv_by_split, markdown_by_split
+
+    writers = {"markdown": markdown_by_split, "csv": csv_by_split}
+    if arguments.format not in writers:
+        raise UserError(f"--by split is printed as markdown or csv, not as {arguments.format}")
+    print(printable_lines(writers[arguments.format](compare_splits(rows, _one_metric(arguments)))), end="")
+    return 0
+
+
+def _one_metric(arguments: argparse.Namespace) -> str:
+    metric, *more = _names("--metrics", arguments.metrics) or ["map_at_r"]
+    if more:
+        raise UserError(f"--by {arguments.by} prints one metric; use --metrics {metric}")
+    return metric
+
+
+def _only(tables: Sequence[T]) -> T:
+    """Return the only table, for a picture."""
+    if len(tables) != 1:
+        raise UserError(f"--picture draws one table, but these rows make {len(tables)}; name the directories of one of them")
+    return tables[0]
 
 
 def _names(option: str, text: str | None) -> list[str]:
@@ -116,7 +187,7 @@ def print_skipped(skipped: Sequence[SkippedFile]) -> None:
     Args:
         skipped: Files that are not rows, each with the reason.
     """
-    for path, reason in skipped[:MAX_SKIPPED]:
-        print_error(" ".join(f"skipped {path}: {reason}".split())[:500])
+    for file, reason in skipped[:MAX_SKIPPED]:
+        print_error(" ".join(f"skipped {file}: {reason}".split())[:500])
     if len(skipped) > MAX_SKIPPED:
         print_error(f"skipped {len(skipped) - MAX_SKIPPED} more files")

@@ -26,15 +26,17 @@ sweep sweep=tuned dataset=cub seed=0,1,2           # tune seven losses, then run
 DETAILS = f"""\
 tuning:
   trials={TRIALS}            trials per loss, short for tuning.trials; the first one uses the values of
-                       the loss's file
+                       the loss's file and the rates of the protocol
   tuning.fold=0        fold of the training classes used for validation, of tuning.folds=4; `all` uses
                        each in turn and averages the scores, at four times the cost
   tuning.epochs=null   epochs per trial; null uses the protocol's
   tuning.prune=true    stop trials early that fall behind the median of the others
   tuning.seed=0        seed of proposals and training
 
-The search space is `search` in the loss's file; '+loss.search.make.margin={{low: 0, high: 1}}' changes
-it. Test images are not loaded. Run the same command again to resume: finished trials are kept. With a
+The search space of every loss contains the learning rates of trunk (lr), head (head_lr_scale) and
+loss (lr_scale), in the same ranges around the protocol's, and `search` in the loss's file.
+'loss.search.make.margin={{low: 0, high: 1}}' changes a range, and loss.search.lr=null takes a rate out.
+Test images are not loaded. Run the same command again to resume: finished trials are kept. With a
 larger number of trials, the search continues from the existing ones; processes that run the same
 command share the trials. The history and the best values are written to RUNS/<dataset>/<loss>/tune-*/
 (history.csv, history.svg, best.json). Requires `pip install 'dmlbench[tune]'`.

@@ -142,16 +142,23 @@ def compose_with_hydra(overrides: Sequence[str], config_dir: str | Path | None =
 
 
 def register_with_hydra() -> None:
-    """Give Hydra the defaults of the schema, and take out the launchers that `conf/` describes.
+    """Give Hydra the defaults of the schema and `${lr_times:FACTOR}`, and take out the launchers that `conf/` describes.
 
     Plugins describe their launchers themselves; Hydra would merge both descriptions, and warn.
     """
+    OmegaConf.register_new_resolver("lr_times", _lr_times, replace=True)
     Plugins.instance()  # fills the store
     store = ConfigStore.instance()
     store.store(name="schema", node={group: defaults(cls) for group, cls in GROUPS.items()}, provider="dmlbench")
     described = store.repo.get("hydra", {}).get("launcher", {})
     for file in (conf_dir() / "hydra" / "launcher").glob("*.yaml"):
         described.pop(file.name, None)
+
+
+def _lr_times(factor: float, *, _root_: DictConfig) -> Any:
+    """The learning rate of the protocol times a factor, with four significant digits. What is no number is refused later."""
+    lr = _root_.protocol.lr
+    return float(f"{lr * factor:.4g}") if isinstance(lr, int | float) else lr
 
 
 def resolve(composed: Composed, facts: Mapping[str, int] | None = None) -> Settings:

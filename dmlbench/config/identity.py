@@ -48,15 +48,19 @@ def flatten(prefix: str, values: Any) -> Iterator[tuple[str, Scalar]]:
             scalar.
 
     Yields:
-        Column name and value.
+        Column name and value. Text that could be taken for the JSON text of something else is quoted. An empty mapping is the
+        text `{}` inside another mapping, and no column by itself.
 
     >>> dict(flatten("loss", {"make": {"_target_": "a.B", "la": 20}, "ks": [1, 2]}))
     {'loss_make_target': 'a.B', 'loss_make_la': 20, 'loss_ks': '[1, 2]'}
     """
     if isinstance(values, Mapping):
         for key, value in values.items():
-            yield from flatten(f"{prefix}_{str(key).strip('_')}", value)
-    elif isinstance(values, list | tuple):
+            name = f"{prefix}_{str(key).strip('_')}"
+            if isinstance(value, Mapping) and not value:
+                yield name, "{}"
+            yield from flatten(name, value)
+    elif isinstance(values, list | tuple) or (isinstance(values, str) and values.startswith(("[", "{", '"'))):
         yield prefix, json.dumps(values)
     else:
         yield prefix, values

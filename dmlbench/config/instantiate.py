@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from hydra.utils import get_object, instantiate
 
 from dmlbench.config.identity import current_target
-from dmlbench.config.own_source import digest_of, own_file
+from dmlbench.config.own_source import digest_of
 from dmlbench.config.typed import as_typed
 from dmlbench.errors import UserError, suggest
 
@@ -128,11 +128,11 @@ def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter] | Non
     found: dict[str, inspect.Parameter] = {}
     for function in _constructors(target):
         try:
-            own = inspect.signature(function).parameters.values()
+            own = _without_instance(target, function)
         except (TypeError, ValueError):  # some built-in callables have no signature
             return None
         for parameter in own:
-            if parameter.name != "self" and not _variadic(parameter):
+            if not _variadic(parameter):
                 found.setdefault(parameter.name, parameter)
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in own):
             return found
@@ -154,8 +154,14 @@ def _own_parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     first = next(_constructors(target), None)
     if first is None or not inspect.isfunction(first):
         return {}
-    own = inspect.signature(first).parameters
-    return {name: parameter for name, parameter in own.items() if name != "self" and not _variadic(parameter)}
+    return {one.name: one for one in _without_instance(target, first) if not _variadic(one)}
+
+
+def _without_instance(target: Callable[..., Any], function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters of a target's constructor, without the first of an `__init__`, whatever its name."""
+    own = list(inspect.signature(function).parameters.values())
+    has_instance = inspect.isclass(target) and own and own[0].kind is not inspect.Parameter.VAR_POSITIONAL
+    return own[1:] if has_instance else own
 
 
 def _constructors(target: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
@@ -195,8 +201,9 @@ def source_sha256(key: str, *specs: Mapping[str, Any] | None) -> str | None:
 def _own_digests(key: str, spec: Mapping[str, Any]) -> Iterator[str]:
     """The digests of the user's own constructors of a spec and of the specs nested in it."""
     target = locate(key, spec)
-    if own_file(target) is not None:
-        yield digest_of(target)
+    digest = digest_of(spec["_target_"], target)
+    if digest is not None:
+        yield digest
     for name, value in spec.items():
         for nested_key, nested in _nested_specs(f"{key}.{name}", value):
             yield from _own_digests(nested_key, nested)

@@ -10,7 +10,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from dmlbench.config.compose import Composed, compose, compose_with_hydra, directory, resolve
 from dmlbench.config.reserved_arguments import refuse_without_effect
@@ -121,12 +121,12 @@ def _composed_jobs(combinations: Sequence[Sequence[str]], swept: Sequence[str], 
     for combination in dict.fromkeys([*_every_value_once(wanted), *wanted]):
         key = tuple(one for one in combination if not one.startswith("seed="))
         if key not in known or len(key) == len(combination):
-            composed = known[key] = compose(combination, config_dir)
+            composed = known[key] = _with_numbers(compose(combination, config_dir))
         else:
             seed = OverridesParser.create().parse_override(next(one for one in combination if one.startswith("seed=")))
             copy = known[key].with_values({"seed": seed.value()})
-            composed = Composed(copy.cfg, copy.choices, combination, copy.config_dir)
-        job = jobs[combination] = Job(job_name(composed.cfg, composed.choices, combination, swept), composed)
+            composed = _with_numbers(Composed(copy.cfg, copy.choices, combination, copy.config_dir))
+        job = jobs[combination] = Job(job_name(composed.cfg, composed.choices, composed.overrides, swept), composed)
         job.check()
     return [jobs[combination] for combination in wanted]
 
@@ -153,6 +153,15 @@ def job_name(cfg: DictConfig, choices: Mapping[str, str], overrides: Sequence[st
     """
     own = [one for one in overrides if one.partition("=")[0].lstrip("+") in swept]
     return " ".join([f"loss={choices['loss']}", f"seed={cfg.get('seed')}", *own])
+
+
+def _with_numbers(composed: Composed) -> Composed:
+    """A configuration whose overrides have learning rates as numbers instead of multiples of the protocol's."""
+    keys = {one: one.partition("=")[0].lstrip("+") for one in composed.overrides if "{lr_times" in one}
+    overrides = [
+        f"{keys[one]}={OmegaConf.select(composed.cfg, keys[one])}" if one in keys else one for one in composed.overrides
+    ]
+    return Composed(composed.cfg, composed.choices, tuple(overrides), composed.config_dir) if keys else composed
 
 
 def _first_value(override: Override) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmlbench.config.identity import current_target
-from dmlbench.errors import UserError
+from dmlbench.errors import UserError, suggest
 
 if TYPE_CHECKING:
     from dmlbench.config.compose import Settings
@@ -66,14 +66,19 @@ def require_directory(root: str, reader: str) -> None:
 
 
 def _check_weights(settings: Settings) -> None:
-    """Refuse a path that is not a file. Other names are compared with the published ones, which needs torch."""
+    """Refuse a path that is not a file, and a name that is not published.
+
+    If the trunk has an architecture, torchvision may publish weights for it. Their names are not known without torch.
+    """
     trunk = settings.trunk
-    is_path = "/" in trunk.weights or Path(trunk.weights).suffix
-    if is_path and trunk.weights not in trunk.published and not Path(trunk.weights).is_file():
-        raise UserError(
-            f"trunk/{trunk.name}: trunk.weights is '{trunk.weights}', which is not a file; name an existing file, or start "
-            "from scratch with trunk.weights=none"
-        )
+    names = ["none", *trunk.published]
+    if trunk.weights in names or Path(trunk.weights).is_file():
+        return
+    value = f"trunk/{trunk.name}: trunk.weights is '{trunk.weights}'"
+    if "/" in trunk.weights or Path(trunk.weights).suffix:
+        raise UserError(f"{value}, which is not a file; name an existing file, or start from scratch with trunk.weights=none")
+    if "architecture" not in trunk.make:
+        raise UserError(f"{value}, neither a file nor a published name{suggest(trunk.weights, names)}")
 
 
 def _check_batch_size(settings: Settings) -> None:

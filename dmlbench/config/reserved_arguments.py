@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # A configured value of these would be ignored, or passed twice.
 SET_BY_TRAINING = {
-    "optimizer.lr": "the protocol sets all learning rates; use protocol.lr",
+    "optimizer.lr": "protocol and method set all learning rates; use protocol.lr or loss.lr",
     "optimizer.params": "training passes the parameters of the model and the loss",
     "sampler.batch_size": "the protocol sets the batch size; use protocol.batch_size",
     "sampler.labels": "training passes the labels of the training images",
@@ -44,6 +44,10 @@ def refuse_set_by_training(cfg: Mapping[str, Any]) -> None:
             raise UserError(f"{key} has no effect: {reason}")
 
 
+# Fields of the data set that only some of the built-in data sets use, and what the others lack.
+_OF_DATASET = {"dataset.split": "has a single split", "dataset.group": "has its own groups or none"}
+
+
 def refuse_without_effect(overrides: Sequence[str], settings: Settings) -> None:
     """Refuse overrides of the protocol that a run would ignore, because its row would name them as if they had been used.
 
@@ -54,8 +58,11 @@ def refuse_without_effect(overrides: Sequence[str], settings: Settings) -> None:
     Raises:
         UserError: Names the key, and the one that gives it an effect.
     """
-    protocol = settings.protocol
+    protocol, make = settings.protocol, settings.dataset.make
     given = {one.lstrip("+").partition("=")[0] for one in overrides}
+    for key, reason in _OF_DATASET.items():
+        if key in given and key.partition(".")[2] not in make and str(make.get("_target_")).startswith("dmlbench."):
+            raise UserError(f"{key} has no effect with dataset={settings.dataset.name}, which {reason}")
     for key, (other, values) in _NEEDS.items():
         value = getattr(protocol, other.partition(".")[2])
         if key in given and value not in values:

@@ -27,6 +27,7 @@ def setting(
     *,
     config_default: Any = UNSET,
     at_least: float | None = None,
+    at_most: float = math.inf,
     caption: str | None = None,
     in_config: bool = True,
     in_row: bool = True,
@@ -39,6 +40,7 @@ def setting(
         default: Value if neither a file nor the command line sets the field.
         config_default: Default for files and the command line only, for fields that the code always passes.
         at_least: Smallest allowed value. None is not compared.
+        at_most: Largest allowed value, for fields with `at_least`.
         caption: Template for table captions, such as `"{} epochs"`; fields with a caption appear in every caption.
         in_config: Whether configuration files and the command line may set the field. False for values that are computed.
         in_row: Whether the field is part of the identity of a run, as columns of its row: `protocol_epochs`, or one column per
@@ -53,7 +55,7 @@ def setting(
             "a field with `since` > 1 needs `before`, the value that describes older rows, and no other field has it"
         )
     metadata = {"config_default": config_default, "at_least": at_least, "caption": caption, "in_config": in_config}
-    metadata |= {"in_row": in_row, "since": since, "before": before}
+    metadata |= {"at_most": at_most, "in_row": in_row, "since": since, "before": before}
     return field(default=default, metadata=metadata)
 
 
@@ -88,14 +90,14 @@ def row_fields(configuration_class: type) -> list[dataclasses.Field[Any]]:
 
 
 def check_ranges(configuration: Any, group: str) -> None:
-    """Refuse numbers below the declared minimum, and numbers that are not finite.
+    """Refuse numbers below the declared minimum or above the maximum, and numbers that are not finite.
 
     Args:
         configuration: An instance of a class of this module.
         group: Its name on the command line, such as `protocol`.
 
     Raises:
-        UserError: Names the first such field and its minimum.
+        UserError: Names the first such field and its limit.
     """
     for one in dataclasses.fields(configuration):
         value, minimum = getattr(configuration, one.name), one.metadata.get("at_least")
@@ -104,8 +106,11 @@ def check_ranges(configuration: Any, group: str) -> None:
         if not minimum <= value < math.inf:
             or_null = ", or null" if one.default is None else ""
             raise UserError(f"{group}.{one.name} is {value}; it must be at least {minimum}{or_null}")
+        if value > one.metadata["at_most"]:
+            raise UserError(f"{group}.{one.name} is {value}; it must be at most {one.metadata['at_most']}")
 
 
+MAX_DIMENSIONS = 2**16  # of embeddings and hidden layers
 # Fields of a protocol whose values a frozen trunk replaces.
 WITH_FROZEN_TRUNK: dict[str, Any] = {"train_crop": "center", "flip": False, "freeze_batch_norm": True, "head_only_epochs": 0}
 
@@ -162,8 +167,8 @@ class Protocol:
     version: int = setting(config_default=1, at_least=1, caption="version {}")
     epochs: int = setting(at_least=0, caption="{} epochs")
     batch_size: int = setting(at_least=2, caption="batch {}")
-    embedding_dim: int = setting(at_least=1, caption="{}-d embedding")
-    image_px: int = setting(at_least=8, caption="{} px")
+    embedding_dim: int = setting(at_least=1, at_most=MAX_DIMENSIONS, caption="{}-d embedding")
+    image_px: int = setting(at_least=8, at_most=8192, caption="{} px")
     resize_px: int | None = None
     crop_to_box: bool = False
     exif_orientation: Literal["applied", "ignored"] = setting(
@@ -188,7 +193,7 @@ class Protocol:
     clip_grad_norm: float | None = None
     clip_grad_value: float | None = setting(None, since=3, before=None)
     mixed_precision: bool = True
-    threads: int = setting(1, at_least=1)
+    threads: int = setting(1, at_least=1, at_most=1024)
     selection: Literal["last", "validation"] = "last"
     fold: int | Literal["none", "all"] = "none"
     folds: int = setting(4, at_least=2)
@@ -198,8 +203,14 @@ class Protocol:
 
     def __post_init__(self) -> None:
         check_ranges(self, "protocol")
-        if min(self.head_layers, default=1) < 1:
-            raise UserError(f"protocol.head_layers is {list(self.head_layers)}; each hidden layer needs a size of at least 1")
+        if not all(1 <= size <= MAX_DIMENSIONS for size in self.head_layers):
+            sizes = f"each hidden layer needs a size of 1 to {MAX_DIMENSIONS}"
+            raise UserError(f"protocol.head_layers is {list(self.head_layers)}; {sizes}")
+        if 0 < self.epochs < self.warmup_epochs:
+            raise UserError(
+                f"protocol.warmup_epochs is {self.warmup_epochs}, but protocol.epochs is {self.epochs}; training would end "
+                "during the warm-up"
+            )
         if isinstance(self.fold, int) and not 0 <= self.fold < self.folds:
             folds = f"{self.folds} folds, 0 to {self.folds - 1}"
             raise UserError(f"protocol.fold is {self.fold}, but there are {folds}; `all` trains one model per fold")
@@ -250,11 +261,16 @@ class Method:
         kind: `pair` (learns from pairs in a batch), `classification` (has weights per class) or `none` (untrained).
         features: What a method without training retrieves with: the pooled features of the `trunk`, or the `pixels`.
         samples_per_class: Images per class in a batch; read by the m-per-class sampler.
+        lr: Learning rate of the trunk for this method. None uses the protocol's.
+        head_lr_scale: Learning-rate multiplier of the head, relative to the trunk, for this method. None uses the protocol's.
         lr_scale: Learning-rate multiplier of the loss's own parameters, relative to the trunk.
+        proxy_init: Proxies, centres or class weights before training: as the `constructor` of the loss makes them, or scaled to
+            `unit` length, so that `lr_scale` turns them equally fast in every loss, whatever the number of classes.
         weight_decay: Weight decay of the loss's own parameters. None uses the optimizer's.
         make: Constructor of the loss and its arguments. None trains nothing.
         miner: Constructor and arguments of the miner, which selects pairs or triplets from a batch. None for no miner.
-        search: Search space for tuning `make`, `miner` and `lr_scale`. It does not affect a run that is not tuned.
+        search: Search space for tuning `make` and `miner`. Learning rates are always part of it; see `tuning.space`. It does
+            not affect a run that is not tuned.
         source_sha256: SHA-256 of the user's own code that `make` and `miner` refer to.
     """
 
@@ -263,8 +279,11 @@ class Method:
     kind: Literal["pair", "classification", "none"]
     features: Literal["trunk", "pixels"] = setting("trunk", since=3, before="trunk")
     samples_per_class: int = setting(4, at_least=1)
+    lr: float | None = setting(None, at_least=0, since=3, before=None)
+    head_lr_scale: float | None = setting(None, at_least=0, since=3, before=None)
     lr_scale: float = setting(1.0, at_least=0)
-    weight_decay: float | None = None
+    proxy_init: Literal["constructor", "unit"] = setting("constructor", since=3, before="constructor")
+    weight_decay: float | None = setting(None, at_least=0)
     make: dict[str, Any] | None = None
     miner: dict[str, Any] | None = None
     search: dict[str, Any] = field(default_factory=dict, metadata=NOT_IN_ROW)
@@ -291,8 +310,9 @@ class Dataset:
         label: Name in print.
         root: Directory of a data set that the user provides.
         manifest: CSV file of the images and their labels.
+        group: Column of the manifest with the group of each class, such as its genus.
         split: Split rule, for data sets that support several.
-        split_seed: Seed of the split rule. The seed of a run never changes the test set.
+        split_seed: Seed of the split rule, if it draws at random. The seed of a run never changes the test set.
         on_unreadable: What to do with an image that cannot be read: `refuse` the run, or `skip` the image and count it.
         cache: `memmap` keeps all resized images in one file under `paths.data`. It does not affect results.
         archive: Archive files that the user already has, for `dmlbench data prepare`.
@@ -317,6 +337,7 @@ class Dataset:
     label: str = setting(config_default=None)  # null: the name
     root: str | None = None
     manifest: str | None = None
+    group: str | None = None
     split: str | None = None
     split_seed: int = 0
     on_unreadable: Literal["refuse", "skip"] = "refuse"
@@ -336,8 +357,9 @@ class Dataset:
     gallery_images: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.recall_at or min(self.recall_at) < 1:
-            raise UserError(f"dataset.recall_at is {list(self.recall_at)}; it needs one or more values of at least 1")
+        if min(self.recall_at, default=0) < 1 or len(set(self.recall_at)) < len(self.recall_at):
+            ks = list(self.recall_at)
+            raise UserError(f"dataset.recall_at is {ks}; it needs one or more different values of at least 1")
         if not self.name.isprintable() or "/" in self.name or self.name.startswith(".") or not self.name:
             raise UserError(
                 f"dataset.name is {self.name!r}, but it is the name of a directory: printable characters without '/' and "

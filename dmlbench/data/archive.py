@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 import tarfile
@@ -63,6 +64,11 @@ def unpack(archives: Sequence[Path], folder: Path) -> None:
             _unpack_one(archive, folder)
         except UserError:
             raise
+        except (NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+            raise UserError(
+                f"{archive} is refused: it contains {_quoted(_below(error.filename, folder))} as a file and as a directory; "
+                "get another archive"
+            ) from error
         except OSError as error:
             if error.errno is None:  # raised by the reader of a compression format
                 raise _damaged(archive, error) from error
@@ -151,6 +157,11 @@ def _write(member: _Member, target: Path) -> None:
 def _quoted(name: str) -> str:
     """Return a name of a member in quotes, shortened, with escape sequences for control characters."""
     return repr(name if len(name) <= MAX_SHOWN_NAME else f"{name[:MAX_SHOWN_NAME]}...")
+
+
+def _below(path: object, folder: Path) -> str:
+    """The path of a member within the target directory."""
+    return str(path).removeprefix(f"{folder}{os.sep}")
 
 
 def _printable(text: str) -> str:

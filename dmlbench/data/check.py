@@ -15,6 +15,7 @@ import PIL
 from tqdm import tqdm
 
 from dmlbench.config.schema import CLOSED_SET_RULES
+from dmlbench.data.class_groups import overlap_note
 from dmlbench.data.contents import UNREADABLE, hash_contents
 from dmlbench.data.images import read_image
 from dmlbench.data.near_equal import CELLS, find_near_equal, thumbnail
@@ -23,7 +24,7 @@ from dmlbench.errors import UserError
 from dmlbench.system.atomic_write import atomic_write
 from dmlbench.system.regular_files import read_json
 
-VERSION = 1  # of the check; raised if it finds something else
+VERSION = 2  # of the check; raised if it finds something else
 # Annotators are not exact to the pixel: boxes may extend beyond their image by so much, and a small share of them by more.
 BOX_MARGIN_PX = 2
 MAX_SHARE_OF_LARGE_BOXES = 0.01
@@ -66,11 +67,11 @@ def check_images(split: Split) -> ImageCheck:
         if boxes is None:
             continue
         height, width = image.shape[1:]
+        if problem := _box_problem(boxes[image_id], height, width):
+            errors[image_id] = f"{path}: its box {problem}"
+            continue
         x, y, box_width, box_height = boxes[image_id]
-        if x >= width or y >= height or x + box_width <= 0 or y + box_height <= 0:
-            box = f"({x:g}, {y:g}, {box_width:g}, {box_height:g})"
-            errors[image_id] = f"{path}: its box {box} is outside the image of {width} x {height} pixels"
-        elif x + box_width > width + BOX_MARGIN_PX or y + box_height > height + BOX_MARGIN_PX:
+        if x + box_width > width + BOX_MARGIN_PX or y + box_height > height + BOX_MARGIN_PX:
             too_large.append(path)
     if len(too_large) > MAX_SHARE_OF_LARGE_BOXES * len(paths):
         raise UserError(
@@ -84,10 +85,19 @@ def check_images(split: Split) -> ImageCheck:
     return ImageCheck(errors, duplicates)
 
 
+def _box_problem(box: np.ndarray, height: int, width: int) -> str | None:
+    """Say what is wrong with a box of an image; None if the box is usable."""
+    x, y, box_width, box_height = box
+    name = f"({x:g}, {y:g}, {box_width:g}, {box_height:g})"
+    if x >= width or y >= height or x + box_width <= 0 or y + box_height <= 0:
+        return f"{name} is outside the image of {width} x {height} pixels"
+    return f"{name} has a side below one pixel" if min(box_width, box_height) < 1 else None
+
+
 def readable_split(split: Split, rule: str | None, on_unreadable: str, data_dir: Path) -> Split:
     """Return a split whose images can all be read and are identified by their contents, with notes about what is unusual.
 
-    A check of all images is remembered by their contents, which are hashed again if size or modification time of a file change.
+    A check of all images is remembered by their contents, which are hashed again if the status of a file changes.
 
     Args:
         split: Data set to check.
@@ -168,6 +178,8 @@ def _overlap_notes(split: Split, rule: str | None, duplicates: Sequence[tuple[st
         tested = split.facts["test_classes"]
         name = split.frame.loc[split.frame["label"] == shared[0], "class_name"].iloc[0]
         yield f"{len(shared):,} of {tested:,} test classes are training classes too, such as '{name}': they are not unseen"
+    elif rule not in CLOSED_SET_RULES:
+        yield from overlap_note(split.frame)
     if duplicates:
         test, train = duplicates[0]
         yield f"test images that equal a training image, or nearly: {len(duplicates):,}, such as {test} and {train}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,18 +12,18 @@ import pandas as pd
 
 from dmlbench.config.schema import Dataset
 from dmlbench.data.check import MOST_NAMES, ImageCheck, check_images, find_duplicates, without_unreadable
+from dmlbench.data.class_groups import GROUP, groups_by_class, overlap_note
 from dmlbench.data.contents import hash_contents
 from dmlbench.data.split import ROLES, Split
 
 
-def check_data(dataset: Dataset, split: Split, data_dir: Path, again: bool = False) -> Iterator[str]:
-    """Read every image of a data set, whatever has been checked before, and report what is found.
+def check_data(dataset: Dataset, split: Split, data_dir: Path) -> Iterator[str]:
+    """Hash and decode every image of a data set, whatever is remembered of it, and report what is found.
 
     Args:
         dataset: Data set as declared.
         split: Its images, whose declared facts have been verified.
-        data_dir: Directory of remembered hashes.
-        again: Also hash every file again, instead of those whose size or modification time have changed.
+        data_dir: Directory of remembered hashes, which are corrected.
 
     Yields:
         One line each.
@@ -30,7 +31,7 @@ def check_data(dataset: Dataset, split: Split, data_dir: Path, again: bool = Fal
     Raises:
         UserError: An image cannot be read and `dataset.on_unreadable` is not `skip`. It is raised after the last line.
     """
-    hashed = hash_contents(split, data_dir / "contents", again)
+    hashed = hash_contents(split, data_dir / "contents", again=True)
     check = check_images(hashed.split)
     skips = dataset.on_unreadable == "skip"
     kept = hashed.split.without(np.array(list(check.errors))) if skips and check.errors else hashed.split
@@ -38,7 +39,7 @@ def check_data(dataset: Dataset, split: Split, data_dir: Path, again: bool = Fal
     yield from _describe_check(hashed.split, check, "skipped" if skips else "unreadable")
     if hashed.changed:
         names = ", ".join(hashed.changed[:MOST_NAMES])
-        yield f"changed    contents that changed although size and time of the file did not: {len(hashed.changed):,} ({names})"
+        yield f"changed    contents that changed although size and times of the file did not: {len(hashed.changed):,} ({names})"
     without_unreadable(hashed.split, check.errors, dataset.on_unreadable)
     kept.verify(dataset.name, {})
 
@@ -70,6 +71,7 @@ def report(label: str, split: Split) -> Iterator[str]:
         if split.frame[role].any():
             yield f"{role:10} {_describe_sizes(split.frame.loc[split.frame[role], 'label'])}"
     yield f"classes    {_describe_overlap(split)}"
+    yield from _describe_groups(split)
     if split.n_queries_without_positives:
         yield (
             "positives  queries without a positive (another image of their class in the gallery), which metrics exclude: "
@@ -100,6 +102,19 @@ def _describe_overlap(split: Split) -> str:
     names = frame.drop_duplicates("label").set_index("label")["class_name"]
     ranges = [f"{names[min(labels)]} to {names[max(labels)]}" for labels in (train, test)]
     return f"training and test share no class: {ranges[0]} | {ranges[1]}"
+
+
+def _describe_groups(split: Split) -> Iterator[str]:
+    """Yield a line with the number of groups of the training and of the test classes, and their sizes, if there are groups."""
+    kind = split.group_kind or GROUP
+    for name, roles in (("training", ("train", "val")), ("test", ("query", "gallery"))):
+        sizes = Counter(groups_by_class(split.frame, *roles).values()).most_common()
+        if sizes:
+            (largest, most), (smallest, least) = sizes[0], sizes[-1]
+            range_ = f"{least:,} ({smallest}) to {most:,} ({largest})" if most > least else f"{most:,}"
+            yield f"groups     {name} classes: {len(sizes):,} groups ({kind}) of {range_} class{'es' * (most > 1)}"
+    for note in () if split.shared_classes else overlap_note(split.frame):
+        yield f"groups     {note}"
 
 
 def _describe_duplicates(split: Split) -> str:

@@ -1,4 +1,4 @@
-"""SHA-256 of the contents of image files, remembered by path, size and modification time."""
+"""SHA-256 of the contents of image files, remembered by path and status: size, times and inode number."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ THREADS = min(8, max(4, os.cpu_count() or 1))
 FILES_PER_TASK = 64
 BUFFER_BYTES = 2**20
 
-_Known = dict[str, tuple[int, int, str]]  # path relative to the root: size, modification time in ns, digest
+FileStatus = tuple[int, int, int, int]
+_Known = dict[str, tuple[FileStatus, str]]  # path relative to the root: status and digest
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class Hashed:
 
     Args:
         split: The split, whose frame has the column `content`.
-        changed: Relative paths of the images whose content changed although size and modification time did not; only found if
-            every file is hashed again.
+        changed: Relative paths of the images whose content changed although their status did not; only found if every file is
+            hashed again.
     """
 
     split: Split
@@ -43,7 +44,7 @@ class Hashed:
 
 
 def hash_contents(split: Split, store: Path, again: bool = False) -> Hashed:
-    """Hash the contents of all images of a split. A file is hashed again only if its size or modification time has changed.
+    """Hash the contents of all images of a split. A file is hashed again only if its status has changed; see `file_status`.
 
     Args:
         split: Data set.
@@ -53,7 +54,7 @@ def hash_contents(split: Split, store: Path, again: bool = False) -> Hashed:
     file = store / f"{hashlib.sha256(os.path.abspath(split.root).encode(errors='surrogateescape')).hexdigest()[:16]}.json"
     known, paths = _read(file), split.paths()
     names = [str(name) for name in split.frame["path"]]
-    status = [_status(path) for path in paths]
+    status = [file_status(path) for path in paths]
     digests = [_remembered(known.get(name), now) for name, now in zip(names, status, strict=True)]
     needed = [index for index, digest in enumerate(digests) if again or digest is None]
     fresh = dict(zip(needed, _hash_files([paths[index] for index in needed]), strict=True))
@@ -71,11 +72,11 @@ def hash_contents(split: Split, store: Path, again: bool = False) -> Hashed:
 
 
 def _read(file: Path) -> _Known:
-    """Return what is remembered; nothing if the file is missing or damaged."""
+    """Return what is remembered; nothing if the file is missing, damaged, or has fewer fields, as in earlier versions."""
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         return {
-            str(name): (int(size), int(modified), str(digest))
-            for name, (size, modified, digest) in read_json(file, MAX_STORE_BYTES)["files"].items()
+            str(name): ((int(size), int(modified), int(changed), int(inode)), str(digest))
+            for name, (size, modified, changed, inode, digest) in read_json(file, MAX_STORE_BYTES)["files"].items()
         }
     return {}
 
@@ -85,16 +86,27 @@ def _is_temporary(root: Path) -> bool:
     return any(part.startswith(".") and part.endswith(".tmp") for part in root.parts)
 
 
-def _status(path: Path) -> tuple[int, int] | None:
+def file_status(path: Path) -> FileStatus | None:
+    """Return what changes if a file is written, replaced or renamed; None if the file is missing or inaccessible.
+
+    Renaming keeps size, modification time and inode number, and setting the modification time is possible. Both change the
+    time of the status.
+
+    Args:
+        path: The file. Links are followed.
+
+    Returns:
+        Size in bytes, times of the last modification and of the last change of the status in ns, and inode number.
+    """
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def _remembered(known: tuple[int, int, str] | None, now: tuple[int, int] | None) -> str | None:
-    return known[2] if known is not None and known[:2] == now else None
+def _remembered(known: tuple[FileStatus, str] | None, now: FileStatus | None) -> str | None:
+    return known[1] if known is not None and known[0] == now else None
 
 
 def _hash_files(paths: Sequence[Path]) -> list[str]:

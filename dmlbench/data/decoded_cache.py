@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
 import sys
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from importlib.metadata import version
@@ -19,13 +21,17 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from dmlbench.data.contents import file_status
 from dmlbench.data.images import open_image
 from dmlbench.data.resized_images import VERSION, ErrorsAsText, ResizedImages
 from dmlbench.errors import UserError
 from dmlbench.system import locks
 from dmlbench.system.atomic_write import DISK_FULL, atomic_directory, atomic_write
+from dmlbench.system.regular_files import open_regular, read_bytes, read_json
 
 PIXELS, INDEX, STAMP = "pixels.bin", "index.npy", "stamp.json"
+FORMAT = 2  # of the files of a cache
+MAX_INDEX_BYTES = 2**31  # of 60 million images
 LIBRARIES = ("pillow", "torch", "torchvision")
 ADVICE = "free some space, set another directory with paths.data=DIRECTORY, or disable the cache with dataset.cache=none"
 
@@ -35,28 +41,45 @@ class DecodedCache:
 
     Args:
         folder: Directory that `decoded_cache` has written.
+        index: int64 `(N, 4)`: first byte, height, width and CRC-32 of each image.
 
     Raises:
-        OSError, ValueError, EOFError: The cache is incomplete.
+        OSError: The pixels are missing, or not a regular file.
+        ValueError: Index and pixels do not fit together.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._index = np.load(folder / INDEX)  # int64 (N, 3): offset, height, width
-        offset, height, width = self._index[-1].tolist()
-        # Read-only, because Linux requires that a writable mapping, even a private one, fits into memory.
-        mapped = np.memmap(folder / PIXELS, dtype=np.uint8, mode="r", shape=(offset + height * width * 3,))
+    def __init__(self, folder: Path, index: np.ndarray) -> None:
+        self._folder, self._index = folder, index
+        with open_regular(folder / PIXELS) as file:
+            if os.fstat(file.fileno()).st_size != _size_bytes(index):
+                raise ValueError("the file of pixels does not have the size that its index declares")
+            # Read-only, because Linux requires that a writable mapping, even a private one, fits into memory.
+            self._bytes = np.memmap(file, dtype=np.uint8, mode="r")
         with warnings.catch_warnings():
             # torch has no read-only tensors, and warns. Nothing here writes to this one.
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-            self._pixels = torch.from_numpy(mapped)
+            self._pixels = torch.from_numpy(self._bytes)
 
     def __len__(self) -> int:
         return len(self._index)
 
     def __getitem__(self, image_id: int) -> torch.Tensor:
-        """Return one image, uint8 `(3, h, w)`, as a view of the mapped file."""
-        offset, height, width = self._index[image_id].tolist()
-        return self._pixels[offset : offset + height * width * 3].view(height, width, 3).permute(2, 0, 1)
+        """Return one image, uint8 `(3, h, w)`, as a view of the mapped file.
+
+        Args:
+            image_id: Id of the image.
+
+        Raises:
+            UserError: The image does not have its checksum.
+        """
+        begin, height, width, checksum = self._index[image_id].tolist()
+        end = begin + height * width * 3
+        if zlib.crc32(self._bytes[begin:end].data) != checksum:
+            raise UserError(
+                f"the decoded cache {self._folder} is damaged: image {image_id} does not have its checksum; remove this "
+                "directory, and run the same command again"
+            )
+        return self._pixels[begin:end].view(height, width, 3).permute(2, 0, 1)
 
 
 def decoded_cache(images: ResizedImages, store: Path, workers: int = 0) -> DecodedCache:
@@ -76,11 +99,13 @@ def decoded_cache(images: ResizedImages, store: Path, workers: int = 0) -> Decod
     folder, stamp = store / name_of(images), stamp_of(images)
     try:
         with locked(folder):
-            if not _is_fresh(folder, stamp):
+            cache = _open(folder, stamp, len(images))
+            if cache is None:
                 for leftover in (folder, *store.glob(f".{folder.name}.*.tmp")):
                     shutil.rmtree(leftover, ignore_errors=True)
-                _write(images, folder, stamp, workers)
-            return DecodedCache(folder)
+                index = _write(images, folder, stamp, workers)
+                cache = DecodedCache(folder, index)
+            return cache
     except OSError as error:
         raise UserError(f"the decoded cache {folder} cannot be used: {error.strerror or error}; {ADVICE}") from error
 
@@ -102,28 +127,51 @@ def name_of(images: ResizedImages) -> str:
 
 
 def stamp_of(images: ResizedImages) -> str:
-    """Return a digest of everything else that determines the pixels: the files' sizes and times, and library versions.
+    """Return a digest of everything else that determines the pixels: the status of the files, and library versions.
 
     Args:
         images: The images. Missing files are ignored; reading them raises later.
     """
     libraries = [f"{name} {version(name)}" for name in LIBRARIES]
-    digest = hashlib.sha256(f"{VERSION} {libraries}".encode())
+    digest = hashlib.sha256(f"{FORMAT} {VERSION} {libraries}".encode())
     for path in images.paths:
-        try:
-            status = path.stat()
-        except OSError:
-            continue
-        digest.update(f"{status.st_size},{status.st_mtime_ns};".encode())
+        if (status := file_status(path)) is not None:
+            digest.update(f"{status};".encode())
     return digest.hexdigest()
 
 
-def _is_fresh(folder: Path, stamp: str) -> bool:
-    """Return whether a cache exists, is complete, and was written from the files as they are now."""
+def _open(folder: Path, stamp: str, n_images: int) -> DecodedCache | None:
+    """Open a cache; None if it is missing, stale or damaged."""
+    if not folder.is_dir():
+        return None
     try:
-        return json.loads((folder / STAMP).read_text(encoding="utf-8")) == {"stamp": stamp} and len(DecodedCache(folder)) > 0
-    except (OSError, ValueError, EOFError):
-        return False
+        stamped = read_json(folder / STAMP)
+        if stamped["stamp"] != stamp:
+            return None
+        return DecodedCache(folder, _read_index(folder / INDEX, str(stamped["index_sha256"]), n_images))
+    except (OSError, ValueError, EOFError, TypeError, KeyError):
+        tqdm.write(f"the decoded cache {folder} is damaged; it is written again", file=sys.stderr)
+        return None
+
+
+def _read_index(file: Path, sha256: str, n_images: int) -> np.ndarray:
+    content = read_bytes(file, MAX_INDEX_BYTES)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ValueError("the index does not have its checksum")
+    index = np.load(io.BytesIO(content), allow_pickle=False)
+    if index.dtype != np.int64 or index.shape != (n_images, 4):
+        raise ValueError("the index does not describe these images")
+    return index
+
+
+def _size_bytes(index: np.ndarray) -> int:
+    """Return the size of the file of pixels, in which images follow each other without gaps."""
+    end = 0
+    for begin, height, width, _ in index.tolist():
+        if begin != end or height < 1 or width < 1:
+            raise ValueError("the index contains overlapping or empty images")
+        end += height * width * 3
+    return end
 
 
 def locked(path: Path) -> AbstractContextManager[bool]:
@@ -148,26 +196,32 @@ def _decode(images: ResizedImages, workers: int) -> Iterator[torch.Tensor]:
         yield image
 
 
-def _write(images: ResizedImages, folder: Path, stamp: str, workers: int) -> None:
+def _write(images: ResizedImages, folder: Path, stamp: str, workers: int) -> np.ndarray:
+    """Write a cache, and return its index."""
     _refuse_small_disk(images, folder)
-    index, offset = [], 0
+    entries, offset = [], 0
 
     def write_pixels(out: BinaryIO) -> None:
         nonlocal offset
         for image in _decode(images, workers):
-            out.write(image.permute(1, 2, 0).contiguous().numpy().data)
-            index.append((offset, *image.shape[1:]))
+            pixels = image.permute(1, 2, 0).contiguous().numpy().data
+            out.write(pixels)
+            entries.append((offset, *image.shape[1:], zlib.crc32(pixels)))
             offset += image.numel()
 
     try:
         with atomic_directory(folder) as temporary:
             atomic_write(temporary / PIXELS, write_pixels)
-            atomic_write(temporary / INDEX, lambda out: np.save(out, np.array(index, dtype=np.int64)))
-            atomic_write(temporary / STAMP, json.dumps({"stamp": stamp}))
+            index, content = np.array(entries, dtype=np.int64), io.BytesIO()
+            np.save(content, index)
+            atomic_write(temporary / INDEX, content.getvalue())
+            stamped = {"stamp": stamp, "index_sha256": hashlib.sha256(content.getvalue()).hexdigest()}
+            atomic_write(temporary / STAMP, json.dumps(stamped))
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
         raise UserError(_too_small(folder, f"{error.strerror} after {_format_bytes(offset)}")) from error
+    return index
 
 
 def _refuse_small_disk(images: ResizedImages, folder: Path) -> None:

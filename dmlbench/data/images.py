@@ -47,6 +47,8 @@ def open_file(path: Path) -> BinaryIO:
 def open_image(path: Path) -> Iterator[Image.Image]:
     """Open an image file. Its pixels are decoded on demand, and every error of a decoder becomes a `UserError`.
 
+    Warnings are suppressed: about damaged metadata, which do not change pixels, and about sizes below our limit.
+
     Args:
         path: A regular file, or a link to one, in one of `FORMATS`.
 
@@ -58,6 +60,7 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     """
     try:
         with (
+            warnings.catch_warnings(action="ignore"),
             io.BufferedReader(open_file(path)) as file,  # type: ignore[type-var]  # an unbuffered file
             Image.open(file, formats=FORMATS) as image,
         ):
@@ -153,8 +156,7 @@ def _check_size(width: int, height: int) -> None:
 
 def _orientation(image: Image.Image) -> object:
     """Return the EXIF orientation of a decoded image; 1 (upright) if it has none, or if its metadata are damaged."""
-    with suppress(Exception), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about damaged metadata
+    with suppress(Exception):
         return image.getexif().get(ExifTags.Base.Orientation, 1)
     return 1
 

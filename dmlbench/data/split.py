@@ -9,6 +9,7 @@ Columns of the frame; the first seven are required and come first:
     x, y, width, height            float64, in pixels of the file: bounding box of the object
     size_bytes    int64, size of the file; part of the digest, for data sets that the user provides
     content       SHA-256 of the file, empty if it cannot be read; `data.contents` adds it
+    group         text, the group of the class, such as the alphabet of a character; not part of the digest
     attribute_*   any other property of an image
 """
 
@@ -23,6 +24,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from dmlbench.data.class_groups import group_columns, groups_by_class, refuse_bad_groups
 from dmlbench.errors import UserError
 
 ROLES = ("train", "val", "query", "gallery")
@@ -43,6 +45,7 @@ class Split:
         origin: `own` images are identified by their contents, those of a `published` data set by their names and sizes, and
             `generated` images by the version of their generator, which is in their paths.
         n_duplicates: Number of test images that equal a training image, or nearly; None if it has not been counted.
+        group_kind: What the column `group` contains, such as `alphabet`.
 
     Raises:
         ValueError: A required column is missing, the labels have gaps, or the index is not 0..N-1.
@@ -54,6 +57,7 @@ class Split:
     n_skipped: int = 0
     origin: Origin = "own"
     n_duplicates: int | None = None
+    group_kind: str | None = None
 
     def __post_init__(self) -> None:
         missing = [name for name in ("path", "label", "class_name", *ROLES) if name not in self.frame.columns]
@@ -92,17 +96,17 @@ class Split:
             float64 `(N, 4)`: x, y, width, height in pixels of the file.
 
         Raises:
-            UserError: The data set has no boxes, or one of them is empty.
+            UserError: The data set has no boxes, or a side of one of them is below one pixel.
         """
         if not set(BOX) <= set(self.frame.columns):
             raise UserError(f"protocol.crop_to_box is true, but the images under {self.root} have no boxes")
         boxes = self.frame[list(BOX)].to_numpy(dtype=np.float64)
-        empty = ~(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1))
-        if empty.any():
-            image_id = int(empty.argmax())
+        small = ~(np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] >= 1).all(axis=1))
+        if small.any():
+            image_id = int(small.argmax())
             raise UserError(
-                f"protocol.crop_to_box is true, but {int(empty.sum()):,} of {len(boxes):,} boxes are empty, such as that of "
-                f"{self.frame['path'][image_id]}: {boxes[image_id].tolist()} (x, y, width, height)"
+                f"protocol.crop_to_box is true, but {int(small.sum()):,} of {len(boxes):,} boxes have a side below one pixel, "
+                f"such as that of {self.frame['path'][image_id]}: {boxes[image_id].tolist()} (x, y, width, height)"
             )
         return boxes
 
@@ -117,6 +121,17 @@ class Split:
         """
         classes = self.frame.loc[self.frame[role], ["label", "class_name"]].drop_duplicates("label").sort_values("label")
         return {int(label): str(name) for label, name in zip(classes["label"], classes["class_name"], strict=True)}
+
+    def class_groups(self, role: str) -> dict[int, str]:
+        """Return the groups of the classes that have an image with a role.
+
+        Args:
+            role: One of `ROLES`.
+
+        Returns:
+            Label to group, in ascending order of the labels; empty if the data set has no groups.
+        """
+        return groups_by_class(self.frame, role)
 
     @property
     def facts(self) -> dict[str, int]:
@@ -164,6 +179,7 @@ class Split:
             "images_digest": self.images_digest,
             "n_shared_classes": len(self.shared_classes),
             "n_duplicates_across_split": self.n_duplicates,
+            **group_columns(self.frame, self.group_kind),
         }
 
     def without(self, ids: np.ndarray) -> Split:
@@ -191,7 +207,8 @@ class Split:
             declared: Names of `facts` to their declared values. None is not compared.
 
         Raises:
-            UserError: A fact differs (the message contains both numbers), a role is empty, or no query has a positive.
+            UserError: A fact differs (the message contains both numbers), a role is empty, no query has a positive, or a class
+                does not have one group.
         """
         facts = self.facts
         for fact, expected in declared.items():
@@ -202,6 +219,7 @@ class Split:
         for fact, actual in facts.items():
             if actual == 0:
                 raise UserError(f"dataset/{name}: the split has no {fact.replace('_', ' ')} (files under {self.root})")
+        refuse_bad_groups(name, self.frame)
         self._refuse_single_class(name)
         if self.n_queries_without_positives == facts["query_images"]:
             raise UserError(

@@ -10,6 +10,7 @@ import torch
 
 from dmlbench.errors import UserError
 from dmlbench.evaluation.embeddings import Embeddings
+from dmlbench.evaluation.single_precision import refuse_differences_that_vanish, to_single_precision
 
 Matrix = np.ndarray | torch.Tensor | Sequence[Sequence[float]]
 Labels = np.ndarray | torch.Tensor | Sequence[int] | Sequence[str]
@@ -65,13 +66,11 @@ def _rows(name: str, values: Any) -> np.ndarray:
     array = _array(name, values)
     if array.ndim != 2 or array.dtype.kind not in "fiub" or not array.size:
         raise UserError(f"{name} has shape {array.shape} and type {array.dtype}; it needs numbers of shape (N, D)")
-    with np.errstate(over="ignore"):  # becomes infinite, which is refused here
-        rows = array.astype(np.float32)
+    rows = to_single_precision(name, array)
+    refuse_differences_that_vanish(name, array, rows)
     not_finite = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(not_finite):
-        raise UserError(
-            f"{name}: {len(not_finite)} of {len(rows)} rows are NaN or infinite in float32 (first: {not_finite[0]})"
-        )
+        raise UserError(f"{name}: {len(not_finite)} of {len(rows)} rows are NaN or infinite (first: {not_finite[0]})")
     return rows
 
 

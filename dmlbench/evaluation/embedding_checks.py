@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dmlbench.errors import UserError
 from dmlbench.evaluation.embeddings import Embeddings, FileRows
+from dmlbench.evaluation.single_precision import refuse_differences_that_vanish, to_single_precision
 
 
 def validated_embeddings(file: Path, found: Mapping[str, Any]) -> Embeddings:
@@ -24,7 +25,7 @@ def validated_embeddings(file: Path, found: Mapping[str, Any]) -> Embeddings:
             are the gallery.
 
     Raises:
-        UserError: A shape or dtype does not fit, an id is not unique, or there is no query or no gallery.
+        UserError: A shape, dtype or number does not fit, an id is not unique, or there is no query or no gallery.
     """
     rows = found["embeddings"]
     if not isinstance(rows, FileRows):
@@ -33,7 +34,9 @@ def validated_embeddings(file: Path, found: Mapping[str, Any]) -> Embeddings:
                 f"{file}: embeddings have the dtype {rows.dtype} and the shape {tuple(rows.shape)}; "
                 "they must be numbers of the shape (N, D)"
             )
-        rows = torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32))
+        single = to_single_precision(str(file), rows)
+        refuse_differences_that_vanish(str(file), rows, single)
+        rows = torch.from_numpy(single)
     n = len(rows)
     if not n or not rows.shape[1]:
         raise UserError(f"{file}: embeddings have the shape {tuple(rows.shape)}, so there is nothing to compare")

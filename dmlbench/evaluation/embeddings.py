@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dmlbench.evaluation.embedding_rows import Rows
 from dmlbench.evaluation.ranking import Ranking, rank
+from dmlbench.evaluation.single_precision import to_single_precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +129,7 @@ class FileRows:
     def _read(self, begin: int, end: int) -> Tensor:
         width, item = self.size[1], np.dtype(self.dtype)
         values = np.fromfile(self.file, item, (end - begin) * width, offset=self.offset + begin * width * item.itemsize)
-        return torch.from_numpy(values.reshape(end - begin, width).astype(np.float32))
+        return torch.from_numpy(to_single_precision(str(self.file), values.reshape(end - begin, width)))
 
 
 @dataclass(frozen=True, eq=False)

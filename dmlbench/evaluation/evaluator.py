@@ -38,6 +38,8 @@ class EvaluationConfig:
         whiten: Dimensions that PCA whitening keeps. None disables whitening.
         beta: Weight of beta-normalisation. None disables it.
         rerank: k-reciprocal re-ranking, or None.
+        all_ks: Whether to compute Precision@k and Retrieved@k for every k, which needs lists of max(ks) neighbours. Otherwise,
+            they are computed for k up to `PRECISION_DEPTH`, or up to R. True for values of k that the user chose.
     """
 
     ks: tuple[int, ...]
@@ -46,6 +48,12 @@ class EvaluationConfig:
     whiten: int | None = None
     beta: float | None = None
     rerank: KReciprocal | None = None
+    all_ks: bool = False
+
+    @property
+    def depth(self) -> int:
+        """Number of neighbours that the metrics need. Recall@k needs no list, and MAP@R raises the number to R."""
+        return max((k for k in self.ks if self.all_ks or k <= PRECISION_DEPTH), default=1)
 
     @property
     def columns(self) -> dict[str, Scalar]:
@@ -103,8 +111,7 @@ def evaluate(embeddings: Embeddings, config: EvaluationConfig, progress: bool = 
     validate_and_hash("", embeddings.rows)  # before processing, so that errors name rows of the input
     items = processed(embeddings, config)
     _refuse_collapse(items.rows)
-    depth = max((k for k in config.ks if k <= PRECISION_DEPTH), default=1)
-    scores = concatenate_scores([score_queries(ranking, config.ks) for ranking in _rankings(items, config, depth, progress)])
+    scores = concatenate_scores([score_queries(ranking, config.ks) for ranking in _rankings(items, config, progress)])
     if isinstance(items.rows, Tensor):  # ordered by id: sums, and the start of k-means, depend on the order
         items = items.in_order(items.ids.argsort())
     columns: dict[str, Scalar] = {**summarize(scores), **geometry(items.rows, items.labels)}
@@ -118,24 +125,23 @@ def evaluate(embeddings: Embeddings, config: EvaluationConfig, progress: bool = 
     return EvaluationResult(columns, scores)
 
 
-def refuse_impossible(embeddings: Embeddings, config: EvaluationConfig, path: str, given: bool) -> None:
+def refuse_impossible(embeddings: Embeddings, config: EvaluationConfig, path: str = "") -> None:
     """Refuse evaluations whose metrics would be meaningless.
 
     Args:
         embeddings: Embeddings to evaluate.
         config: How to evaluate them.
         path: File or directory of the embeddings, for the message; empty if there is none.
-        given: Whether the user chose the values of k.
 
     Raises:
-        UserError: There is only one class, or k is larger than the gallery.
+        UserError: There is only one class, or k is larger than the gallery and all values of k have to be computed.
     """
     refuse_one_class(embeddings, path)
     size, k = int(embeddings.is_gallery.sum()), max(config.ks)
     gallery = f"{path} has a gallery of {size:,} items" if path else f"the gallery has {size:,} items"
-    if given and k > size:
+    if config.all_ks and k > size:
         raise UserError(f"ks={k}: {gallery}; k can be at most that")
-    if given and k == size and not (embeddings.is_query & ~embeddings.is_gallery).any():
+    if config.all_ks and k == size and not (embeddings.is_query & ~embeddings.is_gallery).any():
         raise UserError(f"ks={k}: {gallery}, including the query itself; k can be at most {size - 1:,}")
 
 
@@ -195,8 +201,9 @@ def processed(embeddings: Embeddings, config: EvaluationConfig) -> Embeddings:
     return items
 
 
-def _rankings(items: Embeddings, config: EvaluationConfig, depth: int, progress: bool) -> Iterator[Ranking]:
+def _rankings(items: Embeddings, config: EvaluationConfig, progress: bool) -> Iterator[Ranking]:
     """Rank the queries in groups of similar R, so that a few large classes do not make all lists long."""
+    depth = config.depth
     if config.rerank:
         rows = _tensor(items)
         yield rerank(rows, items.labels, items.ids, items.is_query, items.is_gallery, config.rerank, depth, progress)
@@ -206,18 +213,19 @@ def _rankings(items: Embeddings, config: EvaluationConfig, depth: int, progress:
     if config.distance == "euclidean":
         q, g = euclidean_vectors(_tensor(queries), _tensor(gallery))
         queries, gallery = replace(queries, rows=q), replace(gallery, rows=g)
-    groups = _groups_of_similar_size(queries.labels, gallery.labels)
+    groups = _groups_of_similar_size(queries.labels, gallery.labels, depth)
     for group in groups:
         part = queries if len(groups) == 1 else queries.in_order(group)
         yield rank(part.rows, gallery.rows, part.labels, gallery.labels, part.ids, gallery.ids, depth, progress=progress)
 
 
-def _groups_of_similar_size(queries: Tensor, gallery: Tensor) -> list[Tensor]:
+def _groups_of_similar_size(queries: Tensor, gallery: Tensor, depth: int) -> list[Tensor]:
     """Group queries by their number of relevant items, such that no group has more than `_MAX_RANKS` ranks.
 
     Args:
         queries: int64 `(Q,)`, labels of the queries.
         gallery: int64 `(G,)`, labels of the gallery.
+        depth: Smallest number of ranks of a query.
 
     Returns:
         Indices of queries, int64, ordered by the number of relevant items.
@@ -229,7 +237,7 @@ def _groups_of_similar_size(queries: Tensor, gallery: Tensor) -> list[Tensor]:
     groups, begin = [], 0
     ranks = torch.arange(1, len(order) + 1)
     while begin < len(order):
-        n = int((ascending[begin:] * ranks[: len(order) - begin] <= _MAX_RANKS).sum())
+        n = int((ascending[begin:].clamp(min=depth) * ranks[: len(order) - begin] <= _MAX_RANKS).sum())
         # Queries without positives cannot form a ranking of their own; they join the next group.
         without_positives = int((ascending[begin:] <= 1).sum())
         n = max(1, n, without_positives + 1 if without_positives < len(order) - begin else without_positives)

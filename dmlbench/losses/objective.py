@@ -8,6 +8,7 @@ from torch import nn
 from dmlbench.config.instantiate import build
 from dmlbench.config.schema import Method
 from dmlbench.errors import UserError
+from dmlbench.losses.proxies import scale_to_unit_length
 
 
 class Objective(nn.Module):
@@ -57,4 +58,15 @@ def build_objective(method: Method) -> Objective | None:
     if not isinstance(loss, nn.Module):
         returned = f"{method.make['_target_']} returned {type(loss).__name__}"
         raise UserError(f"loss/{method.name}: {returned}; a loss must be a torch.nn.Module, so that its parameters are trained")
+    if method.proxy_init == "unit":
+        scale_to_unit_length(loss, _embedding_size(method), f"loss/{method.name}")
     return Objective(loss, miner)
+
+
+def _embedding_size(method: Method) -> int:
+    size = (method.make or {}).get("embedding_size")
+    if not isinstance(size, int):
+        raise UserError(
+            f"loss/{method.name}: proxy_init is 'unit', but loss.make has no embedding_size; use loss.proxy_init=constructor"
+        )
+    return size

@@ -1,55 +1,56 @@
-"""Count dead proxies. A proxy is dead if training did not move it; its class was not learned."""
+"""How far training turned the proxies of a loss. A proxy that was not moved is dead; its class was not learned."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 
-from dmlbench.losses.objective import Objective
-
 DEAD_BELOW = 1e-3  # radians; a proxy is dead if its direction changed by less since initialisation
+FIRST_STEPS = 20  # steps after which the angle is measured by which proxies turned
+_AT_ONCE = 4096  # proxies; bounds the temporary memory
 
 
-def proxy_matrices(objective: Objective) -> list[torch.Tensor]:
-    """Copy the two-dimensional parameters of an objective: proxies, centres or class weights.
-
-    Args:
-        objective: Objective of a method.
-
-    Returns:
-        Detached copies, each float `(C, D)` or `(D, C)`.
-    """
-    return [parameter.detach().clone() for parameter in objective.parameters() if parameter.ndim == 2]
-
-
-def count_proxies(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor], dim: int) -> tuple[int, int]:
+def count_proxies(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> tuple[int, int]:
     """Count proxies and dead proxies.
 
     Args:
-        before: Matrices at initialisation, each float `(C, D)` or `(D, C)`, depending on the loss. A matrix of another shape
-            contains no proxies.
+        before: Matrices of proxies at initialisation, each float `(C, D)`.
         after: The same matrices after training.
-        dim: Size D of the embedding.
 
     Returns:
         Number of proxies, and number of dead proxies.
 
-    >>> before, after = torch.eye(2, 3), torch.tensor([[1.0, 0, 0], [0, 1, 1]])
-    >>> count_proxies([before], [after], dim=3), count_proxies([before.T], [after.T], dim=3)
-    ((2, 1), (2, 1))
+    >>> count_proxies([torch.eye(2, 3)], [torch.tensor([[1.0, 0, 0], [0, 1, 1]])])
+    (2, 1)
     """
-    n, dead = 0, 0
+    angles = _angles(before, after)
+    return len(angles), int((angles < DEAD_BELOW).sum())
+
+
+def mean_turn(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> float | None:
+    """Return the mean angle by which proxies turned, in degrees.
+
+    Args:
+        before: Matrices of proxies, each float `(C, D)`.
+        after: The same matrices later.
+
+    Returns:
+        The angle; None without proxies.
+
+    >>> round(mean_turn([torch.eye(2, 3)], [torch.tensor([[1.0, 0, 0], [0, 1, 1]])]), 3)
+    22.5
+    """
+    angles = _angles(before, after)
+    return math.degrees(angles.mean().item()) if len(angles) else None
+
+
+def _angles(before: Sequence[torch.Tensor], after: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The angle of each proxy, in radians, float64. Accurate for small angles, whose cosine rounds to 1."""
+    found = [torch.zeros(0, dtype=torch.float64)]
     for old, new in zip(before, after, strict=True):
-        # A square matrix may store its proxies as rows or as columns; the orientation with more dead proxies counts.
-        axes = [axis for axis in (1, 0) if old.shape[axis] == dim]
-        if axes:
-            n += old.shape[1 - axes[0]]
-            dead += max(int((_angles(old, new, axis) < DEAD_BELOW).sum()) for axis in axes)
-    return n, dead
-
-
-def _angles(old: torch.Tensor, new: torch.Tensor, axis: int) -> torch.Tensor:
-    """The angles between two sets of vectors, in radians. Accurate for small angles, whose cosine rounds to 1."""
-    unit_old, unit_new = (torch.nn.functional.normalize(each.double(), dim=axis) for each in (old, new))
-    return 2 * torch.asin(((unit_old - unit_new).norm(dim=axis) / 2).clamp(max=1))
+        for part in zip(old.split(_AT_ONCE), new.split(_AT_ONCE), strict=True):
+            unit_old, unit_new = (torch.nn.functional.normalize(each.double(), dim=1) for each in part)
+            found.append(2 * torch.asin(((unit_old - unit_new).norm(dim=1) / 2).clamp(max=1)).cpu())
+    return torch.cat(found)

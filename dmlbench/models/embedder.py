@@ -67,7 +67,7 @@ class Embedder(nn.Module):
         self.std: torch.Tensor
         self.register_buffer("mean", torch.tensor(convention.mean).view(3, 1, 1) * scale, persistent=False)
         self.register_buffer("std", torch.tensor(convention.std).view(3, 1, 1) * scale, persistent=False)
-        channels = self._trunk_channels(convention.name, image_px)
+        self.channels = channels = self._trunk_channels(convention.name, image_px)
         self.embedding_dim = embedding_dim or channels
         self.projection = projection(channels, hidden, embedding_dim, layer_norm) if embedding_dim else nn.Identity()
         # Logit of the share of max pooling. It does not learn in a model without projection, which uses half of each.

@@ -119,12 +119,20 @@ def _read(name: str, file: Path) -> dict[str, torch.Tensor]:
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
+def _is_of_torch(file: Path) -> bool:
+    """Whether a file begins as those of `torch.save`: a ZIP archive or, before torch 1.6, a pickle of protocol 2."""
+    with file.open("rb") as stream:
+        return stream.read(4).startswith((b"PK\x03\x04", b"\x80\x02"))
+
+
 def _reason(file: Path, error: Exception) -> str:
     """Why a file cannot be read, without the advice of torch to read it unsafely."""
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     if file.stat().st_size == 0:
         return "it is empty"
+    if file.suffix != ".safetensors" and not _is_of_torch(file):
+        return "it is a file of neither torch nor safetensors"
     if isinstance(error, pickle.UnpicklingError):
         return (
             "it contains more than tensors, and other objects may execute code; "

@@ -126,6 +126,11 @@ def _shared() -> Iterator[Column]:
     yield Column(
         "precision", "shared", "`fp32`; `bf16_training`: trained in bfloat16, embedded in float32; `bf16`: both in bfloat16."
     )
+    rates = (
+        "Source of the learning rates of trunk and head: the `protocol`, or each `method` (`loss_lr`, `loss_head_lr_scale`)."
+    )
+    of_protocol: dict[str, Any] = {"group": "protocol", "since": 3, "before": "protocol"}
+    yield Column("lr_from", "shared", rates, "source of the learning rates", **of_protocol)
     yield Column("split_*", "shared", "Split of the data set: digest over paths, labels and roles, rule, seed, values of k.")
     trunk = "Constructor arguments, input convention, and digests of weights and source of the trunk."
     yield Column("trunk_*", "shared", trunk, group="trunk")
@@ -171,6 +176,8 @@ def _results() -> Iterator[Column]:
     yield Column("final_loss", "result", "Mean loss of the last epoch.")
     yield Column("n_proxies", "result", "Proxies (class weights) of the method, summed over models.")
     yield Column("n_dead_proxies", "result", "Proxies that did not move during training, summed over models.")
+    turn = "Mean angle by which proxies turned in the first 20 steps, or in all if there are fewer; mean over models."
+    yield Column("proxy_turn_degrees", "result", turn, "proxies turned", "°", since=3, before=None)
     yield Column("n_tied_queries", "result", "Queries with ties among their first ranks.", evaluated=True)
     yield Column("n_clusters", "result", "Clusters of k-means.", evaluated=True)
     yield Column("n_clusterings", "result", "Runs of k-means.", evaluated=True)
@@ -213,7 +220,10 @@ def _provenance() -> Iterator[Column]:
     yield record("selected_on", "How the reported model was chosen: `last` epoch, `validation`, or `none`.", "model selection")
     yield record("n_models", "Number of models: one, or one per fold.", "models")
     yield record("embedding_dim", "Size of the embedding.", "embedding size", reproducible=True)
-    yield record("embeddings_sha256", "SHA-256 of an external file of embeddings.")
+    files = "SHA-256 of the file of embeddings, or of the SHA-256 of several files (one per model)."
+    yield record("embeddings_sha256", files, reproducible=False, evaluated=True)
+    weights = "SHA-256 of the file of the model, or of the SHA-256 of several files (one per model)."
+    yield record("model_sha256", weights, reproducible=False, since=3, before=None)
     yield record("n_images", "Images of the data set, over all roles.", "images")
     yield record("n_train_images", "Training images.", "training images")
     yield record("n_train_classes", "Training classes.", "training classes")
@@ -226,6 +236,14 @@ def _provenance() -> Iterator[Column]:
     yield record("n_images_skipped", "Images skipped because they could not be read.", "skipped images")
     overlap = "Classes that have both training and test images."
     yield record("n_shared_classes", overlap, "classes in training and test", since=3, before=None)
+    since_3: dict[str, Any] = {"since": 3, "before": None}
+    kind = "What the groups of classes are, such as `alphabet`; null if the data set has no groups."
+    yield record("class_group_kind", kind, "kind of groups", must_agree=True, **since_3)
+    covered = "Digest of the groups of the test classes; the split digest does not cover them."
+    yield record("class_groups_digest", covered, "groups of the test classes", must_agree=True, **since_3)
+    yield record("n_test_groups", "Groups of the test classes.", "groups of test classes", **since_3)
+    spanning = "Groups of the test classes that also occur in training."
+    yield record("n_shared_groups", spanning, "groups in training and test", **since_3)
     duplicates = "Test images that equal a training image, byte by byte or nearly."
     yield record("n_duplicates_across_split", duplicates, "duplicates across the split", since=3, before=None)
     contents = "Digest of the contents of all images; null for generated images."
@@ -252,6 +270,8 @@ def _provenance() -> Iterator[Column]:
     yield record("config_files", "Chosen and inherited configuration files, each with its SHA-256 (JSON object).", **since_2)
     source = "Directory and manifest of the images, and the arguments of the data set's constructor (JSON object)."
     yield record("dataset_source", source, reproducible=False, since=3, before=None)
+    sampler = "Constructor and arguments of the sampler, with the values of the method that they refer to (JSON object)."
+    yield record("resolved_sampler", sampler, reproducible=False, since=3, before=None)
 
 
 def _args_of(cls: type) -> dict[str, str]:

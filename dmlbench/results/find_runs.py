@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dmlbench.config.identity import digest
 from dmlbench.errors import UserError
 from dmlbench.results import run_files
 from dmlbench.results.columns import column
@@ -89,7 +90,7 @@ def seed_groups(selector: str, runs_dir: Path) -> list[SeedGroup]:
         raise UserError(f"{found[0]} has no {run_files.ROW} because the run has not finished; see `dmlbench show {found[0]}`")
     groups: dict[tuple[str, ...], dict[int, Row]] = {}
     for row in map(read_row, finished):
-        key = (json.dumps(row.shared, sort_keys=True), str(row["loss"]), str(row["method_digest"]))
+        key = (json.dumps(row.shared, sort_keys=True), str(row["loss"]), str(row["method_digest"]), digest(row.method))
         first = groups.setdefault(key, {}).setdefault(row.seed, row)
         if (first.ok, first.metrics) != (row.ok, row.metrics):
             raise UserError(f"{first.folder} and {row.folder} are the same run with different results; name one of them")
@@ -101,7 +102,7 @@ def seed_groups(selector: str, runs_dir: Path) -> list[SeedGroup]:
 
 def _is_same(one: SeedGroup, other: SeedGroup) -> bool:
     """Whether two groups have the same method and shared columns, and a run with the same results."""
-    if (one.first["method_digest"], one.first.shared) != (other.first["method_digest"], other.first.shared):
+    if (digest(one.first.method), one.first.shared) != (digest(other.first.method), other.first.shared):
         return False
     return any(row.outcome == twin.outcome for row in one.rows for twin in other.rows)
 

@@ -48,7 +48,7 @@ class Row:
 
     def __post_init__(self) -> None:
         for name, kind in REQUIRED.items():
-            if not isinstance(self.columns.get(name), kind):
+            if type(self.columns.get(name)) is not kind:  # true is an int, and no seed
                 raise UserError(f"a row needs the column '{name}' ({kind.__name__}), not {self.columns.get(name)!r}")
         if not _SCALAR_TYPES.issuperset(map(type, self.columns.values())):
             for name, value in self.columns.items():

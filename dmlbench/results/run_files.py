@@ -8,6 +8,7 @@ OVERRIDES = "overrides.json"  # command-line overrides of the run, for people to
 OVERRIDES_SCHEMA_1 = "words.json"  # name of the same file in runs of schema 1
 PER_QUERY = "per_query.safetensors"  # ids, labels, and one vector per metric
 CLASSES = "classes.json"  # names of the test classes, by label
+CLASS_GROUPS = "class_groups.json"  # groups of the test classes, by label; only of data sets with groups
 HISTORY = "history.jsonl"  # one line per epoch
 CHECKPOINT = "checkpoint.pt"  # training state for resuming; removed once the row exists
 BEST = "best.pt"  # model with the best validation score so far; removed once the row exists
@@ -15,3 +16,10 @@ MODEL = "model.pt"  # trained weights
 EMBEDDINGS = "embeddings.safetensors"  # of query and gallery images
 ERROR = "error.txt"  # traceback of a crash
 LOCK = ".lock"  # held by the process that executes the run
+# All of these, except for the lock, whose reader refuses everything but a regular file.
+NAMES = frozenset(
+    {
+        *(ROW, PENDING_ROW, OVERRIDES, OVERRIDES_SCHEMA_1, PER_QUERY, CLASSES, CLASS_GROUPS),
+        *(HISTORY, CHECKPOINT, BEST, MODEL, EMBEDDINGS, ERROR),
+    }
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from dmlbench.config.learning_rates import learning_rates
 from dmlbench.config.plan import Plan
 from dmlbench.config.presets import NONE as NO_PRESET
 from dmlbench.config.schema import Protocol
@@ -20,9 +21,10 @@ def announcement(plan: Plan, split: Split) -> list[str]:
         split: Its data set, before any fold is held out.
     """
     protocol, method = plan.protocol, plan.method
+    rates = learning_rates(method, protocol)
     facts = training_splits(split, protocol)[0].facts
     batch = f", {method.samples_per_class} images per class" if "m_per_class" in plan.sampler["_target_"] else ""
-    lr = f", loss learning rate {method.lr_scale * protocol.lr:g}" if method.kind == "classification" else ""
+    lr = f", loss learning rate {rates.loss:g}" if method.kind == "classification" else ""
     preset = "" if plan.shared["preset"] == NO_PRESET else f", preset {plan.shared['preset']}"
     weights = "from scratch" if plan.trunk.weights == "none" else f"with {Path(plan.trunk.weights).name}"
     return [
@@ -31,7 +33,7 @@ def announcement(plan: Plan, split: Split) -> list[str]:
         f"trunk     {plan.trunk.label} {weights}",
         f"protocol  {protocol.name} v{protocol.version}{preset}: {_count(protocol.epochs, 'epoch')}, batch "
         f"{protocol.batch_size}, {protocol.embedding_dim}-d, crop {protocol.image_px} of {protocol.resized_px} px, "
-        f"{plan.shared['optimizer']} with learning rate {protocol.lr:g}, on {plan.device} in {plan.precision}",
+        f"{plan.shared['optimizer']} with learning rate {rates.trunk:g}, on {plan.device} in {plan.precision}",
         *(["features  frozen trunk: computed once, from centre crops without flips"] if protocol.trunk_frozen else []),
         *_selection(protocol),
         *(f"note      {note}" for note in (*split.notes, *_few_images(plan, split))),

@@ -9,6 +9,7 @@ import torch
 from dmlbench.config.compose import Composed, resolve
 from dmlbench.config.instantiate import check, source_sha256
 from dmlbench.config.schema import Dataset, Method, Protocol, Trunk
+from dmlbench.data.split import Split
 from dmlbench.errors import UserError
 from dmlbench.models.weights import sha256, weights_file
 
@@ -51,6 +52,21 @@ def available_device(device: str) -> str:
     if device not in available:
         raise UserError(f"device is {device!r}; this machine has {' and '.join(available)}, and auto uses the best of them")
     return device
+
+
+def check_recall(dataset: Dataset, split: Split) -> None:
+    """Refuse values of k that are all at least the size of the gallery, because every Recall@k would be 100 %.
+
+    Args:
+        dataset: Data set, with the values of k.
+        split: Its images. They may have no gallery.
+
+    Raises:
+        UserError: Names the values and the size.
+    """
+    size, ks = int(split.frame["gallery"].sum()), dataset.recall_at
+    if 0 < size <= min(ks):
+        raise UserError(f"dataset.recall_at is {list(ks)}, but the gallery has {size:,} images; use smaller values")
 
 
 def checked_method(method: Method, dataset: Dataset, protocol: Protocol) -> Method:

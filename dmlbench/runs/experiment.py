@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,8 @@ from dmlbench.models.state_files import save_state
 from dmlbench.results import run_files
 from dmlbench.results.columns import SCHEMA_VERSION
 from dmlbench.results.row import MISSING, Row
-from dmlbench.system.atomic_write import atomic_write
+from dmlbench.runs.class_files import write_classes
+from dmlbench.system.regular_files import sha256
 from dmlbench.system.seeding import derive_seed
 from dmlbench.training.embed import refuse_collapse
 from dmlbench.training.environment import cpu_columns, device_name, make_deterministic, memory_gib, versions
@@ -62,10 +62,10 @@ def run(plan: Plan, split: Split) -> Row:
         return finished_row(plan, parts[0], models, status="failed", reason=str(failure))
     for one in models:
         save_state(one.folder / run_files.MODEL, {"model": one.model.state_dict()})
-    names = json.dumps(split.class_names("query"), ensure_ascii=False, indent=1)
-    atomic_write(plan.folder / run_files.CLASSES, names + "\n")
+    write_classes(plan.folder, split)
+    written = digest_columns(models)
     seconds = round(time.perf_counter() - began, 3)
-    return finished_row(plan, parts[0], models, status="ok", reason=None, evaluate_seconds=seconds, **metrics)
+    return finished_row(plan, parts[0], models, status="ok", reason=None, evaluate_seconds=seconds, **metrics, **written)
 
 
 def evaluated(models: Sequence[TrainedModel], split: Split, plan: Plan) -> Mapping[str, Scalar]:
@@ -99,19 +99,33 @@ def evaluated(models: Sequence[TrainedModel], split: Split, plan: Plan) -> Mappi
     return result.columns
 
 
-def proxy_counts(models: Sequence[TrainedModel]) -> dict[str, Scalar]:
-    """Return the numbers of proxies and of dead proxies over all models.
+def digest_columns(models: Sequence[TrainedModel]) -> dict[str, Scalar]:
+    """Return the digests of the files from which `dmlbench evaluate` computes metrics.
+
+    Args:
+        models: Models, whose files are written.
+    """
+    names = {"embeddings_sha256": run_files.EMBEDDINGS, "model_sha256": run_files.MODEL}
+    return {column: sha256(*(one.folder / name for one in models)) for column, name in names.items()}
+
+
+def proxy_columns(models: Sequence[TrainedModel]) -> dict[str, Scalar]:
+    """Return the numbers of proxies and of dead proxies over all models, and how far proxies turned in the first steps.
 
     Args:
         models: Models, of which the last may not have been trained to the end.
 
     Returns:
-        `n_proxies` and `n_dead_proxies`; None if a model was not trained to the end.
+        `n_proxies`, `n_dead_proxies` and `proxy_turn_degrees`; None if a model was not trained to the end.
     """
     counts = [one.proxies for one in models if one.proxies is not None]
     complete = len(counts) == len(models)
     names = ("n_proxies", "n_dead_proxies")
-    return {name: sum(count[i] for count in counts) if complete else None for i, name in enumerate(names)}
+    turns = [one.history.proxy_turn for one in models if one.history.proxy_turn is not None]
+    return {
+        **{name: sum(count[i] for count in counts) if complete else None for i, name in enumerate(names)},
+        "proxy_turn_degrees": float(np.mean(turns)) if complete and turns else None,
+    }
 
 
 def selection_columns(models: Sequence[TrainedModel], plan: Plan) -> dict[str, Scalar]:
@@ -208,7 +222,7 @@ def finished_row(
         "n_models": len(models),
         "n_model_parameters": _n_parameters(first.model),
         "n_loss_parameters": _n_parameters(first.objective) if first.objective else 0,
-        **proxy_counts(models),
+        **proxy_columns(models),
         "device": device_name(plan.device),
         **cpu_columns(),
         **versions(),

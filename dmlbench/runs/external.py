@@ -69,7 +69,7 @@ def evaluate_file(file: Path, request: ExternalRequest) -> tuple[Path, Row]:
         )
     embeddings = load_embeddings(file, request.labels, follow_links=True)
     config = request.config if request.config.ks else replace(request.config, ks=DEFAULT_KS)
-    refuse_impossible(embeddings, config, str(file), given=bool(request.config.ks))
+    refuse_impossible(embeddings, config, str(file))
     began = time.perf_counter()
     try:
         result = evaluate(embeddings, config, progress=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from omegaconf import OmegaConf
 from dmlbench.config.compose import Composed, Settings, dataset_settings, resolve
 from dmlbench.config.identity import columns_of, flatten
 from dmlbench.config.instantiate import build, check, source_sha256
+from dmlbench.config.learning_rates import rates_from
 from dmlbench.config.plan import Plan, dataset_source, method_columns, protocol_columns
 from dmlbench.config.provenance import provenance
 from dmlbench.config.schema import Dataset, Scalar, Trunk
@@ -20,7 +22,7 @@ from dmlbench.data.folds import training_splits
 from dmlbench.data.prepare import prepare as prepare_files
 from dmlbench.data.split import Split
 from dmlbench.results import columns as registry
-from dmlbench.runs.checks import available_device, checked_method, checked_trunk
+from dmlbench.runs.checks import available_device, check_recall, checked_method, checked_trunk
 
 LoadSplit = Callable[[Dataset, Path, bool], Split]
 
@@ -54,6 +56,7 @@ def plan_for(composed: Composed, split: Split) -> Plan:
     protocol = resolve(composed).protocol
     if protocol.crop_to_box:
         split.boxes()  # raises before any work if there are none
+    check_recall(resolve(composed).dataset, split)
     part = training_splits(split, protocol)[0]  # all folds have the same number of training classes
     return freeze(composed, resolve(composed, part.facts), split)
 
@@ -153,7 +156,11 @@ def freeze(composed: Composed, settings: Settings, split: Split) -> Plan:
         workers=settings.workers,
         caches=settings.data_dir / "cache",
         oracle=settings.oracle,
-        provenance={**provenance(composed), "dataset_source": dataset_source(dataset)},
+        provenance={
+            **provenance(composed),
+            "dataset_source": dataset_source(dataset),
+            "resolved_sampler": json.dumps(settings.sampler),  # the shared columns keep references to the method as text
+        },
     )
 
 
@@ -184,6 +191,7 @@ def shared_columns(composed: Composed, settings: Settings, split: Split, trunk: 
         "protocol": protocol.name,
         "precision": precision,
         **protocol_columns(protocol),
+        "lr_from": rates_from(settings.method, tuned=settings.tuning.trials > 0),
     }
     for group in ("sampler", "optimizer"):
         columns[group] = composed.choices[group]

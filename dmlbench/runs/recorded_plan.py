@@ -165,6 +165,8 @@ def _dataset(composed: Composed, row: Row, options: Sequence[str]) -> Dataset:
             values[name] = local_path(name, source.get(name), configured.get(name), roots)
     if "on_unreadable" in source:
         values["on_unreadable"] = plain_value("on_unreadable", source["on_unreadable"])
+    if source.get("make_group") is not None:
+        values["group"] = plain_value("group", source["make_group"])
     kept = {f"dataset.{key}": value for key, value in values.items() if key not in typed_keys and key in configured}
     dataset = dataset_settings(composed.with_values(kept))
     if not source:

@@ -110,10 +110,11 @@ def _filled(prefix: str, trusted: Any, recorded: Mapping[str, Scalar]) -> Any:
         name = f"{prefix}_{str(key).strip('_')}"
         if key == "_target_":
             made[key] = value  # never replaced: `with_columns` refuses a row that has another one
+        elif value == {}:
+            if recorded.get(name, "{}") == "{}":  # earlier versions did not record it; `with_columns` refuses other values
+                made[key] = value
         elif name in recorded or (isinstance(value, Mapping) and any(one.startswith(f"{name}_") for one in recorded)):
             made[key] = _filled(name, value, recorded)
-        elif value == {}:
-            made[key] = value
     return made
 
 

@@ -19,7 +19,7 @@ from dmlbench.config.identity import digest
 from dmlbench.config.plan import Plan
 from dmlbench.config.schema import Scalar
 from dmlbench.data.loader import make_batches
-from dmlbench.errors import MethodFailure, UserError
+from dmlbench.errors import MethodFailure, UserError, describe_os_error
 from dmlbench.evaluation.embedding_files import Embeddings, load_embeddings, save_tensors
 from dmlbench.evaluation.evaluator import EvaluationConfig, refuse_impossible
 from dmlbench.evaluation.several_models import evaluate_models
@@ -32,6 +32,8 @@ from dmlbench.results.metric_specs import parse_metric
 from dmlbench.results.row import EXTERNAL, Row
 from dmlbench.results.row_files import read_row, read_rows, write_row
 from dmlbench.runs.recorded_plan import recorded_plan
+from dmlbench.system.own_directory import refuse_links
+from dmlbench.system.regular_files import sha256
 from dmlbench.training.environment import device_name, make_deterministic, versions
 from dmlbench.training.trained_model import embed_split
 
@@ -78,13 +80,13 @@ def reevaluate(path: Path, request: RunRequest) -> list[tuple[Path, Row]]:
 def _reevaluate_run(folder: Path, parent: Row, request: RunRequest) -> tuple[Path, Row]:
     began = time.perf_counter()
     config = request.config if request.config.ks else replace(request.config, ks=_ks_of(parent))
-    models = [one for one in sorted(folder.glob("fold*/")) if not one.is_symlink()] or [folder]
+    models = _models(folder, parent)
     device = parent.get("device")
     if request.layer == "embedding" and config.whiten is None and config.beta is None:
-        found = [_saved(model / run_files.EMBEDDINGS) for model in models]
+        found = _saved([model / run_files.EMBEDDINGS for model in models], parent)
     else:
         found, device = _embed_again(models, parent, request, config)
-    refuse_impossible(found[0], config, str(folder), given=bool(request.config.ks))
+    refuse_impossible(found[0], config, str(folder))
     try:
         result = evaluate_models(found, config, parent.get("protocol_fold") == "all")
     except MethodFailure as failure:
@@ -115,10 +117,38 @@ def _ks_of(row: Row) -> tuple[int, ...]:
     )
 
 
-def _saved(file: Path) -> Embeddings:
-    if not file.is_file():
-        raise UserError(f"{file} does not exist, so the run cannot be evaluated; `dmlbench train` writes it")
-    return load_embeddings(file)
+def _models(folder: Path, parent: Row) -> list[Path]:
+    """The directory of each model: one per fold, or the directory of the run."""
+    refuse_links(folder, run_files.NAMES)
+    folds = sorted(folder.glob("fold[0-9]*/"))
+    expected = parent.get("n_models", len(folds) or 1)  # rows of earlier versions may lack it
+    if (len(folds) or 1) != expected:
+        raise UserError(
+            f"{folder} contains {len(folds)} of {expected} models, which are in fold0, fold1, ...; copy the whole run directory"
+        )
+    return folds or [folder]
+
+
+def _saved(files: Sequence[Path], parent: Row) -> list[Embeddings]:
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"{file} does not exist, so the run cannot be evaluated; `dmlbench train` writes it")
+    _refuse_replaced(files, parent, "embeddings_sha256")
+    return [load_embeddings(file) for file in files]
+
+
+def _refuse_replaced(files: Sequence[Path], parent: Row, column: str) -> None:
+    """Refuse files that are not those that the run wrote. Rows of earlier versions do not record their digest."""
+    try:
+        replaced = parent.get(column) is not None and sha256(*files) != parent[column]
+    except OSError as error:
+        raise UserError(describe_os_error(error)) from error
+    if replaced:
+        more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+        raise UserError(
+            f"{files[0]}{more} cannot be evaluated: the content is not what the run wrote ({column} in {run_files.ROW}); "
+            f"restore it, or delete {run_files.ROW} and train the run again"
+        )
 
 
 def _embed_again(
@@ -130,6 +160,7 @@ def _embed_again(
     batches = make_batches(plan, split)
     also = "train" if config.whiten is not None else None
     found = []
+    _refuse_replaced([folder / run_files.MODEL for folder in models], parent, "model_sha256")
     for folder in models:
         model = _load_model(folder / run_files.MODEL, plan)
         with model.at_layer(request.layer):
@@ -180,10 +211,9 @@ def write_evaluation(folder: Path, row: Row, tensors: Mapping[str, torch.Tensor]
         The file of the row, and the row.
 
     Raises:
-        UserError: The directory is a link: in a run directory of somebody else, it could lead anywhere.
+        UserError: The directory, or one in it, is a link.
     """
-    if folder.is_symlink():
-        raise UserError(f"{folder} is a link, so nothing is written there; remove it")
+    refuse_links(folder, run_files.NAMES)
     folder.mkdir(parents=True, exist_ok=True)
     save_tensors(folder / run_files.PER_QUERY, tensors)
     return write_row(folder, row), row

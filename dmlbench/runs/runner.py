@@ -24,13 +24,16 @@ from dmlbench.results.row import Row
 from dmlbench.results.row_files import read_row, write_row
 from dmlbench.runs import experiment
 from dmlbench.runs.announcement import announcement
+from dmlbench.runs.class_files import add_groups
 from dmlbench.runs.plan_checks import check_plan
 from dmlbench.runs.prepare import prepare
 from dmlbench.runs.studies import requested_study
 from dmlbench.system.atomic_write import DISK_FULL, DiskFullError, atomic_write, remove_stale_temporaries
 from dmlbench.system.locks import locked
+from dmlbench.system.own_directory import refuse_links
 from dmlbench.system.regular_files import NotARegularFileError
 from dmlbench.tuning.space import overrides as overrides_of
+from dmlbench.tuning.study import FILES as STUDY_FILES
 from dmlbench.tuning.study import search, tuning_columns
 from dmlbench.tuning.trials import best_trial
 
@@ -80,9 +83,10 @@ def run_job(job: Job, wait: bool, report: Report, on_start: Callable[[Path], Non
         overrides = list(composed.overrides)
         study = requested_study(composed, settings)
         if study is None and settings.tuning.trials:
-            report(f"tuning    loss/{settings.method.name} has no search space; its hyper-parameters are kept")
+            report(f"tuning    loss/{settings.method.name} trains nothing, so there is nothing to tune")
         elif study is not None:
             folder = study.folder
+            refuse_links(folder, run_files.NAMES | STUDY_FILES)
             check_plan(study.plan, study.split)
             trials = search(study, wait, report)
             if trials is None:
@@ -97,6 +101,7 @@ def run_job(job: Job, wait: bool, report: Report, on_start: Callable[[Path], Non
         plan, split = prepare(composed)
         plan = replace(plan, tuned=tuned or {})
         folder = plan.folder
+        refuse_links(folder, run_files.NAMES)
         if not (folder / run_files.ROW).exists():
             check_plan(plan, split)
         on_start(folder)
@@ -141,6 +146,8 @@ def _run_locked(
         if not acquired:
             return Outcome("locked", name, folder)
         row = read_row(folder / run_files.ROW) if (folder / run_files.ROW).is_file() else None
+        if row is not None:
+            _refuse_other_run(row, plan)
         done = row is not None and _is_done(row, plan, retry_failed)
         if row is None or not done:
             for line in announcement(plan, split):
@@ -152,6 +159,9 @@ def _run_locked(
                 write_row(folder, experiment.pending_row(plan), run_files.PENDING_ROW)
                 row = experiment.run(plan, split)
             write_row(folder, row)
+        elif row.ok:
+            for line in add_groups(folder, split):
+                report(line)
         for temporary in (run_files.CHECKPOINT, run_files.BEST, run_files.ERROR, run_files.PENDING_ROW):
             for leftover in (folder / temporary, *folder.glob(f"fold*/{temporary}")):
                 leftover.unlink(missing_ok=True)
@@ -177,6 +187,24 @@ def _nothing_left_if_refused(plan: Plan) -> Iterator[None]:
                 with suppress(OSError):  # it contains other runs
                     parent.rmdir()
         raise
+
+
+def _refuse_other_run(row: Row, plan: Plan) -> None:
+    """Refuse the row of another run, such as one in a directory that was copied to the wrong name."""
+    expected: dict[str, Scalar] = {
+        "run_id": plan.run_id,
+        "fingerprint": plan.fingerprint,
+        "method_digest": plan.method_digest,
+        "seed": plan.seed,
+        "loss": plan.method.name,
+        "dataset": plan.dataset.name,
+    }
+    for name, value in expected.items():
+        if row[name] != value:
+            raise UserError(
+                f"{plan.folder / run_files.ROW} is the row of another run: {name} is {row[name]!r}, not {value!r}; delete it "
+                "to run this one, or give its directory back its own name"
+            )
 
 
 def _is_done(row: Row, plan: Plan, retry_failed: bool) -> bool:

@@ -25,19 +25,11 @@ def requested_study(composed: Composed, settings: Settings, load: LoadSplit = lo
         The search; None if none is requested, or the method trains nothing.
 
     Raises:
-        UserError: A value is wrong, or the method has no search space: a table would show it as tuned like the others.
+        UserError: A value is wrong.
     """
-    method, tuning = settings.method, settings.tuning
-    if not tuning.trials:
+    if not settings.tuning.trials or settings.method.make is None:
         return None
-    if method.search:
-        return make_study(composed, tuning, load)
-    if method.make is not None:
-        raise UserError(
-            f"loss/{method.name} has no search space, so it cannot be given {tuning.trials} trial{'s' * (tuning.trials > 1)}; "
-            "add `search:` to its file, or leave out tuning.trials"
-        )
-    return None
+    return make_study(composed, settings.tuning, load)
 
 
 def make_study(composed: Composed, tuning: Tuning, load: LoadSplit = load_split) -> Study:
@@ -68,4 +60,6 @@ def make_study(composed: Composed, tuning: Tuning, load: LoadSplit = load_split)
     def plan_with(values: Mapping[str, Scalar]) -> Plan:
         return plan_for(of_trials.with_values({f"loss.{key}": value for key, value in values.items()}), split)
 
-    return Study(tuning, plan, plan_with, split)
+    study = Study(tuning, plan, plan_with, split)
+    study.configured_values  # noqa: B018 -- checks the search space
+    return study

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
+from collections import Counter
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from dmlbench.errors import FileError
 
@@ -71,7 +74,7 @@ def regular_descriptor(path: str | Path, flags: int = os.O_RDONLY, max_bytes: in
     return descriptor
 
 
-def open_regular(path: str | Path, max_bytes: int | None = None) -> BinaryIO:
+def open_regular(path: str | Path, max_bytes: int | None = None) -> FileIO:
     """Open a regular file for reading, as `regular_descriptor` does.
 
     Args:
@@ -105,6 +108,22 @@ def read_bytes(path: str | Path, max_bytes: int = MAX_TEXT_BYTES) -> bytes:
     finally:
         os.close(descriptor)
     return b"".join(parts)
+
+
+def sha256(*paths: Path) -> str:
+    """Return the SHA-256 of a regular file, in hex.
+
+    Args:
+        paths: The file; or several, for the SHA-256 of their digests in this order.
+
+    Raises:
+        OSError: As `regular_descriptor`.
+    """
+    digests = []
+    for path in paths:
+        with open_regular(path) as stream:
+            digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def read_text(path: str | Path, max_bytes: int = MAX_TEXT_BYTES, errors: str = "strict") -> str:
@@ -143,11 +162,11 @@ def parse_json(data: bytes) -> Any:
         data: UTF-8 text.
 
     Raises:
-        ValueError: It is not JSON, is nested too deeply, holds a number beyond the range of a float, or holds text that is not
-            valid Unicode. The message is a clause.
+        ValueError: It is not JSON, is nested too deeply, holds a number beyond the range of a float, has a key twice, or holds
+            text that is not valid Unicode. The message is a clause.
     """
     try:
-        value = json.loads(data.decode())
+        value = _DECODER.decode(data.decode())
     except RecursionError:
         raise ValueError("its brackets are nested too deeply") from None
     if _has_long_number(data) and _has_long_number(json.dumps(value).encode()):  # which shortens fractions
@@ -158,6 +177,17 @@ def parse_json(data: bytes) -> Any:
         except UnicodeEncodeError:
             raise ValueError("its text is not valid Unicode") from None
     return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"it has the key {twice[:80]!r} twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def _has_long_number(data: bytes) -> bool:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dmlbench.results.formatting import metric_label
+from dmlbench.results.formatting import format_percent, metric_label
 from dmlbench.results.row import BASELINES, Row
 from dmlbench.tables.significance_notes import LEVEL_IN_PRINT, model_statement, power_remark
+
+ONE_SEED = "nothing is bold, because one seed cannot tell methods apart"
+NOT_TESTED = "nothing is bold, because significance was not tested"
 
 
 @dataclass(frozen=True)
 class Bold:
-    """Result of the significance tests of a table.
+    """What a table prints in bold, and why.
 
     Args:
-        best: Each tested metric to the labels of the methods that are not significantly worse than the best one, including it.
-        meaning: Meaning of bold, a clause for the caption; empty if nothing is bold.
+        best: Metric to the labels of the methods whose numbers are bold. Metrics without bold numbers are missing.
+        meaning: Meaning of bold, or why nothing is bold, a clause for the caption; empty if there is nothing to compare.
         details: How the tests were done and what was not tested, one sentence each, without a full stop.
     """
 
@@ -26,26 +30,50 @@ class Bold:
 
 
 def find_bold(labels: Sequence[str], methods: Iterable[Mapping[int, Row]], metrics: Sequence[str], test: bool) -> Bold:
-    """Find the methods to print in bold.
+    """Find the methods to print in bold. Without two seeds per method, nothing is bold.
 
     Args:
         labels: Names of the methods.
         methods: Result rows of each method by seed.
         metrics: Printed metrics.
-        test: Whether to test significance. It needs two methods and two seeds.
+        test: Whether to test significance. Otherwise, the highest mean is bold.
     """
     by_label = {label: list(seeds.values()) for label, seeds in zip(labels, methods, strict=True)}
     trained = {label: rows for label, rows in by_label.items() if all(row.ok and row["loss"] not in BASELINES for row in rows)}
-    if not trained:
+    if len(trained) < 2:
         return Bold()
     with_baseline = any(row["loss"] in BASELINES for rows in by_label.values() for row in rows)
     best_method = "best trained method" if with_baseline else "best method"
-    untested = f"bold marks the {best_method}, without a significance test"
-    if not test or len(trained) < 2 or max(map(len, trained.values())) < 2:
-        return Bold(meaning=untested)
+    if max(map(len, trained.values())) < 2:
+        return Bold(meaning=ONE_SEED)
+    if test:
+        return _tested(trained, metrics, best_method)
+    if min(map(len, trained.values())) < 2:
+        return Bold(meaning=ONE_SEED)
+    highest = {metric: found for metric in metrics if (found := _highest_mean(trained, metric))}
+    return Bold(
+        highest, f"bold marks the {best_method} by its mean alone: without a significance test, it may be best by chance"
+    )
+
+
+def _highest_mean(trained: Mapping[str, Sequence[Row]], metric: str) -> frozenset[str]:
+    """Return the methods whose mean is the highest one as printed."""
+    numbers = {label: [row.number(metric) for row in rows] for label, rows in trained.items()}
+    means = {
+        label: math.fsum(one for one in found if one is not None) / len(found)
+        for label, found in numbers.items()
+        if None not in found
+    }
+    highest = max(means.values(), default=0)
+    return frozenset(label for label, mean in means.items() if format_percent(mean) == format_percent(highest))
+
+
+def _tested(trained: Mapping[str, Sequence[Row]], metrics: Sequence[str], best_method: str) -> Bold:
+    """Find the best method of each metric, and every method that is not significantly worse."""
     from dmlbench.tables.significance import not_significantly_worse  # imports numpy, which only tests need
 
     best, reasons, counts = {}, {}, set()
+    tested = [row for rows in trained.values() for row in rows]
     for metric in metrics:
         complete = {label: rows for label, rows in trained.items() if all(row.number(metric) is not None for row in rows)}
         labels_of_best, reason = not_significantly_worse(complete, metric)
@@ -54,16 +82,15 @@ def find_bold(labels: Sequence[str], methods: Iterable[Mapping[int, Row]], metri
             counts.add(len(next(iter(complete.values()))))
         else:
             reasons[metric] = reason
-    tested = f"bold marks the {best_method} and every method not significantly different from it"
-    meaning = tested if best else untested
-    return Bold(best, meaning, (*_test_details(counts), *_untested(reasons, some=bool(best))))
+    meaning = f"bold marks the {best_method} and every method not significantly different from it" if best else NOT_TESTED
+    return Bold(best, meaning, (*_test_details(counts, tested), *_untested(reasons, some=bool(best))))
 
 
-def _test_details(counts: Collection[int]) -> list[str]:
+def _test_details(counts: Collection[int], rows: Sequence[Row]) -> list[str]:
     if not counts:
         return []
     n = " or ".join(map(str, sorted(counts)))
-    return [f"Significance ({LEVEL_IN_PRINT}, n = {n} seeds): {model_statement()}{power_remark(min(counts))}"]
+    return [f"Significance ({LEVEL_IN_PRINT}, n = {n} seeds): {model_statement(rows)}{power_remark(min(counts))}"]
 
 
 def _untested(reasons: Mapping[str, str], some: bool) -> list[str]:
@@ -73,4 +100,7 @@ def _untested(reasons: Mapping[str, str], some: bool) -> list[str]:
         metrics.setdefault(reason, []).append(metric_label(metric))
     if len(metrics) == 1 and not some:
         return [f"Significance was not tested: {reason}" for reason in metrics]
-    return [f"Significance was not tested in {', '.join(names)}: {reason}" for reason, names in metrics.items()]
+    return [
+        f"Nothing is bold in {', '.join(names)}, because significance was not tested: {reason}"
+        for reason, names in metrics.items()
+    ]

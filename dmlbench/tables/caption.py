@@ -141,6 +141,8 @@ def _protocol_clause(row: Row, axis: Axis, overridden: Collection[str]) -> str:
     values = ["1 epoch" if value == "1 epochs" else value for value in values]
     if row.get("optimizer") is not None and not axis.owns("optimizer") and "optimizer" not in without:
         values.append(str(row["optimizer"]))
+    if row.get("lr_from") == "method" and not axis.owns("lr_from"):
+        values.append("learning rates of each method (loss.lr, loss.head_lr_scale)")
     if row.get("preset") not in (None, "none"):
         values.insert(0, f"preset {row['preset']}")
     if axis.owns("protocol"):

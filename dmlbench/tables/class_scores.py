@@ -18,6 +18,8 @@ from dmlbench.results import run_files
 from dmlbench.results.metric_specs import MACRO, parse_metric
 from dmlbench.results.row import Row
 from dmlbench.system.regular_files import open_regular
+from dmlbench.tables.class_groups import ClassGroups, class_groups
+from dmlbench.tables.variance_components import Study
 
 # Largest difference between a row's metric and the mean of its per-query scores, which are saved in single precision.
 TOLERANCE = 1e-6
@@ -34,35 +36,24 @@ class ClassScores:
         counts: Number of queries of each class, int `(C,)`.
         means: Mean score of each method, seed and class as a fraction, float64 `(M, S, C)`.
         macro: Whether all classes have the same weight; otherwise, the weight of a class is its number of queries.
+        groups: Groups of the classes, which may be alike within a group; None if classes are taken as independent.
     """
 
     labels: np.ndarray
     counts: np.ndarray
     means: np.ndarray
     macro: bool = False
+    groups: ClassGroups | None = None
 
     @property
-    def values(self) -> np.ndarray:
-        """Class means, scaled so that all classes have the same weight: `(M, S, C)`."""
-        return self.means if self.macro else weighted(self.means, self.counts)
+    def weights(self) -> np.ndarray:
+        """Weight of each class in the mean of a method, float64 `(C,)` with sum 1."""
+        return np.full(len(self.counts), 1 / len(self.counts)) if self.macro else self.counts / self.counts.sum()
 
-
-def weighted(means: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Scale class means so that their unweighted mean is the mean over all queries.
-
-    The deviation of each class mean from the overall mean is scaled. A difference between two methods that is the same in
-    every class therefore stays the same, whatever the sizes of the classes.
-
-    Args:
-        means: Class means `(..., C)`.
-        counts: Number of queries of each class, `(C,)`.
-
-    Returns:
-        Scaled class means `(..., C)`.
-    """
-    share = counts * (len(counts) / counts.sum())
-    overall = (means * share).mean(-1, keepdims=True)
-    return overall + share * (means - overall)
+    @property
+    def study(self) -> Study:
+        """The class means with their weights and groups, for the significance test."""
+        return Study(self.means, self.weights, None if self.groups is None else self.groups.index)
 
 
 def class_scores(methods: Sequence[Sequence[Row]], metric: str) -> tuple[ClassScores | None, str | None]:
@@ -107,12 +98,17 @@ def class_scores_per_method(methods: Sequence[Sequence[Row]], metric: str) -> tu
         return None, "the rows were not evaluated on the same queries"
     if len(first.labels) < 2:
         return None, "there is only one test class"
+    groups, reason = class_groups([row for rows in methods for row in rows], first.labels)
+    if reason is not None:
+        return None, reason
     macro = plain != metric
-    scores = [ClassScores(first.labels, first.counts, np.stack([run.means for run in each])[None], macro) for each in runs]
+    scores = [
+        ClassScores(first.labels, first.counts, np.stack([run.means for run in each])[None], macro, groups) for each in runs
+    ]
     for one, rows in zip(scores, methods, strict=True):
         # A comparison with NaN is false, so neither scores nor rows with NaN pass.
         expected = [math.nan if (value := row.number(metric)) is None else value for row in rows]
-        if not np.allclose(one.values[0].mean(1), expected, rtol=0, atol=TOLERANCE):
+        if not np.allclose(one.means[0] @ one.weights, expected, rtol=0, atol=TOLERANCE):
             return None, "the per-query scores do not match the rows"
     return scores, None
 

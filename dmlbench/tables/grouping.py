@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 
+from dmlbench.config.identity import digest
 from dmlbench.config.schema import Scalar
 from dmlbench.results.row import BASELINES, Row
 from dmlbench.tables.axis import Axis
@@ -12,8 +13,8 @@ from dmlbench.tables.table_row import TableRow
 
 # Order of the methods in print: baselines, pair losses, proxy losses, softmax losses with a margin; then others, by name.
 ORDER = (*BASELINES, "contrastive", "triplet", "proxy_nca", "softtriple", "multi_similarity", "cosface", "arcface")
-# Loss, method digest and shared columns as text.
-MethodKey = tuple[str, str, str]
+# Loss, method digest, shared columns as text, and digest of the method's columns in the row.
+MethodKey = tuple[str, str, str, str]
 
 
 def group_by_table(rows: Sequence[Row], axis: Axis) -> list[list[Row]]:
@@ -27,7 +28,7 @@ def group_by_table(rows: Sequence[Row], axis: Axis) -> list[list[Row]]:
         Groups of rows that agree in every column that the axis does not own.
     """
     groups: dict[str, list[Row]] = {}
-    key = _columns_as_text(axis.equal)
+    key = _text_by_kind(lambda row: json.dumps(axis.equal(row), sort_keys=True))
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return list(groups.values())
@@ -42,10 +43,12 @@ def group_by_method(rows: Sequence[Row]) -> tuple[dict[MethodKey, dict[int, Row]
     Returns:
         Each method to its rows by seed, each run once; and the names of runs whose copies have different results.
     """
-    shared = _columns_as_text(lambda row: row.shared)
+    shared = _text_by_kind(lambda row: json.dumps(row.shared, sort_keys=True))
+    method_of = _text_by_kind(lambda row: digest(row.method))  # the recorded digest may be that of another row
     copies: dict[MethodKey, dict[int, list[Row]]] = {}
     for row in rows:
-        by_seed = copies.setdefault((str(row["loss"]), str(row["method_digest"]), shared(row)), {})
+        key = (str(row["loss"]), str(row["method_digest"]), shared(row), method_of(row))
+        by_seed = copies.setdefault(key, {})
         by_seed.setdefault(row.seed, []).append(row)
     methods: dict[MethodKey, dict[int, Row]] = {}
     contradictory = set()
@@ -59,15 +62,15 @@ def group_by_method(rows: Sequence[Row]) -> tuple[dict[MethodKey, dict[int, Row]
     return methods, sorted(contradictory)
 
 
-def _columns_as_text(columns_of: Callable[[Row], Mapping[str, Scalar]]) -> Callable[[Row], str]:
-    """Return a function that writes some columns of a row as text, computed once for all rows of the same kind."""
+def _text_by_kind(text_of: Callable[[Row], str]) -> Callable[[Row], str]:
+    """Return a function that returns a text about shared columns and method, computed once for all rows of the same kind."""
     texts: dict[Hashable, str] = {}
 
     def text(row: Row) -> str:
         kind = row.kind
         found = texts.get(kind)
         if found is None:
-            found = texts[kind] = json.dumps(columns_of(row), sort_keys=True)
+            found = texts[kind] = text_of(row)
         return found
 
     return text
@@ -76,11 +79,14 @@ def _columns_as_text(columns_of: Callable[[Row], Mapping[str, Scalar]]) -> Calla
 def table_sort_key(shared: Mapping[str, Scalar]) -> list[tuple[str, float, str]]:
     """Return a key that orders tables by data set, trunk and protocol, then by the other shared columns.
 
+    Tables of training runs precede those of `dmlbench evaluate`.
+
     Args:
         shared: Shared columns of the table. Numbers are ordered by size.
     """
-    names = dict.fromkeys(("dataset", "trunk", "protocol", *sorted(shared)))
+    names = dict.fromkeys(("evaluated", "dataset", "trunk", "protocol", *sorted(shared)))
     values = {name: shared.get(name, "") for name in names}
+    values["evaluated"] = any(name.startswith("evaluation_") for name in shared)
     return [(name, value if isinstance(value, int | float) else 0, str(value)) for name, value in values.items()]
 
 

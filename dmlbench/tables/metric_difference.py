@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 
 from dmlbench.results.row import Row
-from dmlbench.tables.class_scores import ClassScores, class_scores, class_scores_per_method, weighted
-from dmlbench.tables.significance import LEVEL, estimate_spread, paired_half_width
+from dmlbench.tables.class_scores import ClassScores, class_scores, class_scores_per_method
+from dmlbench.tables.significance import LEVEL, spread_of_difference, spread_over_classes
 
 Basis = Literal["seeds and classes", "classes only", "none"]
 
@@ -77,13 +77,10 @@ def metric_difference(
         scores, reason = _class_scores(a, b, metric, all_seeds=few is None)
     if scores is None:
         return Difference(metric, mean_a, mean_b, half_width=None, p=None, basis="none", untested=reason), None
-    if few is None:
-        spread = estimate_spread(scores.values)
-        p = spread.p_value(mean_a - mean_b)
-        return Difference(metric, mean_a, mean_b, spread.half_width(), p, "seeds and classes"), scores
-    gains = scores.means[0, 0] - scores.means[1, 0]
-    half_width, p = paired_half_width(gains if scores.macro else weighted(gains, scores.counts))
-    return Difference(metric, mean_a, mean_b, half_width, p, "classes only", few), scores
+    spread = spread_of_difference(scores.study, 0, 1) if few is None else spread_over_classes(scores.study)
+    basis: Basis = "seeds and classes" if few is None else "classes only"
+    p = spread.p_value(mean_a - mean_b)
+    return Difference(metric, mean_a, mean_b, spread.half_width(), p, basis, few), scores
 
 
 def _class_scores(a: Sequence[Row], b: Sequence[Row], metric: str, all_seeds: bool) -> tuple[ClassScores | None, str]:

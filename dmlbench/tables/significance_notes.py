@@ -5,22 +5,29 @@ The test itself is in `significance`; docs/significance.md describes it and repo
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+
+from dmlbench.results.row import Row
 
 FEW_SEEDS = 3  # up to this number of seeds, the text mentions low power
 FEW_CLASSES = 20  # below this number of test classes, there is a warning
 LEVEL_IN_PRINT = "5 % level"
 
 
-def model_statement(by_seed: bool = True) -> str:
+def model_statement(rows: Sequence[Row], by_seed: bool = True) -> str:
     """Return what the significance test allows for, a clause.
 
     Args:
+        rows: The tested rows, whose data set may have groups of classes.
         by_seed: Whether the test accounts for seeds; without two seeds per method, it cannot.
     """
+    classes = "between classes, which it takes as independent"
+    if grouped := [row for row in rows if row.get("class_group_kind") is not None]:
+        kind, count = grouped[0]["class_group_kind"], grouped[0].get("n_test_groups")
+        classes = f"between groups of classes ({kind}, {count} groups), which it takes as independent"
     if by_seed:
-        return "the test allows for chance between seeds and between classes (see docs/significance.md)"
-    return "the test allows for chance between classes only, and another seed may reverse the result"
+        return f"the test allows for chance between seeds, which all methods share, and {classes} (see docs/significance.md)"
+    return f"the test allows for chance {classes}, but not between seeds, and another seed may reverse the result"
 
 
 def power_remark(n_seeds: int) -> str:

@@ -49,7 +49,7 @@ class Table:
         details: Model selection, costs and tests, one sentence each, without a full stop.
         notes: Warnings about the whole table, one sentence each, without a full stop.
         comparable: Whether rows differ only in the axis. Otherwise, no row is marked as best.
-        bold: Each tested metric to the labels of the methods that are not significantly worse than the best one.
+        bold: Metric to the labels of the methods whose numbers are bold; see `tables.bold`.
         costs: Costs to print.
         oracle: Whether to print the oracle gap.
         published: Published results to print below a rule; they are not comparable.
@@ -72,19 +72,6 @@ class Table:
     def selection_differs(self) -> bool:
         """Whether methods differ in how their models were selected; otherwise, `details` states it for all."""
         return selection_differs(self.rows)
-
-    def best(self, metric: str) -> float | None:
-        """Return the highest mean of a trained method, a fraction.
-
-        Args:
-            metric: Name of the metric.
-
-        Returns:
-            The mean; None if no method has one, or if rows are not comparable.
-        """
-        if not self.comparable:
-            return None
-        return max((cell.mean for row in self.rows if row.trained and (cell := row.cells.get(metric))), default=None)
 
 
 @dataclass(frozen=True)
@@ -131,8 +118,8 @@ def compare(
     """
     if not rows:
         raise UserError(
-            "there is no finished run to make a table of; run `dmlbench sweep dataset=digits`, or name the directory of your "
-            "runs: `dmlbench table DIRECTORY`"
+            "there is no finished run to make a table of; run `dmlbench sweep`, or name the directory of your runs: "
+            "`dmlbench table DIRECTORY`"
         )
     axis = find_axis(vary, rows)
     _refuse_unknown(rows, metrics, oracle, published)

@@ -30,11 +30,15 @@ class History:
         n_resumed: How often training resumed from a checkpoint.
         evaluations: One entry per evaluation during training: `epoch` (0 is before the first step), and
             `validation_map_at_r`, `test_map_at_r` or both, in [0, 1].
+        proxy_turn: Mean angle by which proxies turned in the first steps, in degrees; None without proxies.
+        run: Name of the training, which no other one has. Empty in checkpoints of earlier versions.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
     n_resumed: int = 0
     evaluations: list[dict[str, float]] = field(default_factory=list)
+    proxy_turn: float | None = None
+    run: str = ""
 
     def best(self, score: str) -> dict[str, float]:
         """Return the evaluation with the highest score, the earliest one if several are equal.
@@ -88,7 +92,9 @@ def save_checkpoint(
     save_state(file, state)
 
 
-def resume(file: Path, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer, oracle: bool) -> History:
+def resume(
+    file: Path, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer, oracle: bool, run: str = ""
+) -> History:
     """Restore the state of a training from its checkpoint.
 
     Args:
@@ -97,41 +103,54 @@ def resume(file: Path, model: nn.Module, objective: nn.Module, optimizer: torch.
         objective: Receives the saved state.
         optimizer: Receives the saved state.
         oracle: Whether the history needs evaluations on the test set.
+        run: Name of the training, which the history records. Empty to accept any.
 
     Returns:
         The saved history. An empty history if training has to start from the first step: there is no checkpoint, it cannot be
         read, or it lacks the evaluations on the test set that the oracle needs.
 
     Raises:
-        UserError: The checkpoint belongs to another model, objective or optimizer.
+        UserError: The checkpoint belongs to another training, model, objective or optimizer.
     """
     if not os.path.lexists(file):
-        return History()
+        return History(run=run)
     try:
         state = load_state(file)
         history = _history_of(state)
     except (UnreadableStateError, LookupError, TypeError) as error:
         reason = f": {error}" if isinstance(error, UnreadableStateError) else ""
         tqdm.write(f"{file} cannot be read{reason}; training starts from the first step")
-        return History()
+        return History(run=run)
+    _refuse_other_run(file, history.run, run)
     if oracle and "test_map_at_r" not in (history.evaluations or [{}])[0]:
-        return History()
+        return History(run=run)
+    if run and not history.run:
+        tqdm.write(f"{file} is of an earlier version, which did not record the run; training resumes from it")
     for name, part in (("model", model), ("objective", objective), ("optimizer", optimizer)):
         _restore(file, name, part, state)
     history.n_resumed += 1
+    history.run = run
     return history
 
 
-def load_model(file: Path, model: nn.Module, device: str) -> None:
+def _refuse_other_run(file: Path, found: str, run: str) -> None:
+    if run and found and found != run:
+        raise UserError(
+            f"{file} belongs to another training ({found}), not to this one ({run}); delete it to train from the first step"
+        )
+
+
+def load_model(file: Path, model: nn.Module, device: str, run: str = "") -> None:
     """Restore a model from a file that contains it under `model`.
 
     Args:
         file: File to read.
         model: Receives the saved state.
         device: Device of the model.
+        run: Name of the training that wrote the file under `run`. Empty to accept any.
 
     Raises:
-        UserError: The file cannot be read, or contains another model.
+        UserError: The file cannot be read, belongs to another training, or contains another model.
     """
     try:
         state = load_state(file, device)
@@ -140,6 +159,7 @@ def load_model(file: Path, model: nn.Module, device: str) -> None:
             f"{file} cannot be read: {error}; delete it and {run_files.CHECKPOINT} beside it, and the same command trains from "
             "the first step"
         ) from error
+    _refuse_other_run(file, str(state.get("run", "")), run)
     _restore(file, "model", model, state)
 
 
@@ -150,6 +170,8 @@ def _history_of(state: dict[str, Any]) -> History:
     history = History(**entries)
     if not all(isinstance(epoch, dict) for epoch in [*history.epochs, *history.evaluations]):
         raise TypeError("an entry of the history is not a mapping")
+    if not isinstance(history.run, str):
+        raise TypeError("the name of the training is not text")
     return history
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 import time
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from tqdm import tqdm
 
 from dmlbench.config.identity import digest
 from dmlbench.config.plan import Plan
@@ -21,10 +24,11 @@ from dmlbench.data.split import ROLES, Split
 from dmlbench.errors import UserError
 from dmlbench.models.embedder import Embedder
 from dmlbench.system.atomic_write import DISK_FULL, atomic_write
+from dmlbench.system.regular_files import NotARegularFileError, open_regular
 from dmlbench.training.embed import embed
 from dmlbench.training.environment import cpu_columns, device_name, versions
 
-VERSION = 1  # of the computation of features; raised with every change that affects a feature
+VERSION = 2  # of the file and of the computation of features; raised with every change that affects a feature
 # Pixels of the images that pass through the trunk at a time. Independent of the protocol's batch size, because protocols with
 # different batch sizes share a file. On the CPU, feature maps below 32 MiB reuse memory, which halves the time: glibc maps
 # larger ones anew.
@@ -32,7 +36,7 @@ PIXELS = {"cpu": 200_000, "cuda": 8_000_000}
 
 
 def cached_features(model: Embedder, plan: Plan, split: Split) -> tuple[FeatureBatches, float]:
-    """Read the pooled features of all images that have a role. They are computed if the file is missing or out of date.
+    """Read the pooled features of all images that have a role. They are computed if the file is missing, stale or damaged.
 
     One of several processes computes the features, and the others wait. A process that is killed leaves a temporary file, which
     the next process removes.
@@ -54,7 +58,7 @@ def cached_features(model: Embedder, plan: Plan, split: Split) -> tuple[FeatureB
     stamp, seconds = stamp_of(images), 0.0
     try:
         with locked(file):
-            features = _read(file, stamp)
+            features = _read(file, stamp, (len(ids), model.channels))
             if features is None:
                 began = time.perf_counter()
                 features = _compute(model, plan, split, ids)
@@ -109,16 +113,36 @@ def _compute(model: Embedder, plan: Plan, split: Split, ids: np.ndarray) -> torc
         return embed(model, batches, ids.tolist(), plan.device, unit=False)
 
 
-def _read(file: Path, stamp: str) -> torch.Tensor | None:
-    """The features in a file; None if it is missing, incomplete, or computed from other image files."""
+def _read(file: Path, stamp: str, shape: tuple[int, int]) -> torch.Tensor | None:
+    """The features in a file; None if it is missing, damaged, or computed from other image files."""
     try:
+        open_regular(file).close()
         with safe_open(file, "pt") as opened:
-            return opened.get_tensor("features") if (opened.metadata() or {}).get("stamp") == stamp else None
-    except (FileNotFoundError, SafetensorError):
+            stored, _, sha256 = (opened.metadata() or {}).get("stamp", "").partition(" ")
+            if stored != stamp:
+                return None
+            features: torch.Tensor = opened.get_tensor("features")
+        if (features.shape, features.dtype) == (shape, torch.float32) and sha256 == checksum(features):
+            return features
+    except FileNotFoundError:
         return None
+    except (NotARegularFileError, SafetensorError):
+        pass
+    tqdm.write(f"the features {file} are damaged; they are computed again", file=sys.stderr)
+    return None
+
+
+def checksum(features: torch.Tensor) -> str:
+    """Return the SHA-256 of the bytes of features.
+
+    Args:
+        features: `(N, C)`, on the CPU.
+    """
+    return hashlib.sha256(features.contiguous().numpy().data).hexdigest()
 
 
 def _write(file: Path, features: torch.Tensor, stamp: str) -> None:
     for leftover in file.parent.glob(f".{file.name}.*.tmp"):
         leftover.unlink(missing_ok=True)
-    atomic_write(file, save({"features": features}, {"stamp": stamp}))
+    metadata = {"stamp": f"{stamp} {checksum(features)}"}  # one key, because several would have no order
+    atomic_write(file, save({"features": features}, metadata))

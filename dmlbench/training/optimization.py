@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dmlbench.config.learning_rates import learning_rates
 from dmlbench.config.plan import Plan
 from dmlbench.config.schema import Protocol
 from dmlbench.data.loader import to_device
@@ -31,14 +32,14 @@ def parameter_groups(model: Embedder, objective: Objective, plan: Plan) -> list[
     Returns:
         Groups for an optimizer of torch. Groups without parameters are left out.
     """
-    protocol, method = plan.protocol, plan.method
+    rates = learning_rates(plan.method, plan.protocol)
     groups: list[dict[str, Any]] = [
-        {"params": list(model.trunk.parameters()), "lr": protocol.lr},
-        {"params": model.head_parameters(), "lr": protocol.lr * protocol.head_lr_scale},
-        {"params": list(objective.parameters()), "lr": protocol.lr * method.lr_scale},
+        {"params": list(model.trunk.parameters()), "lr": rates.trunk},
+        {"params": model.head_parameters(), "lr": rates.head},
+        {"params": list(objective.parameters()), "lr": rates.loss},
     ]
-    if method.weight_decay is not None:
-        groups[2]["weight_decay"] = method.weight_decay
+    if plan.method.weight_decay is not None:
+        groups[2]["weight_decay"] = plan.method.weight_decay
     return [group for group in groups if group["params"]]
 
 

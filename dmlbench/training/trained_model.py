@@ -17,7 +17,8 @@ from dmlbench.evaluation.embedding_files import Embeddings
 from dmlbench.evaluation.evaluator import refuse_one_class
 from dmlbench.evaluation.metrics import score
 from dmlbench.losses.objective import Objective, build_objective
-from dmlbench.losses.proxy_diagnostics import count_proxies, proxy_matrices
+from dmlbench.losses.proxies import copy_proxies
+from dmlbench.losses.proxy_diagnostics import count_proxies, mean_turn
 from dmlbench.models.embedder import Embedder, build_embedder
 from dmlbench.system.seeding import derive_seed, torch_stream
 from dmlbench.training.checkpoint import History
@@ -104,11 +105,24 @@ def fit(trained: TrainedModel, split: Split, plan: Plan, name: str = "") -> None
             with trained.model.without_projection():
                 trained.trunk_score = map_at_r_on(trained.model, split, ("val", "val"), trained.batches, plan)
         validate = validation_function(split, trained.batches, plan)
-        initial = proxy_matrices(trained.objective)  # before a checkpoint is loaded
+        objective, dim = trained.objective, plan.protocol.embedding_dim
+        initial = copy_proxies(objective, dim)  # before a checkpoint is loaded
+
+        def proxy_turn() -> float | None:
+            return mean_turn(initial, copy_proxies(objective, dim))
+
         trained.history = train(
-            trained.model, trained.objective, split, trained.batches, plan, trained.folder, validate, name=name
+            trained.model,
+            objective,
+            split,
+            trained.batches,
+            plan,
+            trained.folder,
+            validate,
+            name=name,
+            proxy_turn=proxy_turn,
         )
-        trained.proxies = count_proxies(initial, proxy_matrices(trained.objective), plan.protocol.embedding_dim)
+        trained.proxies = count_proxies(initial, copy_proxies(objective, dim))
 
 
 def validation_function(split: Split, batches: AnyBatches, plan: Plan) -> ValidateFunction | None:

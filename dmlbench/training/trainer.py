@@ -15,6 +15,7 @@ from dmlbench.config.schema import Protocol
 from dmlbench.data.loader import AnyBatches
 from dmlbench.data.split import Split
 from dmlbench.losses.objective import Objective
+from dmlbench.losses.proxy_diagnostics import FIRST_STEPS
 from dmlbench.models.embedder import Embedder
 from dmlbench.models.state_files import save_state
 from dmlbench.results import run_files
@@ -48,6 +49,7 @@ def train(
     validate: ValidateFunction | None = None,
     on_epoch_end: Callable[[History], None] = lambda history: None,
     name: str = "",
+    proxy_turn: Callable[[], float | None] | None = None,
 ) -> History:
     """Train model and objective in place, for the epochs of the protocol or until its patience is exceeded.
 
@@ -65,6 +67,8 @@ def train(
         on_epoch_end: Called with the history before the first step, when it may come from a checkpoint, and after every epoch.
             It may raise to end training.
         name: Name of this training if a run has several, such as `fold 2 of 4`, for the lines about its progress.
+        proxy_turn: Measures the angle by which proxies have turned since initialisation; recorded in the history after the
+            first steps. None to leave it out.
 
     Returns:
         The history of the training.
@@ -80,7 +84,8 @@ def train(
     optimizer = build("optimizer", plan.optimizer, parameter_groups(model, objective, plan))
     base_lrs = [group["lr"] for group in optimizer.param_groups]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    history = resume(folder / run_files.CHECKPOINT, model, objective, optimizer, plan.oracle)
+    run = f"{plan.run_id}, trained with seed {plan.seed}"  # each fold of a run has another seed
+    history = resume(folder / run_files.CHECKPOINT, model, objective, optimizer, plan.oracle, run)
     start = len(history.epochs)
     label_of = torch.full((len(split.frame),), -1, dtype=torch.int64)
     label_of[torch.from_numpy(ids)] = torch.from_numpy(labels)
@@ -104,6 +109,8 @@ def train(
                 clip_gradients(parameters, protocol)
                 optimizer.step()
             losses[step % steps] = loss.detach()
+            if proxy_turn is not None and is_measured(step + 1, steps):
+                history.proxy_turn = proxy_turn()
             progress.step(losses, step % steps + 1)
         refuse_non_finite(losses, epoch)
         seconds = time.perf_counter() - began
@@ -134,8 +141,21 @@ def train(
             on_epoch_end(history)
     refuse_zero_loss([epoch["loss"] for epoch in history.epochs])
     if protocol.selection == "validation":
-        load_model(folder / run_files.BEST, model, plan.device)
+        load_model(folder / run_files.BEST, model, plan.device, run)
     return history
+
+
+def is_measured(n_steps: int, steps_per_epoch: int) -> bool:
+    """Return whether the angle by which proxies have turned is measured after a step.
+
+    It is measured after `FIRST_STEPS` steps, and before that at the end of each epoch, when a checkpoint is written and
+    training may end.
+
+    Args:
+        n_steps: Number of steps so far.
+        steps_per_epoch: Number of steps per epoch.
+    """
+    return n_steps == FIRST_STEPS or (n_steps < FIRST_STEPS and n_steps % steps_per_epoch == 0)
 
 
 def record_validation(model: Embedder, epoch: int, history: History, validate: ValidateFunction, folder: Path) -> None:
@@ -150,7 +170,7 @@ def record_validation(model: Embedder, epoch: int, history: History, validate: V
     """
     history.evaluations.append({"epoch": epoch, **validate(model)})
     if "validation_map_at_r" in history.evaluations[-1] and history.best("validation_map_at_r") is history.evaluations[-1]:
-        save_state(folder / run_files.BEST, {"model": model.state_dict()})
+        save_state(folder / run_files.BEST, {"model": model.state_dict(), "run": history.run})
 
 
 def out_of_patience(history: History, protocol: Protocol) -> bool:

@@ -1,4 +1,8 @@
-"""The search space of a method: the `search` of its configuration file, checked against its hyper-parameters."""
+"""The search space of a method: learning rates, and the `search` of its configuration file.
+
+The ranges of the learning rates are declared here, once, and are the same for every method, so that no method is compared at
+the rate that suits another one.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dmlbench.config.schema import Method, Scalar
+from dmlbench.config.schema import Method, Protocol, Scalar
 from dmlbench.config.typed import typed
 from dmlbench.errors import UserError, suggest
 
-TUNABLE = ("samples_per_class", "lr_scale", "weight_decay", "make", "miner")  # fields of a method
+# Fields of a method.
+TUNABLE = ("lr", "head_lr_scale", "samples_per_class", "lr_scale", "weight_decay", "make", "miner")
+OF_PROTOCOL = ("lr", "head_lr_scale")  # fields that have the protocol's value unless the method has its own
+FACTOR = 10.0  # by which the rates of trunk and head may be lower or higher than the protocol's
+LOSS_LR_SCALE = {"low": 1.0, "high": 1000.0, "log": True}  # range of `lr_scale`, for methods with parameters of their own
 DIGITS = 4  # significant digits of a proposed number, so that it is easy to read and to type
 
 
@@ -94,12 +102,45 @@ class Choices:
 Space = Mapping[str, Range | Choices]  # by the hyper-parameter's key below `loss`, such as `make.margin`
 
 
-def parse_space(search: Mapping[str, Any]) -> Space:
-    """Parse the search space of a method.
+def search_space(method: Method, protocol: Protocol) -> Space:
+    """Return the search space of a method: the learning rates, then what `search` in its file lists.
 
     Args:
-        search: Key to `{low, high, log, step}` or `{choices}`. `make: {margin: {...}}` is the same as `make.margin: {...}`. If
-            both are given, they are merged and the later one wins, so that the command line can change a space.
+        method: Method that is trained. Keys of its `search` change the ranges of the rates; null removes a key.
+        protocol: Protocol, whose rates are in the middle of the ranges of `lr` and `head_lr_scale`.
+
+    Returns:
+        Ranges and choices, by key.
+
+    Raises:
+        UserError: A range or a list of choices is not valid, or the space is empty.
+    """
+    space = parse_space(method.search, _rates(method, protocol))
+    if not space:
+        raise UserError(f"loss/{method.name}: every key of loss.search is null, so there is nothing to tune")
+    return space
+
+
+def _rates(method: Method, protocol: Protocol) -> dict[str, dict[str, Any]]:
+    """The ranges of the learning rates. A rate of 0 has no range, because nothing is trained with it."""
+    centres = {name: getattr(protocol, name) for name in OF_PROTOCOL}
+    ranges = {
+        name: {"low": float(f"{centre / FACTOR:.{DIGITS}g}"), "high": float(f"{centre * FACTOR:.{DIGITS}g}"), "log": True}
+        for name, centre in centres.items()
+        if centre > 0
+    }
+    has_parameters = method.kind == "classification" or method.lr_scale != 1
+    return {**ranges, **({"lr_scale": dict(LOSS_LR_SCALE)} if has_parameters else {})}
+
+
+def parse_space(search: Mapping[str, Any], declared: Mapping[str, Mapping[str, Any]] | None = None) -> Space:
+    """Parse a search space.
+
+    Args:
+        search: Key to `{low, high, log, step}`, `{choices}` or None, which removes the key. `make: {margin: {...}}` is the same
+            as `make.margin: {...}`. If both are given, they are merged and the later one wins, so that the command line can
+            change a space.
+        declared: Key to the same, for keys that `search` may change.
 
     Returns:
         Ranges and choices, by key.
@@ -107,18 +148,21 @@ def parse_space(search: Mapping[str, Any]) -> Space:
     Raises:
         UserError: A range or a list of choices is not valid.
     """
-    merged: dict[str, dict[str, Any]] = {}
+    merged: dict[str, Mapping[str, Any] | None] = dict(declared or {})
     for key, spec in _leaves("", search):
-        merged[key] = {**merged.get(key, {}), **spec}
-    return {key: _parse(f"loss.search.{key}", spec) for key, spec in merged.items()}
+        before = merged.get(key) or {}
+        merged[key] = spec if spec is None or "choices" in spec else {**before, **spec}
+    return {key: _parse(f"loss.search.{key}", spec) for key, spec in merged.items() if spec is not None}
 
 
-def _leaves(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _leaves(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
     for name, value in values.items():
         key = f"{prefix}{name}"
-        if not isinstance(value, Mapping) or not value:
-            raise UserError(f"loss.search.{key} is {value!r}; it needs low and high, or choices")
-        if any(isinstance(inner, Mapping) for inner in value.values()):
+        if value is None:
+            yield key, None
+        elif not isinstance(value, Mapping) or not value:
+            raise UserError(f"loss.search.{key} is {value!r}; it needs low and high, or choices, or null to leave it out")
+        elif any(isinstance(inner, Mapping) or inner is None for inner in value.values()):
             yield from _leaves(f"{key}.", value)
         else:
             yield key, value
@@ -144,12 +188,13 @@ def _parse(key: str, spec: Mapping[str, Any]) -> Range | Choices:
     return parsed
 
 
-def initial_values(space: Space, method: Method) -> dict[str, Scalar]:
+def initial_values(space: Space, method: Method, protocol: Protocol) -> dict[str, Scalar]:
     """Return the configured hyper-parameters of a method, which the first trial of every search uses.
 
     Args:
         space: Search space of the method.
         method: Method whose values are looked up.
+        protocol: Protocol with the rates of a method that has none of its own.
 
     Returns:
         Hyper-parameters of the search space, by key.
@@ -159,7 +204,8 @@ def initial_values(space: Space, method: Method) -> dict[str, Scalar]:
     """
     if method.make is None:
         raise UserError(f"loss/{method.name} trains nothing, so it cannot be tuned; remove `search` from its file")
-    values = dict(_hyper_parameters(method))
+    of_protocol = {name: getattr(protocol, name) for name in OF_PROTOCOL if getattr(method, name) is None}
+    values = {**dict(_hyper_parameters(method)), **of_protocol}
     for key, allowed in space.items():
         if key not in values:
             raise UserError(f"loss.search.{key}: loss/{method.name} has no hyper-parameter loss.{key}{suggest(key, values)}")

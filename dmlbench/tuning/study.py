@@ -26,11 +26,12 @@ from dmlbench.results.columns import identity_digest
 from dmlbench.system.atomic_write import atomic_write, remove_stale_temporaries
 from dmlbench.system.seeding import derive_seed
 from dmlbench.training.environment import make_deterministic
-from dmlbench.tuning.history import write_history
+from dmlbench.tuning.history import BEST_VALUES, CSV, PICTURE, write_history
 from dmlbench.tuning.proposals import Pruner, propose, require_optuna
-from dmlbench.tuning.space import Space, canonical, format_values, initial_values, parse_space
+from dmlbench.tuning.space import Space, canonical, format_values, initial_values, search_space
 from dmlbench.tuning.trial_run import run_trial
 from dmlbench.tuning.trials import (
+    VALUES,
     Trial,
     best_trial,
     read_trial,
@@ -43,6 +44,8 @@ from dmlbench.tuning.trials import (
     write_values,
 )
 
+STUDY = "study.json"  # what determines the trials
+FILES = frozenset({STUDY, VALUES, BEST_VALUES, CSV, PICTURE})
 UNPRUNED_PART = 3  # trials are not pruned during the first third of the epochs of a fold
 
 
@@ -64,13 +67,13 @@ class Study:
 
     @cached_property
     def space(self) -> Space:
-        """The search space of the method, checked. Empty if its configuration file has none."""
-        return parse_space(self.plan.method.search)
+        """The search space of the method, checked."""
+        return search_space(self.plan.method, self.plan.protocol)
 
     @cached_property
     def configured_values(self) -> dict[str, Scalar]:
         """The hyper-parameters of the configuration, which trial 1 uses."""
-        return initial_values(self.space, self.plan.method)
+        return initial_values(self.space, self.plan.method, self.plan.protocol)
 
     @property
     def identity(self) -> dict[str, object]:
@@ -119,7 +122,7 @@ def search(study: Study, wait: bool, report: Callable[[str], None]) -> list[Tria
     """Run the trials of a study that are not finished. Several processes may share the trials.
 
     Args:
-        study: Study of a method with a search space.
+        study: Study to run.
         wait: Wait for trials that other processes are running, once no other trial is left.
         report: Prints a line.
 
@@ -135,7 +138,7 @@ def search(study: Study, wait: bool, report: Callable[[str], None]) -> list[Tria
         report(line)
     remove_stale_temporaries(study.folder)  # of trials that were killed; those of running ones are kept
     remove_finished_folders(study.folder)
-    atomic_write(study.folder / "study.json", json.dumps(study.identity, indent=1, default=str) + "\n")
+    atomic_write(study.folder / STUDY, json.dumps(study.identity, indent=1, default=str) + "\n")
     for trial in all_trials(study):
         study.refuse_foreign(trial.number, trial.values)
     images: Batches | None = None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,11 +20,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dmlbench.config.schema import Scalar
+from dmlbench.config.typed import typed
+from dmlbench.errors import UserError
+from dmlbench.results.row import ROUNDING
 from dmlbench.system.atomic_write import atomic_write
 from dmlbench.system.locks import locked
-from dmlbench.system.regular_files import read_json
+from dmlbench.system.regular_files import NotARegularFileError, read_json
 
 State = Literal["complete", "pruned", "failed"]
+VALUES = "values.json"  # hyper-parameters of a running trial
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,8 @@ class Trial:
     number: int
     state: State
     score: float
-    values: Mapping[str, Scalar]
-    intermediate_values: Sequence[tuple[int, float]] = ()
+    values: dict[str, Scalar]
+    intermediate_values: tuple[tuple[int, float], ...] = ()
     epochs: int = 0
     seconds: float = 0.0
     n_resumed: int = 0
@@ -71,16 +76,52 @@ def read_trial(folder: Path, number: int) -> Trial | None:
         number: Number of the trial.
 
     Returns:
-        The trial; None if it is not finished, or its file cannot be read.
+        The trial; None if it is not finished, or its file is incomplete or of another trial.
+
+    Raises:
+        UserError: The file is not a regular file, or contains a value that no trial has.
     """
+    file = trial_folder(folder, number).with_suffix(".json")
     try:
-        fields = read_json(trial_folder(folder, number).with_suffix(".json"))
-        if "course" in fields:  # the name of this field in earlier versions
-            fields["intermediate_values"] = fields.pop("course")
-        trial = Trial(**fields)
-    except (OSError, ValueError, TypeError):
+        fields = read_json(file)
+    except NotARegularFileError as error:
+        raise UserError(f"{error}; delete it to run the trial again") from error
+    except (OSError, ValueError):
         return None
+    if not isinstance(fields, dict) or not fields.keys() >= _REQUIRED:
+        return None
+    if "course" in fields:  # the name of this field in earlier versions
+        fields["intermediate_values"] = fields.pop("course")
+    try:
+        trial = typed(Trial, "trial", fields)
+        _refuse_impossible(trial)
+    except UserError as error:
+        raise UserError(f"{file}: {error}; delete it to run the trial again") from None
     return trial if trial.number == number else None
+
+
+_REQUIRED = {one.name for one in dataclasses.fields(Trial) if one.default is dataclasses.MISSING}
+_MAX_SECONDS = 1e9  # 30 years
+
+
+def _refuse_impossible(trial: Trial) -> None:
+    """Refuse numbers that are out of their range, and hyper-parameters that are not scalars."""
+    scores = {"score": [trial.score], "intermediate_values": [score for _, score in trial.intermediate_values]}
+    for name, found in scores.items():
+        for score in found:
+            if not 0 <= score <= 1 + ROUNDING:
+                raise UserError(f"trial.{name} has the score {score!r}, which has to be a number from 0 to 1")
+    counts: dict[str, tuple[float, float]] = {
+        "epochs": (trial.epochs, sys.maxsize),
+        "n_resumed": (trial.n_resumed, sys.maxsize),
+        "seconds": (trial.seconds, _MAX_SECONDS),
+    }
+    for name, (count, most) in counts.items():
+        if not 0 <= count <= most:
+            raise UserError(f"trial.{name} is {count!r}, which has to be a number from 0 to {most:,.0f}")
+    for key, value in trial.values.items():
+        if value is not None and not isinstance(value, str | int | float):
+            raise UserError(f"trial.values has {value!r} for {key}; it needs text, a number, true, false or null")
 
 
 def read_trials(folder: Path, numbers: Sequence[int]) -> list[Trial]:
@@ -132,7 +173,7 @@ def read_values(folder: Path, number: int) -> dict[str, Any] | None:
         The hyper-parameters, by their key below `loss`; None if the trial has none yet.
     """
     try:
-        values = read_json(trial_folder(folder, number) / "values.json")
+        values = read_json(trial_folder(folder, number) / VALUES)
     except (OSError, ValueError):
         return None
     return values if isinstance(values, dict) else None
@@ -146,7 +187,7 @@ def write_values(folder: Path, number: int, values: Mapping[str, Scalar]) -> Non
         number: Number of the trial.
         values: Hyper-parameters, by their key below `loss`.
     """
-    atomic_write(trial_folder(folder, number) / "values.json", json.dumps(dict(values)) + "\n")
+    atomic_write(trial_folder(folder, number) / VALUES, json.dumps(dict(values)) + "\n")
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial:

@@ -75,7 +75,7 @@ def read_contents(folder: Path) -> Contents:
 
 def _reproducible(path: Path) -> bytes | None:
     """The part of a file that every execution reproduces; None if there is none."""
-    if path.suffix == ".safetensors" or path.name == "classes.json":
+    if path.suffix == ".safetensors" or path.name in ("classes.json", "class_groups.json"):
         return path.read_bytes()
     try:
         if path.suffix == ".jsonl":

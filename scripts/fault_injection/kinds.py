@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-DATASET = {"classes": 8, "images_per_class": 4, "image_px": 16}
+DATASET = {"classes": 8, "images_per_class": 4, "image_px": 16, "groups": 4}
 _SMALL = (
     "dataset=synthetic",
     *(f"dataset.make.{name}={value}" for name, value in DATASET.items()),

@@ -131,9 +131,12 @@ def _resume(folder: Path) -> None:
         raise ValueError("the row differs from that of an undisturbed run, in silence")
 
 
-_RUN_FILES = ("row.json", "classes.json", "overrides.json", "history.jsonl", "per_query.safetensors")
+_RUN_FILES = ("row.json", "classes.json", "class_groups.json", "overrides.json", "history.jsonl", "per_query.safetensors")
 _OF_RUN = tuple(f"{RUN}/{name}" for name in _RUN_FILES)
-_SAVED = tuple(f"{RUN}/{name}" for name in ("row.json", "overrides.json", "model.pt", "embeddings.safetensors", "classes.json"))
+_SAVED = tuple(
+    f"{RUN}/{name}"
+    for name in ("row.json", "overrides.json", "model.pt", "embeddings.safetensors", "classes.json", "class_groups.json")
+)
 
 
 def _from_sample(samples: Path, name: str) -> st.SearchStrategy[bytes]:

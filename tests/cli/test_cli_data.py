@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -81,19 +80,6 @@ def test_names_of_files_cannot_move_the_cursor(photos: Photos, capsys: pytest.Ca
     lines = capsys.readouterr().out.split("\n")
     assert any("a?[2J?b to" in line for line in lines)
     assert any("x??y.png cannot be read" in line for line in lines)
-
-
-def test_a_changed_file_with_the_same_size_and_time_is_found_on_request(
-    photos: Photos, capsys: pytest.CaptureFixture[str]
-) -> None:
-    root = photos()
-    assert run(["data", "check", "folder", f"dataset.root={root}"]) == 0
-    path = root / "class03" / "1.png"
-    status = path.stat()
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert run(["data", "check", "folder", f"dataset.root={root}", "--verify"]) == 0
-    assert "changed    contents that changed although size and time of the file did not: 1" in capsys.readouterr().out
 
 
 def test_a_home_directory_is_expanded_in_every_path(

@@ -17,8 +17,14 @@ from dmlbench.cli import run
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
-        (["--ks", "1,x"], "--ks is 'x', but a whole number is needed"),
-        (["--ks", "0"], "--ks is 0; it needs one or more values of at least 1"),
+        (["--ks", "1,x"], "--ks is '1,x', but 'x' is not a whole number of at least 1"),
+        (["--ks", "0"], "--ks is '0', but '0' is not a whole number of at least 1"),
+        (["ks=1,-5"], "--ks is '1,-5', but '-5' is not a whole number of at least 1"),
+        (["ks=1.5"], "--ks is '1.5', but '1.5' is not a whole number of at least 1"),
+        (["ks=1,,5"], "--ks is '1,,5', but '' is not a whole number of at least 1"),
+        (["--ks", ""], "--ks needs a value, such as --ks 1,5,20"),
+        (["--ks", "5,1,5"], "--ks is '5,1,5', which contains 5 twice; name each value once"),
+        (["--ks", "1,999999999999999999"], "ks=999999999999999999: runs/photos/arcface/"),
         (["--clusters", "-1"], "--clusters is -1; it must be at least 0"),
         (["--whiten", "1.5"], "--whiten is '1.5', but a whole number is needed"),
         (["--beta", "x"], "--beta is 'x', but a number is needed"),

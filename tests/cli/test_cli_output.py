@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from cli_helpers import Photos, on_photos, rows_below
 from rows_factory import make_row
 
 from dmlbench.cli import run
@@ -86,3 +87,66 @@ def test_a_full_disk_below_the_output_is_one_sentence() -> None:
         command = [sys.executable, "-m", "dmlbench", "list", "losses"]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=dict(os.environ), check=False)
     assert (done.returncode, done.stderr) == (1, "dmlbench: the output cannot be used: No space left on device\n")
+
+
+@pytest.mark.usefixtures("_rows")
+def test_a_table_is_printed_in_every_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in (0, 1):
+        write_row(Path(f"runs/digits/arcface/{seed}"), make_row(loss="arcface", seed=seed, recall_at_1=0.5 + seed / 10))
+    for encoding in ("ascii", "utf-8"):
+        below = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", below)
+            assert run(["table"]) == 0
+        assert ("+/-" if encoding == "ascii" else "±") in below.buffer.getvalue().decode(encoding)
+
+
+def test_a_closed_output_does_not_stop_a_command() -> None:
+    command = f"'{sys.executable}' -m dmlbench list losses"
+    done = subprocess.run(f"{command} >&-", shell=True, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = subprocess.run(f"{command} 2>&-", shell=True, stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0
+    assert "triplet" in done.stdout
+
+
+def test_training_continues_if_nobody_reads_its_output(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    argv = ["train", "loss=triplet", *on_photos(photos())]
+    with open(writer, "w") as closed, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", closed)
+        assert run(argv) == 0
+    assert len(rows_below("runs")) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_training_continues_if_its_output_cannot_be_written(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["train", "loss=triplet", *on_photos(photos())]
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        assert run(argv) == 0
+    assert len(rows_below("runs")) == 1
+    [sentence] = capsys.readouterr().err.splitlines()
+    assert sentence.startswith("dmlbench: standard output cannot be written: No space left on device")
+
+
+def test_a_table_without_a_reader_ends_quietly(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as closed, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", closed)
+        assert run(["list", "losses"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_an_error_is_an_exit_status_also_if_nobody_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", buffering=1) as closed, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", closed)
+        assert run(["tabel"]) == 2

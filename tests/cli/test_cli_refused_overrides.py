@@ -28,7 +28,7 @@ from dmlbench.runs.runner import Outcome
         (["tune", "+sweep=sevn"], "sweep=sevn is not known; did you mean 'seven'?"),
         (["train", "sweep=seven"], "sweep=seven stands for several runs; use `dmlbench sweep sweep=seven`"),
         (["train", "preset=papr"], "preset=papr is not known; did you mean 'paper'?"),
-        (["sweep", "preset=paper"], "preset=paper has no file for dataset=digits; it is for dataset=cars, cub, inshop, sop"),
+        (["sweep", "preset=paper"], "preset=paper has no file for dataset=omniglot; it is for dataset=cars, cub, inshop, sop"),
         (["train", "loss=3"], "loss=3 is not known; known: arcface, "),
         (["train", "protocol=null"], "protocol=null is not known; known: best_practice, quick, "),
         (
@@ -66,7 +66,6 @@ def test_a_file_of_the_user_that_was_not_read_is_named(
         (["epochs=2"], "protocol.epochs"),
         (["+epochs=2"], "protocol.epochs"),
         (["lr=0.1"], "protocol.lr"),
-        (["loss.lr=0.1"], "protocol.lr"),
         (["trials=3"], "tuning.trials"),
         (["root=photos"], "dataset.root"),
         (["loss=triplet", "margin=0.1"], "loss.make.margin"),
@@ -116,8 +115,14 @@ def test_a_key_that_some_losses_of_a_sweep_lack_is_refused_with_their_names(
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["+optimizer.lr=0.01"], "optimizer.lr has no effect: the protocol sets all learning rates; use protocol.lr"),
-        (["optimizer.lr=0.01"], "optimizer.lr has no effect: the protocol sets all learning rates; use protocol.lr"),
+        (
+            ["+optimizer.lr=0.01"],
+            "optimizer.lr has no effect: protocol and method set all learning rates; use protocol.lr or loss.lr",
+        ),
+        (
+            ["optimizer.lr=0.01"],
+            "optimizer.lr has no effect: protocol and method set all learning rates; use protocol.lr or loss.lr",
+        ),
         (
             ["+sampler.batch_size=8"],
             "sampler.batch_size has no effect: the protocol sets the batch size; use protocol.batch_size",
@@ -201,9 +206,10 @@ def test_a_key_that_is_needed_or_unknown_cannot_be_removed(
     ("overrides", "sentence"),
     [
         (["protocol.batch_size=62"], "samples_per_class 4; use 60 or 64"),
-        (["protocol.batch_size=400"], "needs 100 classes, but the training split has 50"),
-        (["dataset.train_images=1201"], "train_images is declared as 1,201 but the files under"),
+        (["protocol.batch_size=480"], "needs 120 classes, but the training split has 115"),
+        (["dataset=digits", "dataset.train_images=1201"], "train_images is declared as 1,201 but the files under"),
         (["trunk=resnet18", "trunk.weights=IMAGENET1K_V9"], "neither a file nor a published name"),
+        (["dataset=digits", "dataset.recall_at=[9999999]"], "dataset.recall_at is [9999999], but the gallery has 1,200 images"),
         (["dataset=folder"], "dataset.root"),
         (["dataset=folder", "dataset.root=nowhere"], "nowhere"),
     ],
@@ -251,6 +257,11 @@ def test_a_tilde_in_a_path_is_the_home_directory(
             ["trunk=resnet18", "trunk.weights=gone.pth"],
             "trunk/resnet18: trunk.weights is 'gone.pth', which is not a file; name an existing file, or start",
         ),
+        (
+            ["trunk=bn_inception", "trunk.weights=imagenett"],
+            "trunk/bn_inception: trunk.weights is 'imagenett', neither a file nor a published name; did you mean 'imagenet'?",
+        ),
+        (["trunk.weights=imagenet"], "trunk/convnet: trunk.weights is 'imagenet', neither a file nor a published name; known:"),
         (["trunk.weights=gone/weights"], "trunk/convnet: trunk.weights is 'gone/weights', which is not a file"),
         (["paths.runs=file"], "paths.runs is 'file', but file is not a directory; set another one with paths.runs=DIRECTORY"),
         (["paths.data=file/data"], "paths.data is 'file/data', but file is not a directory"),

@@ -93,7 +93,7 @@ def test_runs_in_another_directory_are_named_with_an_option(
         (["show"], "dmlbench show needs one run, not 0: a run directory, its row.json, or the beginning of a run id"),
         (["show", "a", "b"], "dmlbench show needs one run, not 2"),
         (["compare", "a"], "dmlbench compare needs two methods, not 1, such as `dmlbench compare triplet arcface`"),
-        (["evaluate"], "dmlbench evaluate needs runs or a file of embeddings, such as runs/digits or theirs.npz"),
+        (["evaluate"], "dmlbench evaluate needs runs or a file of embeddings, such as runs/omniglot or theirs.npz"),
         (["evaluate", "theirs.npz"], "theirs.npz does not exist; name a file of embeddings, or runs"),
     ],
     ids=lambda argv: " ".join(argv) if isinstance(argv, list) else "",

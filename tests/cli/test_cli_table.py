@@ -39,7 +39,7 @@ def test_without_runs_a_table_is_refused_with_what_to_do(capsys: pytest.CaptureF
         (["tripelt"], "tripelt names no run below runs"),
         (["vray=trunk"], "dmlbench table does not know 'vray=trunk'; did you mean '--vary trunk'?"),
         (["metrcs=map_at_r"], "dmlbench table does not know 'metrcs=map_at_r'; did you mean '--metrics map_at_r'?"),
-        (["zzz=1"], "dmlbench table does not know 'zzz=1'; known: --vary, --format, --metrics, "),
+        (["zzz=1"], "dmlbench table does not know 'zzz=1'; known: --vary, --by, --picture, --format, --metrics, "),
     ],
     ids=lambda argv: " ".join(argv) if isinstance(argv, list) else "",
 )

@@ -16,7 +16,7 @@ def test_tune_runs_the_trials_of_each_loss_and_no_run(photos: Photos, capsys: py
     overrides = on_photos(photos(), "loss.samples_per_class=2", "protocol.batch_size=4", "tuning.folds=2")
     assert run(["tune", "loss=contrastive,triplet", "trials=2", *overrides]) == 0
     output = capsys.readouterr().out
-    assert output.count("trial 2 of 2") == 2
+    assert output.count("trial 2 of 2: ") == 2
     for number, loss in enumerate(("contrastive", "triplet"), start=1):
         assert f"[{number} of 2" in output
         assert f"loss={loss} seed=0: validation MAP@R" in output
@@ -36,6 +36,7 @@ def test_the_number_of_trials_is_that_of_the_overrides_or_of_the_sweep_file(
     assert "  only: true\n" in output
 
 
-def test_a_loss_without_search_space_is_refused(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
-    sentence = refused(capsys, "tune", "loss=contrastive", "~loss.search", "trials=2", *on_photos(photos()))
-    assert "has no search space" in sentence
+def test_an_empty_search_space_is_refused(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+    removed = ["~loss.search", "~loss.search.lr", "loss.search.head_lr_scale=null"]
+    sentence = refused(capsys, "tune", "loss=contrastive", *removed, "trials=2", "tuning.folds=2", *on_photos(photos()))
+    assert sentence.endswith("every key of loss.search is null, so there is nothing to tune")

@@ -33,7 +33,7 @@ WRONG_VALUES = {
     "+protocol.epoch=1": "protocol.epoch is not known; did you mean 'epochs'?",
     "protocol.lr=fast": "protocol.lr is 'fast', but a number is needed",
     "protocol.lr=-1": "protocol.lr is -1.0; it must be at least 0",
-    "dataset.recall_at=[]": "dataset.recall_at is []; it needs one or more values of at least 1",
+    "dataset.recall_at=[]": "dataset.recall_at is []; it needs one or more different values of at least 1",
     "trunk.input_range=0": "trunk.input_range is 0.0; it is the value of white that the trunk expects: 1 or 255",
     "loss.make=null": "loss/multi_similarity: kind is 'pair', so `make` must be given",
     "tuning.fold=9": "tuning.fold is 9, but there are 4 folds, 0 to 3, or `all`",
@@ -61,7 +61,7 @@ def test_every_wrong_value_is_refused_in_one_sentence_without_importing_torch() 
     assert not {"torch", "torchvision", "sklearn", "scipy", "pandas"} & set(output["modules"])
 
 
-@pytest.mark.parametrize("dataset", ["digits", "cub"])
+@pytest.mark.parametrize("dataset", ["omniglot", "cub"])
 def test_the_composed_configuration_has_every_default_of_the_schema(dataset: str) -> None:
     composed = compose([f"dataset={dataset}"])
     for group, configuration_class in GROUPS.items():
@@ -96,7 +96,7 @@ def test_the_facts_of_a_data_set_resolve_interpolations_and_do_not_change_the_co
     declared, counted = resolve(composed), resolve(composed, {"train_classes": 7})
     assert declared.method.make is not None
     assert counted.method.make is not None
-    assert (declared.method.make["num_classes"], declared.dataset.train_classes) == (50, 50)
+    assert (declared.method.make["num_classes"], declared.dataset.train_classes) == (115, 115)
     assert (counted.method.make["num_classes"], counted.dataset.train_classes) == (7, 7)
     assert composed.cfg == before
 

@@ -32,6 +32,32 @@ def test_flat_columns_are_named_after_the_path_to_their_value() -> None:
     }
 
 
+def test_different_values_have_different_columns() -> None:
+    values = (
+        "[1]",
+        [1],
+        '"[1]"',
+        ["[1]"],
+        "{}",
+        {},
+        '"{}"',
+        '"a"',
+        "a",
+        ["a"],
+        None,
+        "null",
+        1,
+        "1",
+        {"b": {}},
+        {"b": "{}"},
+        "",
+    )
+    columns = [dict(flatten("loss", {"make": {"_target_": "a.B", "a": value}})) for value in values]
+    columns.append(dict(flatten("loss", {"make": {"_target_": "a.B"}})))
+    assert len({digest(one) for one in columns}) == len(values) + 1
+    assert dict(flatten("loss_make", {})) == {}, "a field of the configuration that is empty is the same as none"
+
+
 def test_the_digest_of_a_method_depends_on_every_hyper_parameter_but_not_on_its_label_or_search_space() -> None:
     def digest_of(method: Method) -> str:
         return method_digest(method_columns(method))

@@ -69,6 +69,24 @@ def test_a_missing_argument_is_named() -> None:
         check("sampler", {"_target_": "dmlbench.data.samplers.m_per_class"}, positional=3)
 
 
+class OtherName:
+    """A class whose methods call the instance something else than `self`."""
+
+    def __init__(this, margin: float) -> None:  # noqa: N805
+        this.margin = margin
+
+
+def test_the_first_parameter_of_a_constructor_may_have_any_name() -> None:
+    assert build("loss.make", {"_target_": f"{__name__}.OtherName", "margin": 0.5}).margin == 0.5
+
+
+def test_the_instance_is_not_an_argument() -> None:
+    with pytest.raises(UserError, match=r"loss\.make\.this is not an argument of .*known: margin"):
+        check("loss.make", {"_target_": f"{__name__}.OtherName", "this": 1, "margin": 0.5})
+    with pytest.raises(UserError, match=r"loss\.make\.margin is missing"):
+        check("loss.make", {"_target_": f"{__name__}.OtherName"})
+
+
 def test_an_error_of_the_constructor_is_reported_in_one_sentence() -> None:
     with pytest.raises(UserError, match=r"loss\.make: .*CosFaceLoss refuses its arguments: .*num_classes"):
         build("loss.make", {"_target_": COSFACE})

@@ -54,7 +54,12 @@ def test_an_unknown_field_is_refused_with_a_similar_name() -> None:
         ("crop_scale", [0.5, 0.1], r"protocol.crop_scale is \(0.5, 0.1\); it needs 0 < smallest <= largest <= 1"),
         ("clip_grad_norm", 0, "protocol.clip_grad_norm is 0.0; it must be above 0"),
         ("patience", 3, "protocol.patience needs protocol.selection=validation"),
-        ("head_layers", [0], r"protocol.head_layers is \[0\]; each hidden layer needs a size of at least 1"),
+        ("head_layers", [0], r"protocol.head_layers is \[0\]; each hidden layer needs a size of 1 to 65536"),
+        ("head_layers", [10**11], r"protocol.head_layers is \[100000000000\]; each hidden layer needs a size of 1 to 65536"),
+        ("embedding_dim", 99999999999, "protocol.embedding_dim is 99999999999; it must be at most 65536"),
+        ("image_px", 10**6, "protocol.image_px is 1000000; it must be at most 8192"),
+        ("threads", 100_000, "protocol.threads is 100000; it must be at most 1024"),
+        ("warmup_epochs", 4, "protocol.warmup_epochs is 4, but protocol.epochs is 3; training would end during the warm-up"),
     ],
 )
 def test_a_value_of_the_wrong_type_or_range_is_refused_in_one_sentence(field: str, value: Any, sentence: str) -> None:
@@ -80,6 +85,25 @@ def test_images_are_resized_in_the_ratio_256_to_227_of_the_crop_unless_a_size_is
 def test_a_protocol_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         protocol().epochs = 5  # type: ignore[misc]
+
+
+def test_a_protocol_without_training_may_have_a_warm_up() -> None:
+    assert protocol(epochs=0, warmup_epochs=1).warmup_epochs == 1
+    assert protocol(warmup_epochs=3).warmup_epochs == 3
+
+
+def test_the_weight_decay_of_a_loss_is_not_negative() -> None:
+    with pytest.raises(UserError, match=r"loss\.weight_decay is -1\.0; it must be at least 0, or null"):
+        Method("x", "X", "pair", weight_decay=-1.0, make={"_target_": "a.B"})
+
+
+@pytest.mark.parametrize(
+    ("ks", "sentence"),
+    [((), "it needs one or more"), ((0, 1), "values of at least 1"), ((1, 2, 1), r"\[1, 2, 1\]; it needs .* different")],
+)
+def test_values_of_k_are_positive_and_different(ks: tuple[int, ...], sentence: str) -> None:
+    with pytest.raises(UserError, match=f"dataset.recall_at is .*{sentence}"):
+        Dataset(ks, {}, name="x", label="X")
 
 
 def test_only_a_method_of_kind_none_has_no_loss() -> None:

@@ -15,7 +15,7 @@ from scipy.io import loadmat, savemat
 from dmlbench.data.check import check_images
 from dmlbench.data.check_report import report
 from dmlbench.data.contents import hash_contents
-from dmlbench.data.datasets.cars import _class_names, _read_annotations, cars
+from dmlbench.data.datasets.cars import _class_names, _read_annotations, cars, make_of
 from dmlbench.data.datasets.cub import cub
 from dmlbench.data.datasets.inshop import inshop
 from dmlbench.data.datasets.sop import sop
@@ -256,6 +256,23 @@ def test_sop_uses_its_two_official_lists(tmp_path: Path) -> None:
     assert split.frame.loc[split.frame["train"], "label"].max() == 9
 
 
+def test_the_groups_of_sop_and_inshop_are_categories(tmp_path: Path) -> None:
+    split = sop(str(make.sop(tmp_path / "sop").parent))
+    assert set(split.frame["group"]) == {"bicycle", "chair", "mug"}
+    assert (split.group_kind, split.columns["n_shared_groups"]) == ("category", 3)
+    shop = inshop(str(make.inshop(tmp_path / "inshop")), "random", 1)
+    assert set(shop.frame["group"]) == {"WOMEN/Dresses"}
+    assert (shop.facts["train_classes"], shop.facts["test_classes"]) == (9, 9)
+    assert (shop.frame["query"] == shop.frame["gallery"]).all()
+
+
+def test_a_seed_is_refused_if_the_split_draws_nothing(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"dataset.split_seed=3 has no effect with dataset.split=zero_shot, which draws nothing"
+    ):
+        sop(str(make.sop(tmp_path).parent), split_seed=3)
+
+
 def test_an_unknown_split_rule_is_refused_with_a_similar_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dataset\.split is 'zeroshot'; did you mean 'zero_shot'"):
         sop(str(make.sop(tmp_path)), split="zeroshot")
@@ -330,9 +347,13 @@ def test_the_published_lists_of_cub_give_the_published_counts(published_lists: P
     root = published_lists / "cub"
     lines = pd.read_csv(root / "images.txt", sep=" ", names=["id", "path"])
     touch(root / "images", lines["path"])
-    facts = cub(str(root)).facts
+    split = cub(str(root))
+    facts = split.facts
     assert (facts["train_classes"], facts["train_images"], facts["test_classes"]) == (100, 5864, 100)
     assert facts["query_images"] == facts["gallery_images"] == 5924
+    assert split.frame["group"].nunique() == 69
+    assert (split.columns["n_test_groups"], split.columns["n_shared_groups"]) == (24, 3)  # nightjars, pelicans and towhees
+    assert cub(str(root), "random", 1).columns["n_shared_groups"] == 0
 
 
 def test_the_published_annotations_of_cars_give_the_published_counts(published_lists: Path) -> None:
@@ -357,5 +378,7 @@ def test_the_published_file_of_the_devkit_is_read_like_the_csv_that_was_made_fro
     assert frame["fname"].tolist() == expected["file"].tolist()
     assert frame["label"].tolist() == expected["class_id"].tolist()
     names = _class_names(str(root), root)
+    train, test = ({make_of(name) for number, name in names.items() if (number <= 98) == first} for first in (True, False))
+    assert (len(train), len(test), train & test) == (14, 35, set())
     assert [names[number] for number in frame["label"]] == expected["class_name"].tolist()
     assert frame[list(BOX)].iloc[0].tolist() == [38, 115, 531, 260]

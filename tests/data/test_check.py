@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from dmlbench.config.schema import Dataset
-from dmlbench.data import check
+from dmlbench.data import check, contents
 from dmlbench.data.check import check_images, find_duplicates, readable_split
 from dmlbench.data.check_report import check_data, report
 from dmlbench.data.contents import hash_contents
@@ -240,25 +240,27 @@ def test_classes_with_training_and_test_images_are_counted_and_noted_unless_the_
     assert "no test class is unseen" in asked_for.notes[0]
 
 
-def test_a_box_outside_its_image_is_an_error_of_the_image(tmp_path: Path) -> None:
+def test_a_box_that_is_outside_its_image_or_too_small_is_an_error_of_the_image(tmp_path: Path) -> None:
     split = make_split(tmp_path / "root")
     boxes = {"x": 0.0, "y": 0.0, "width": 32.0, "height": 32.0}
     frame = split.frame.assign(**boxes)
     frame.loc[2, "x"] = 32.0
+    frame.loc[3, "height"] = 0.8
     errors = check_images(replace(split, frame=frame)).errors
-    assert list(errors) == [2]
+    assert list(errors) == [2, 3]
     assert errors[2].endswith("a/2.jpg: its box (32, 0, 32, 32) is outside the image of 32 x 32 pixels")
+    assert errors[3].endswith("b/0.jpg: its box (0, 0, 32, 0.8) has a side below one pixel")
 
 
 # ---- data check
 
 
-def data_check(split: Split, data_dir: Path, on_unreadable: str = "refuse", again: bool = False) -> list[str]:
+def data_check(split: Split, data_dir: Path, on_unreadable: str = "refuse") -> list[str]:
     """The lines of `dmlbench data check`, and the sentence with which it ends, if it does."""
     dataset = Dataset((1,), {}, name="photos", label="Photos", on_unreadable=on_unreadable)  # type: ignore[arg-type]
     lines = []
     try:
-        for line in check_data(dataset, split, data_dir, again):
+        for line in check_data(dataset, split, data_dir):
             lines.append(line)
     except UserError as error:
         lines.append(f"refused: {error}")
@@ -288,15 +290,14 @@ def test_data_check_names_ten_unreadable_images_after_the_duplicates(tmp_path: P
     assert not skipped[-1].startswith("refused")
 
 
-def test_data_check_verify_finds_files_that_changed_without_a_new_size_or_time(tmp_path: Path) -> None:
+def test_data_check_hashes_every_file_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "file_status", lambda path: (1, 2, 3, 4))  # as of bytes that changed on a failing disk
     split = make_split(tmp_path / "root")
-    data_check(split, tmp_path / "data")
+    assert not any(line.startswith("changed") for line in data_check(split, tmp_path / "data"))
     path = tmp_path / "root/a/1.jpg"
-    status = path.stat()
     content = bytearray(path.read_bytes())
     content[-10] ^= 1
     path.write_bytes(content)
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    [line] = [line for line in data_check(split, tmp_path / "data") if line.startswith("changed")]
+    assert line == "changed    contents that changed although size and times of the file did not: 1 (a/1.jpg)"
     assert not any(line.startswith("changed") for line in data_check(split, tmp_path / "data"))
-    [line] = [line for line in data_check(split, tmp_path / "data", again=True) if line.startswith("changed")]
-    assert line == "changed    contents that changed although size and time of the file did not: 1 (a/1.jpg)"

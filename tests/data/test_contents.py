@@ -67,7 +67,30 @@ def test_published_and_generated_data_sets_keep_their_digests_and_record_content
     assert (with_contents.images_digest is None) == (origin == "generated")
 
 
-def test_a_file_is_hashed_again_only_if_its_size_or_time_has_changed(split: Split, tmp_path: Path, hashed: list[str]) -> None:
+def test_images_that_are_permuted_by_renaming_are_another_data_set(split: Split, tmp_path: Path) -> None:
+    """Renaming keeps size and modification time of a file."""
+    first, last = tmp_path / "photos/a/0.png", tmp_path / "photos/d/7.png"
+    for path in (first, last):
+        os.utime(path, ns=(1, 1))
+    before = hash_contents(split, tmp_path / "store").split
+    first.rename(tmp_path / "other")
+    last.rename(first)
+    (tmp_path / "other").rename(last)
+    permuted = hash_contents(split, tmp_path / "store").split
+    assert permuted.frame["content"].tolist() == [before.frame["content"][k] for k in (7, 1, 2, 3, 4, 5, 6, 0)]
+    assert permuted.digest != before.digest
+
+
+def test_a_file_that_was_rewritten_with_its_former_time_is_hashed_again(split: Split, tmp_path: Path) -> None:
+    path = tmp_path / "photos/b/3.png"
+    hash_contents(split, tmp_path / "store")
+    time = path.stat().st_mtime_ns
+    path.write_bytes(b"x" * 100)
+    os.utime(path, ns=(time, time))
+    assert hash_contents(split, tmp_path / "store").split.frame["content"][3] == hashlib.sha256(b"x" * 100).hexdigest()
+
+
+def test_a_file_is_hashed_again_only_if_its_status_has_changed(split: Split, tmp_path: Path, hashed: list[str]) -> None:
     hash_contents(split, tmp_path / "store")
     hash_contents(split, tmp_path / "store")
     assert len(hashed) == 8
@@ -78,17 +101,28 @@ def test_a_file_is_hashed_again_only_if_its_size_or_time_has_changed(split: Spli
     assert changed.frame["content"][3] == hashlib.sha256(b"x" * 100).hexdigest()
 
 
-def test_hashing_again_finds_files_that_changed_without_a_new_size_or_time(split: Split, tmp_path: Path) -> None:
-    path = tmp_path / "photos/b/3.png"
+def test_hashing_again_finds_files_whose_bytes_changed_without_a_new_status(
+    split: Split, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes on a failing disk, for example."""
+    monkeypatch.setattr(contents, "file_status", lambda path: (1, 2, 3, 4))
     hash_contents(split, tmp_path / "store")
-    time = path.stat().st_mtime_ns
-    path.write_bytes(b"x" * 100)
-    os.utime(path, ns=(time, time))
+    (tmp_path / "photos/b/3.png").write_bytes(b"x" * 100)
     remembered = hash_contents(split, tmp_path / "store")
     again = hash_contents(split, tmp_path / "store", again=True)
     assert remembered.split.digest != again.split.digest
     assert again.changed == ("b/3.png",)
     assert hash_contents(split, tmp_path / "store").split.digest == again.split.digest
+
+
+def test_digests_remembered_by_size_and_time_only_are_not_used(split: Split, tmp_path: Path, hashed: list[str]) -> None:
+    hash_contents(split, tmp_path / "store")
+    [file] = (tmp_path / "store").iterdir()
+    content = json.loads(file.read_text())
+    content["files"] = {name: [100, 1, "0" * 64] for name in content["files"]}
+    file.write_text(json.dumps(content))
+    assert set(hash_contents(split, tmp_path / "store").split.frame["content"]).isdisjoint({"0" * 64})
+    assert len(hashed) == 16
 
 
 @pytest.mark.parametrize("text", ["", "[]", "[" * 100_000, '{"files": {"a/0.png": [1]}}', '{"files": 3}'])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import multiprocessing
 import os
 import resource
 import shutil
 import subprocess
+import zlib
 from collections import namedtuple
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,10 +113,10 @@ def test_each_size_and_each_set_of_boxes_has_a_separate_cache(tmp_path: Path) ->
 def _open_and_count_writes(paths: list[Path], store: Path, writes: Any) -> None:
     write = module._write
 
-    def write_and_count(*args: Any) -> None:
+    def write_and_count(*args: Any) -> Any:
         with writes.get_lock():
             writes.value += 1
-        write(*args)
+        return write(*args)
 
     module._write = write_and_count
     cached = decoded_cache(ResizedImages(paths, 32), store)
@@ -260,6 +263,85 @@ def test_an_incomplete_cache_is_written_again(tmp_path: Path, name: str, content
     assert all(torch.equal(cached[image_id], images[image_id]) for image_id in range(len(images)))
 
 
+@pytest.mark.parametrize("name", ["pixels.bin", "index.npy", "stamp.json"])
+def test_a_fifo_or_a_link_in_the_place_of_a_file_is_replaced(tmp_path: Path, name: str) -> None:
+    images, store = ResizedImages(photos(tmp_path / "photos"), 32), tmp_path / "cache"
+    for replace in (os.mkfifo, lambda path: path.symlink_to(tmp_path / "photos" / "0.png")):
+        decoded_cache(images, store)
+        [file] = store.rglob(name)
+        file.unlink()
+        replace(file)
+        assert torch.equal(decoded_cache(images, store)[1], images[1])
+
+
+def test_damaged_pixels_are_reported_in_one_sentence_that_names_the_directory(tmp_path: Path) -> None:
+    images, store = ResizedImages(photos(tmp_path / "photos"), 32), tmp_path / "cache"
+    decoded_cache(images, store)
+    [file] = store.rglob("pixels.bin")
+    content = bytearray(file.read_bytes())
+    content[images[0].numel() + 100] ^= 1
+    file.write_bytes(content)
+    cached = decoded_cache(images, store)
+    assert torch.equal(cached[0], images[0])
+    with pytest.raises(UserError, match=f"^the decoded cache {file.parent} is damaged.*remove this directory"):
+        _ = cached[1]
+
+
+def rewrite_index(folder: Path, change: Any) -> None:
+    index = np.load(folder / "index.npy")
+    np.save(folder / "index.npy", change(index))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda index: index[:-1],
+        lambda index: index[:0],
+        lambda index: index[:, [0, 2, 1, 3]],  # exchanges heights and widths
+        lambda index: index[::-1].copy(),
+        lambda index: index.astype(np.float64),
+        lambda index: index * 2**60,
+        lambda index: -index,
+        lambda index: index[0],
+    ],
+)
+def test_a_damaged_index_is_reported_and_the_cache_is_written_again(
+    tmp_path: Path, change: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, store = ResizedImages(photos(tmp_path / "photos"), 32), tmp_path / "cache"
+    decoded_cache(images, store)
+    [folder] = store.glob("[0-9]*px-*")
+    rewrite_index(folder, change)
+    cached = decoded_cache(images, store)
+    assert all(torch.equal(cached[image_id], images[image_id]) for image_id in range(len(images)))
+    assert capsys.readouterr().err == f"the decoded cache {folder} is damaged; it is written again\n"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda index: index[:-1],
+        lambda index: index[:0],
+        lambda index: index[0],
+        lambda index: index.astype(np.float64),
+        lambda index: index * 2**60,
+        lambda index: -index,
+        lambda index: np.concatenate([index, index + 1]),
+    ],
+)
+def test_a_forged_index_never_reads_beyond_the_pixels(tmp_path: Path, change: Any) -> None:
+    """Its checksum fits, because the stamp is forged as well."""
+    images, store = ResizedImages(photos(tmp_path / "photos"), 32), tmp_path / "cache"
+    decoded_cache(images, store)
+    [folder] = store.glob("[0-9]*px-*")
+    rewrite_index(folder, change)
+    stamp = json.loads((folder / "stamp.json").read_text())
+    stamp["index_sha256"] = hashlib.sha256((folder / "index.npy").read_bytes()).hexdigest()
+    (folder / "stamp.json").write_text(json.dumps(stamp))
+    cached = decoded_cache(images, store)
+    assert all(torch.equal(cached[image_id], images[image_id]) for image_id in range(len(images)))
+
+
 def test_a_cache_of_turned_images_is_another_cache(tmp_path: Path) -> None:
     paths = photos(tmp_path / "photos")
     names = {name_of(ResizedImages(paths, 32, upright=upright)) for upright in (False, True)}
@@ -286,14 +368,15 @@ def test_a_file_that_was_replaced_by_one_of_equal_size_makes_the_cache_stale(tmp
 
 
 def test_a_cache_that_is_larger_than_the_memory_can_be_read(tmp_path: Path) -> None:
-    offset = 2 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    np.save(tmp_path / "index.npy", np.array([[0, 2, 3], [offset, 4, 5]]))
+    height = 2**20
+    width = 2 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // (3 * height)
+    begin = 3 * height * width
+    last = bytes(range(18))
     with (tmp_path / "pixels.bin").open("wb") as file:  # a sparse file, which takes no space
-        file.write(bytes(range(18)))
-        file.truncate(offset + 60)
-    cache = DecodedCache(tmp_path)
-    assert cache[0].permute(1, 2, 0).flatten().tolist() == list(range(18))
-    assert torch.equal(cache[1], torch.zeros(3, 4, 5, dtype=torch.uint8))
+        file.seek(begin)
+        file.write(last)
+    index = np.array([[0, height, width, 0], [begin, 2, 3, zlib.crc32(last)]])
+    assert DecodedCache(tmp_path, index)[1].permute(1, 2, 0).flatten().tolist() == list(last)
 
 
 def test_images_are_cropped_to_their_boxes_before_resizing(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,13 +224,21 @@ def test_a_box_may_be_four_columns_or_one(tmp_path: Path, text: str) -> None:
     assert box.to_numpy().tolist() == [[1, 2, 30, 40.5], [0, 0, 5, 6]]
 
 
+@pytest.mark.parametrize("boxes", [("0.1,0.1,0.8,0.8", "0,0,0.5,0.5"), ("0,0,1,1", "0.5,0.5,0.5,0.5")])
+def test_boxes_as_fractions_of_the_image_are_refused(tmp_path: Path, boxes: tuple[str, str]) -> None:
+    with pytest.raises(UserError, match=r"all boxes are within 0 and 1; boxes must be in pixels.*, not fractions of the image"):
+        read_manifest(tmp_path, f'path,label,box\n0.png,1,"{boxes[0]}"\n1.png,2,"{boxes[1]}"\n')
+
+
 def test_a_box_with_a_wrong_or_missing_number_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"line 3: width of the box is 'wide', but must be a number above 0"):
+    with pytest.raises(UserError, match=r"line 3: width of the box is 'wide', but must be a number of at least 1"):
         read_manifest(tmp_path, "path,label,x,y,width,height\n0.png,1,1,2,3,4\n1.png,2,1,2,wide,4\n")
-    with pytest.raises(UserError, match=r"line 2: height of the box is '0', but must be a number above 0"):
+    with pytest.raises(UserError, match=r"line 2: height of the box is '0', but must be a number of at least 1"):
         read_manifest(tmp_path, "path,label,x,y,width,height\n0.png,1,1,2,3,0\n1.png,2,1,2,3,4\n")
     with pytest.raises(UserError, match=r"line 2: y of the box is '-1', but must be a number of at least 0"):
         read_manifest(tmp_path, 'path,label,box\n0.png,1,"1,-1,3,4"\n1.png,2,"1,2,3,4"\n')
+    with pytest.raises(UserError, match=r"line 3: width of the box is '0\.9', but must be a number of at least 1"):
+        read_manifest(tmp_path, 'path,label,box\n0.png,1,"1,1,3,4"\n1.png,2,"1,2,.9,4"\n'.replace(".9", "0.9"))
     with pytest.raises(UserError, match=r"a box needs four numbers, x, y, width, height"):
         read_manifest(tmp_path, "path,label,box\n0.png,1,1 2 3\n1.png,2,1 2 3\n")
 
@@ -403,3 +412,47 @@ def test_a_manifest_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
 def test_a_link_in_a_manifest_that_leads_nowhere_is_left_to_the_check_of_the_images(tmp_path: Path) -> None:
     (tmp_path / "gone.png").symlink_to("nowhere.png")
     assert read_manifest(tmp_path, "path,label\n0.png,1\ngone.png,2\n").frame["size_bytes"].tolist() == [1, 0]
+
+
+# ---- groups of classes
+
+GROUPED = "path,label,coarse\n0.png,0,fruit\n1.png,1,milk\n2.png,2,milk\n3.png,3,juice\n"
+
+
+def grouped(root: Path, text: str = GROUPED, group: str | None = "coarse", **arguments: Any) -> Split:
+    touch(root, *(f"{number}.png" for number in range(4)))
+    (root / "m.csv").write_text(text, encoding="utf-8")
+    return folder(str(root), "m.csv", group=group, **arguments)
+
+
+def test_a_column_of_the_manifest_that_is_named_contains_the_groups(tmp_path: Path) -> None:
+    split = grouped(tmp_path, group="Coarse")
+    assert split.frame["group"].tolist() == ["fruit", "milk", "milk", "juice"]
+    assert split.group_kind == "Coarse"
+    assert split.digest == grouped(tmp_path, group=None).digest
+
+
+def test_a_column_named_group_needs_not_be_named_again(tmp_path: Path) -> None:
+    split = grouped(tmp_path, GROUPED.replace("coarse", "group"), group=None)
+    assert (split.group_kind, split.columns["n_test_groups"], split.columns["n_shared_groups"]) == ("group", 2, 1)
+
+
+def test_a_manifest_without_the_named_column_is_refused_with_a_similar_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"dataset.group: .*m.csv has no column 'corse'; did you mean 'coarse'"):
+        grouped(tmp_path, group="corse")
+
+
+def test_a_group_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"dataset\.group=coarse needs dataset.manifest=FILE"):
+        folder(str(touch(tmp_path, "a/1.png", "b/1.png")), group="coarse")
+
+
+def test_random_groups_are_drawn_by_the_seed_of_the_split(tmp_path: Path) -> None:
+    splits = [grouped(tmp_path, split="random_groups", split_seed=seed) for seed in range(4)]
+    assert len({split.digest for split in splits}) > 1
+    assert {split.columns["n_shared_groups"] for split in splits} == {0}
+
+
+def test_a_seed_of_a_split_that_draws_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"dataset\.split_seed=2 has no effect with dataset.split=zero_shot"):
+        grouped(tmp_path, split_seed=2)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import GifImagePlugin, Image, ImageOps, JpegImagePlugin
 
-from dmlbench.data.images import read_image
+from dmlbench.data.images import open_image, read_image
 from dmlbench.errors import UserError
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
@@ -44,6 +44,24 @@ def test_grey_is_repeated_in_all_three_channels(tmp_path: Path) -> None:
 def test_an_alpha_channel_is_dropped(tmp_path: Path) -> None:
     alpha = np.concatenate([RGB, np.full((6, 5, 1), 17, np.uint8)], 2)
     assert np.array_equal(pixels(saved(tmp_path, Image.fromarray(alpha))), RGB)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_damaged_metadata_are_ignored_without_a_warning(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, upright: bool
+) -> None:
+    for name in ("image.jpg", "image.tif", "image.png", "image.webp"):
+        path = tmp_path / name
+        Image.fromarray(RGB).save(path, exif=b"Exif\0\0II*\0\x08\0\0\0\x02\0\x1a\x01\x05\0\x01\0\0\0\xff\xff\0\0")
+        recwarn.clear()  # of saving
+        assert read_image(path, upright=upright).shape == (3, 6, 5)
+        assert [str(one.message) for one in recwarn] == []
+
+
+def test_a_large_image_within_the_limit_is_opened_without_a_warning(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    with open_image(saved(tmp_path, Image.new("1", (10_000, 9_000)))) as image:
+        assert image.size == (10_000, 9_000)
+    assert [str(one.message) for one in recwarn] == []
 
 
 def test_one_bit_becomes_black_and_white(tmp_path: Path) -> None:

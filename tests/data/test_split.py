@@ -112,11 +112,11 @@ def test_a_test_set_of_a_single_class_is_refused_with_a_way_out(tmp_path: Path) 
         make_split(tmp_path, (0, 0, 1, 1)).verify("pets", {})
 
 
-@pytest.mark.parametrize("size", [0.0, -1.0, float("nan")])
-def test_empty_boxes_are_refused_where_they_are_used(tmp_path: Path, size: float) -> None:
+@pytest.mark.parametrize("size", [0.0, -1.0, float("nan"), 0.99])
+def test_boxes_with_a_side_below_one_pixel_are_refused_where_they_are_used(tmp_path: Path, size: float) -> None:
     made = make_split(tmp_path, x=0.0, y=0.0, width=[8.0] * 5 + [size], height=8.0)
     made.verify("pets", {})
-    with pytest.raises(UserError, match=r"1 of 6 boxes are empty, such as that of 5\.png"):
+    with pytest.raises(UserError, match=r"1 of 6 boxes have a side below one pixel, such as that of 5\.png"):
         made.boxes()
 
 

@@ -82,6 +82,39 @@ def test_other_dtypes_are_converted_to_float32(tmp_path: Path, arrays, dtype):
     assert found.rows[:].equal(torch.from_numpy(arrays["embeddings"].astype(np.float32)))
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda rows: rows * 1e200, r"30 of 30 rows \(first: 0\) contain numbers above 3\.4e38.*rescale the rows"),
+        (lambda rows: rows * 1e-200, r"30 of 30 rows \(first: 0\) contain only numbers below 1\.4e-45.*rescale the rows"),
+        (
+            lambda rows: np.where(np.arange(N)[:, None] == 7, rows * 1e-200, rows),
+            r"1 of 30 rows \(first: 7\) contain only numbers below",
+        ),
+    ],
+)
+def test_rows_beyond_single_precision_are_refused(tmp_path: Path, monkeypatch, arrays, change, sentence: str, in_memory: bool):
+    monkeypatch.setattr("dmlbench.evaluation.embedding_files._MAX_BYTES_IN_MEMORY", 2**28 if in_memory else 0)
+    arrays["embeddings"] = change(arrays["embeddings"].astype(np.float64))
+    with pytest.raises(UserError, match=sentence):
+        load_embeddings(write(tmp_path, arrays, "safetensors")).in_memory()
+
+
+@pytest.mark.parametrize("change", [lambda rows: rows + 1e9, lambda rows: (rows * 9).astype(np.int64) + 10**12])
+def test_rows_that_differ_less_than_single_precision_can_represent_are_refused(tmp_path: Path, arrays, change):
+    arrays["embeddings"] = change(arrays["embeddings"].astype(np.float64))
+    with pytest.raises(UserError, match=r"all rows are equal when they are rounded to 7 digits.*subtract what"):
+        load_embeddings(write(tmp_path, arrays, "npz"))
+
+
+def test_rows_of_zeros_nan_and_infinity_are_kept_for_the_evaluation_to_refuse(tmp_path: Path, arrays):
+    arrays["embeddings"] = arrays["embeddings"].astype(np.float64)
+    arrays["embeddings"][:3] = [[0.0], [np.nan], [-np.inf]]
+    found = load_embeddings(write(tmp_path, arrays, "npz")).rows[:3]
+    assert torch.equal(torch.nan_to_num(found, nan=7, neginf=8), torch.tensor([[0.0], [7], [8]]).expand(3, D))
+
+
 def test_without_ids_and_roles_items_are_numbered_and_have_both_roles(tmp_path: Path, arrays):
     found = load_embeddings(write(tmp_path, {name: arrays[name] for name in ("embeddings", "labels")}, "npz"))
     assert found.ids.tolist() == list(range(N))

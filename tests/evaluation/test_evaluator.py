@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from oracles import oracle_scores
 
 from dmlbench.errors import MethodFailure, UserError
 from dmlbench.evaluation.embeddings import Embeddings
@@ -41,19 +43,60 @@ def test_queries_in_groups_have_the_same_metrics_as_together(
 
 def test_a_large_class_does_not_make_the_lists_of_small_classes_long() -> None:
     labels = torch.cat([torch.zeros(3000), torch.arange(1, 1001).repeat_interleave(4)]).long()
-    groups = _groups_of_similar_size(labels, labels)
+    groups = _groups_of_similar_size(labels, labels, depth=1)
     assert sorted(torch.cat(groups).tolist()) == list(range(7000))
     longest = [int(torch.bincount(labels)[labels[group]].max()) for group in groups]
     assert all(len(group) * n <= 2**21 or len(group) == 1 for group, n in zip(groups, longest, strict=True))
     assert longest[0] == 4
 
 
+def test_long_lists_of_neighbours_are_divided_into_groups_of_bounded_size() -> None:
+    labels = torch.arange(1000).repeat_interleave(5)
+    groups = _groups_of_similar_size(labels, labels, depth=4000)
+    assert sorted(torch.cat(groups).tolist()) == list(range(5000))
+    assert max(map(len, groups)) * 4000 <= 2**21
+
+
+@pytest.mark.parametrize("ranks", [2**21, 90])
+def test_every_k_that_the_user_chose_is_computed_also_beyond_r(monkeypatch: pytest.MonkeyPatch, ranks: int) -> None:
+    """Queries and gallery as in the split `half_per_class`, where R is below 30: halves of the images of each class."""
+    monkeypatch.setattr("dmlbench.evaluation.evaluator._MAX_RANKS", ranks)
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(5).repeat_interleave(torch.tensor([8, 10, 14, 20, 26]))
+    rows = torch.randint(-6, 7, (len(labels), 4), generator=generator).float()  # with ties
+    rows[:, 0] += labels
+    is_query = torch.arange(len(labels)) % 2 == 0
+    found = evaluate(
+        Embeddings(rows, labels, torch.arange(len(labels)), is_query, ~is_query),
+        EvaluationConfig(ks=(1, 5, 10, 20, 30, 39), clusters_per_class=0, all_ks=True),
+    )
+    ids = np.arange(len(labels))
+    parts = [values[part] for values in (rows.numpy(), labels.numpy(), ids) for part in (is_query.numpy(), ~is_query.numpy())]
+    expected = oracle_scores(*parts, ks=(1, 5, 10, 20, 30, 39))
+    for k in (1, 5, 10, 20, 30, 39):
+        for name in (f"recall_at_{k}", f"precision_at_{k}", f"retrieved_at_{k}", f"macro_precision_at_{k}"):
+            assert found.columns[name] == pytest.approx(expected[name], abs=1e-12), name
+    assert found.columns["map_at_r"] == pytest.approx(expected["map_at_r"], abs=1e-12)
+    assert found.per_query["precision_at_30"].shape == (int(is_query.sum()),)
+
+
+def test_k_may_be_the_whole_gallery_if_a_query_is_outside_of_it() -> None:
+    generator = torch.Generator().manual_seed(1)
+    rows, labels = torch.randn(12, 3, generator=generator), torch.arange(12) % 3
+    is_gallery = torch.arange(12) < 9
+    embeddings = Embeddings(rows, labels, torch.arange(12), torch.ones(12, dtype=torch.bool), is_gallery)
+    config = EvaluationConfig(ks=(9,), clusters_per_class=0, all_ks=True)
+    refuse_impossible(embeddings, config)
+    # Every query finds all relevant items among nine: two for the queries in the gallery, three for the others.
+    assert evaluate(embeddings, config).columns["precision_at_9"] == pytest.approx((9 * 2 + 3 * 3) / 12 / 9)
+
+
 def test_queries_without_a_relevant_item_do_not_form_a_group_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dmlbench.evaluation.evaluator._MAX_RANKS", 1)
     labels = torch.cat([torch.arange(50), torch.full((3,), 99)])
-    first, *_ = _groups_of_similar_size(labels, labels)
+    first, *_ = _groups_of_similar_size(labels, labels, depth=1)
     assert 99 in labels[first]
-    assert len(_groups_of_similar_size(torch.arange(5), torch.arange(5))) == 1
+    assert len(_groups_of_similar_size(torch.arange(5), torch.arange(5), depth=1)) == 1
 
 
 def test_the_columns_of_a_configuration_leave_out_disabled_transformations() -> None:
@@ -86,7 +129,7 @@ def test_evaluations_that_would_be_meaningless_are_refused() -> None:
     found = items()
     one_class = replace(found, labels=torch.full_like(found.labels, 3))
     with pytest.raises(UserError, match=r"^x\.npz: all 94 embeddings are of class 3; retrieval needs two classes$"):
-        refuse_impossible(one_class, EvaluationConfig((1,)), "x.npz", given=False)
+        refuse_impossible(one_class, EvaluationConfig((1,)), "x.npz")
     with pytest.raises(UserError, match=r"^all 94 embeddings are of class 3; retrieval needs two classes$"):
         evaluate(one_class, EvaluationConfig((1,)))
     queries = torch.arange(94) % 2 == 0
@@ -95,12 +138,12 @@ def test_evaluations_that_would_be_meaningless_are_refused() -> None:
     with pytest.raises(UserError, match=f"^{sentence}"):
         evaluate(one_in_gallery, EvaluationConfig((1,)))
     with pytest.raises(UserError, match=rf"^x\.npz: {sentence}"):
-        refuse_impossible(one_in_gallery, EvaluationConfig((1,)), "x.npz", given=False)
+        refuse_impossible(one_in_gallery, EvaluationConfig((1,)), "x.npz")
     with pytest.raises(UserError, match=r"^ks=95: x\.npz has a gallery of 94 items; k can be at most that$"):
-        refuse_impossible(found, EvaluationConfig((1, 95)), "x.npz", given=True)
+        refuse_impossible(found, EvaluationConfig((1, 95), all_ks=True), "x.npz")
     with pytest.raises(UserError, match=r"^ks=94: the gallery has 94 items, including the query itself; k can be at most 93$"):
-        refuse_impossible(found, EvaluationConfig((94,)), "", given=True)
-    refuse_impossible(found, EvaluationConfig((1, 95)), "", given=False)
+        refuse_impossible(found, EvaluationConfig((94,), all_ks=True))
+    refuse_impossible(found, EvaluationConfig((1, 95)))
 
 
 @pytest.mark.parametrize("distance", ["inner_product", "cosine", "euclidean"])

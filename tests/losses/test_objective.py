@@ -200,7 +200,7 @@ def test_a_loss_that_is_not_a_module_is_refused() -> None:
         (
             "arcface",
             "loss.make.num_classes=5",
-            r"loss/arcface: num_classes is 5 but digits has 6 training classes; use \$\{dataset.train_classes\}",
+            r"loss/arcface: num_classes is 5 but omniglot has 6 training classes; use \$\{dataset.train_classes\}",
         ),
         (
             "softtriple",

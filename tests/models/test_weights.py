@@ -85,6 +85,13 @@ def test_a_file_without_a_state_dict_is_refused(tmp_path: Path, content: bytes) 
         load_weights("trunk/t", ConvNet((4,)), file)
 
 
+def test_a_file_of_something_else_is_refused_as_such(tmp_path: Path) -> None:
+    for name, content in (("passwd", b"root:x:0:0:root:/root:/bin/bash\n" * 9), ("a.jpg", b"\xff\xd8\xff\xe0" + bytes(99))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=rf"{name} is not a state dict.*: it is a file of neither torch nor safetensors$"):
+            load_weights("trunk/t", ConvNet((4,)), tmp_path / name)
+
+
 @pytest.mark.parametrize("state", [{1: torch.zeros(1)}, {None: torch.zeros(1)}, {"state_dict": {2: torch.zeros(1)}}], ids=str)
 def test_a_state_dict_whose_keys_are_not_text_is_refused(tmp_path: Path, state: object) -> None:
     with pytest.raises(UserError, match="is not a state dict, which maps names to tensors"):

@@ -211,7 +211,17 @@ SCORES: dict[str, bytes] = {
 # --- special files
 
 RUN_FILES = (
-    *("row.json", "plan.json", "history.jsonl", "classes.json", "overrides.json", "words.json", "error.txt", ".lock"),
+    *(
+        "row.json",
+        "plan.json",
+        "history.jsonl",
+        "classes.json",
+        "class_groups.json",
+        "overrides.json",
+        "words.json",
+        "error.txt",
+        ".lock",
+    ),
     *("per_query.safetensors", "checkpoint.pt", "embeddings.safetensors", "model.pt"),
 )
 

@@ -180,7 +180,8 @@ def test_a_later_column_is_added_to_rows_that_have_other_columns_of_its_group(wr
     assert "evaluation_norm" not in untuned.columns
     tuned = Row({**written, "tuning_trials": 20, "evaluation_distance": "cosine"})
     assert (tuned["tuning_restarts"], tuned["evaluation_norm"]) == (1, "l2")
-    external = Row({name: value for name, value in written.items() if not name.startswith(("protocol_", "loss_"))})
+    of_runs = ("protocol_", "loss_", "lr_from")
+    external = Row({name: value for name, value in written.items() if not name.startswith(of_runs)})
     assert "protocol_dropout" not in external.columns
     assert "loss_power" not in Row({**external.columns, "loss_label": "A label is not a hyper-parameter"}).columns
 

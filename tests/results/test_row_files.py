@@ -89,6 +89,14 @@ def unpaired_surrogate_in_capitals(file: Path) -> None:
     file.write_text(json.dumps({**make_row().columns, "note": "a\udc00"}).replace("udc00", "uDC00"))
 
 
+def a_column_twice(file: Path) -> None:
+    file.write_text('{"seed": 7, ' + json.dumps(dict(make_row().columns))[1:])
+
+
+def boolean_seed(file: Path) -> None:
+    file.write_text(json.dumps({**make_row().columns, "seed": True}))
+
+
 def broken_link(file: Path) -> None:
     file.symlink_to("nowhere.json")
 
@@ -124,6 +132,8 @@ BAD = {
     large_file: "4,194,305 bytes; at most 4,194,304 are read",
     unpaired_surrogate: "its text is not valid Unicode",
     unpaired_surrogate_in_capitals: "its text is not valid Unicode",
+    a_column_twice: "it has the key 'seed' twice",
+    boolean_seed: "a row needs the column 'seed' (int), not True",
     broken_link: "it is a link",
     link_to_itself: "it is a link",
     link_to_a_row: "it is a link",

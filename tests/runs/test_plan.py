@@ -16,17 +16,18 @@ from dmlbench.config.jobs import Job
 from dmlbench.config.plan import Plan, method_columns
 from dmlbench.config.schema import Protocol
 from dmlbench.errors import UserError
-from dmlbench.results.columns import column
+from dmlbench.results.columns import column, fingerprint, method_digest
 from dmlbench.runs import experiment
 from dmlbench.runs.checks import check_composed
 from dmlbench.runs.prepare import prepare
 from dmlbench.runs.runner import announcement, run_job
 
 DIGITS = [
+    "dataset=digits",
     "dataset.make.images_per_class=2",
-    "dataset.train_images=100",
-    "dataset.query_images=100",
-    "dataset.gallery_images=100",
+    "dataset.train_images=50",
+    "dataset.query_images=50",
+    "dataset.gallery_images=50",
 ]
 # Another value for each field of the protocol. A new field without an entry fails the first test.
 OTHER: dict[str, Any] = {
@@ -121,6 +122,22 @@ def test_a_value_of_the_method_changes_its_digest_but_not_the_fingerprint(data: 
     assert other.fingerprint == base.fingerprint
 
 
+@pytest.mark.parametrize("override", ["loss.lr=0.001", "loss.head_lr_scale=1"])
+def test_a_learning_rate_of_the_method_changes_its_digest_and_puts_the_row_apart(data: Path, base: Plan, override: str) -> None:
+    other = plan(data, override)
+    assert other.method_digest != base.method_digest
+    assert {name for name, value in other.shared.items() if base.shared[name] != value} == {"lr_from"}
+    assert other.fingerprint != base.fingerprint
+
+
+def test_a_row_without_the_columns_of_learning_rates_keeps_its_identity(base: Plan) -> None:
+    method, shared = method_columns(base.method), dict(base.shared)
+    new = {"loss_lr": None, "loss_head_lr_scale": None, "loss_proxy_init": "constructor"}
+    assert {name: method.pop(name) for name in new} == new
+    assert shared.pop("lr_from") == "protocol"
+    assert (fingerprint(shared), method_digest(method)) == (base.fingerprint, base.method_digest)
+
+
 @pytest.mark.parametrize(
     "override",
     [
@@ -187,11 +204,11 @@ def test_the_announcement_describes_the_run(data: Path) -> None:
     made, split = prepare(compose(["loss=arcface", *DIGITS, f"paths.data={data}"]))
     text = "\n".join(announcement(made, split))
     for part in (
-        "train 100 images of 50 classes; test 100 query and 100 gallery images of 50 classes",
+        "train 50 images of 25 classes; test 50 query and 50 gallery images of 25 classes",
         "ConvNet from scratch",
         "quick v1: 8 epochs, batch 64, 64-d, crop 32 of 36 px, adamw with learning rate 0.001, on",
-        "ArcFace (classification, 4 images per class, loss learning rate 0.1)",
-        "50 training classes have fewer than 4 images",
+        "ArcFace (classification, 4 images per class, loss learning rate 0.01)",
+        "25 training classes have fewer than 4 images",
         made.run_id,
     ):
         assert part in text

@@ -17,7 +17,7 @@ from dmlbench.cli import run
 from dmlbench.results.row_files import find_rows
 
 TINY = ("trunk=convnet", "trunk.make.channels=[4,8]", "protocol=quick", "protocol.epochs=1", "protocol.embedding_dim=8")
-DIGITS = ("dataset=digits", "dataset.make.images_per_class=2", "protocol.batch_size=16", "loss.samples_per_class=2")
+DIGITS = ("dataset=digits", "dataset.make.images_per_class=4", "protocol.batch_size=16", "loss.samples_per_class=2")
 FACTS = ("dataset.train_images=100", "dataset.query_images=100", "dataset.gallery_images=100")
 
 
@@ -161,7 +161,7 @@ def test_overrides_are_not_needed(stranger: Path) -> None:
         ({"trunk_make_checkpoint_path": "/etc/passwd"}, "trunk_make_checkpoint_path"),
         ({"trunk_mean": "[0, 0]"}, "trunk.mean is"),
         ({"protocol_pooling": "${oc.env:SECRET_TOKEN}"}, "protocol_pooling is"),
-        ({"protocol_head_layers": "[100000000000]"}, "cannot be built"),
+        ({"protocol_head_layers": "[100000000000]"}, "each hidden layer needs a size of 1 to 65536"),
         ({"protocol_image_px": 10**9}, "protocol.image_px is 1000000000"),
         ({"protocol_threads": 10**6}, "protocol.threads is 1000000"),
         ({"protocol_unknown": 1}, "protocol.unknown is not known"),
@@ -335,7 +335,7 @@ def test_rows_without_a_record_of_the_data_set_take_options(stranger: Path, caps
         columns.pop(name, None)
     (stranger / "row.json").write_text(json.dumps({**columns, "schema_version": 1}))
     assert "are not those of the run" in refused(capsys, stranger)
-    assert evaluated(stranger, "layer=pooled", "dataset.make.images_per_class=2") == 0
+    assert evaluated(stranger, "layer=pooled", "dataset.make.images_per_class=4") == 0
 
 
 def test_options_of_the_data_set_are_for_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,6 +62,7 @@ def test_a_file_that_is_too_large_is_refused_without_being_read(tmp_path: Path) 
         ('{"a": 1' + "0" * 400 + "}", "more than 300 digits"),
         ('{"a": "\\ud800"}', "not valid Unicode"),
         ("{", "Expecting property name"),
+        ('[{"b": {"a": 1, "b": 2, "a": 3}}]', "it has the key 'a' twice"),
     ],
 )
 def test_json_that_cannot_be_printed_or_computed_with_is_refused_with_a_clause(text: str, reason: str) -> None:

@@ -10,11 +10,11 @@ from dmlbench.tables.table import compare
 
 def test_raw_pixels_come_first_and_are_never_bold_although_they_are_best() -> None:
     scores = {"triplet": 0.3, "arcface": 0.2, "untrained": 0.25, "raw_pixels": 0.9}
-    rows = [make_row(score, loss=loss, loss_label=loss) for loss, score in scores.items()]
-    [table] = compare(rows, published="none")
+    rows = [make_row(score, loss=loss, loss_label=loss, seed=seed) for loss, score in scores.items() for seed in (0, 1)]
+    [table] = compare(rows, published="none", tested=False)
     assert [row.loss for row in table.rows] == ["raw_pixels", "untrained", "triplet", "arcface"]
-    assert "**90.0**" not in render([table], "markdown")
-    assert "**30.0**" in render([table], "markdown")
+    assert "**90.0" not in render([table], "markdown")
+    assert "**30.0" in render([table], "markdown")
 
 
 def test_a_method_is_compared_with_the_best_baseline() -> None:

@@ -18,11 +18,11 @@ from dmlbench.cli import run
 from dmlbench.errors import UserError
 from dmlbench.results.row import Row
 from dmlbench.results.row_files import write_row
-from dmlbench.tables.class_scores import weighted
 from dmlbench.tables.formats.pairwise_text import as_json, as_text
 from dmlbench.tables.formats.pairwise_verdict import verdict
 from dmlbench.tables.pairwise import Comparison, compare_pair
-from dmlbench.tables.significance import estimate_spread
+from dmlbench.tables.significance import spread_of_difference
+from dmlbench.tables.variance_components import Study, difference_variance
 
 N_CLASSES = 30
 
@@ -74,64 +74,14 @@ def unwrapped(found: Comparison) -> str:
 # --- interval and p-value
 
 
-def test_interval_and_p_value_equal_those_of_mean_squares_computed_with_loops(tmp_path: Path) -> None:
+def test_interval_and_p_value_are_those_of_the_variance_components(tmp_path: Path) -> None:
     values = noisy(0.03)
     [difference, *_] = compare_pair(*write_two_methods(tmp_path, values)).differences
-    n_seeds, grand = 5, values.mean()
-    seed = by_class = residual = 0.0
-    for m in range(2):
-        for s in range(n_seeds):
-            seed += N_CLASSES * (values[m, s].mean() - values[m].mean()) ** 2 / (2 * (n_seeds - 1))
-            for c in range(N_CLASSES):
-                deviation = values[m, s, c] - values[m, s].mean() - values[m, :, c].mean() + values[m].mean()
-                residual += deviation**2 / (2 * (n_seeds - 1) * (N_CLASSES - 1))
-        for c in range(N_CLASSES):
-            deviation = values[m, :, c].mean() - values[m].mean() - values[:, :, c].mean() + grand
-            by_class += n_seeds * deviation**2 / (N_CLASSES - 1)
-    total = seed + by_class - residual
-    assert total > max(seed, by_class)  # otherwise, the other branch would be tested
-    degrees_of_freedom = total**2 / (
-        seed**2 / (2 * 4) + by_class**2 / (N_CLASSES - 1) + residual**2 / (2 * 4 * (N_CLASSES - 1))
-    )
-    error = (2 * total / (n_seeds * N_CLASSES)) ** 0.5
+    variance, degrees_of_freedom = difference_variance(Study(values, np.full(N_CLASSES, 1 / N_CLASSES)), 0, 1)
     expected = values[0].mean() - values[1].mean()
     assert difference.value == pytest.approx(expected, abs=1e-9)
-    assert difference.p == pytest.approx(2 * stats.t.sf(abs(expected) / error, degrees_of_freedom), rel=1e-6)
-    assert difference.half_width == pytest.approx(stats.t.isf(0.025, degrees_of_freedom) * error, rel=1e-6)
-
-
-def test_with_seed_variance_only_the_test_is_a_t_test_over_seeds() -> None:
-    values = simulate(0.02, 0, 0, 0.01, np.random.default_rng(1))
-    p = estimate_spread(values).p_value(float(values[1].mean() - values[0].mean()))
-    assert p == pytest.approx(stats.ttest_ind(values[1].mean(1), values[0].mean(1)).pvalue, rel=1e-6)
-
-
-def test_with_class_variance_only_the_test_is_a_paired_t_test_over_classes() -> None:
-    values = simulate(0, 0.05, 0, 0.01, np.random.default_rng(1))
-    p = estimate_spread(values).p_value(float(values[1].mean() - values[0].mean()))
-    assert p == pytest.approx(stats.ttest_rel(values[1].mean(0), values[0].mean(0)).pvalue, rel=1e-6)
-
-
-def test_the_p_value_equals_that_of_tukeys_test_in_tables() -> None:
-    values = noisy(0.02)
-    spread = estimate_spread(values)
-    difference = float(values[1].mean() - values[0].mean())
-    expected = stats.studentized_range.sf(abs(difference) / spread.variance**0.5, 2, spread.degrees_of_freedom)
-    assert spread.p_value(difference) == pytest.approx(expected, abs=1e-6)
-
-
-@pytest.mark.parametrize("sizes", ["equal", "very unequal"])
-@pytest.mark.parametrize(("seed", "by_class", "residual"), [(0.02, 0.01, 0.02), (0.002, 0.08, 0.03), (0.01, 0.05, 0.03)])
-def test_the_interval_contains_the_true_difference_in_95_percent_of_simulated_studies(
-    seed: float, by_class: float, residual: float, sizes: str
-) -> None:
-    rng = np.random.default_rng([3, len(sizes)])
-    counts = np.full(N_CLASSES, 10) if sizes == "equal" else np.repeat([2, 10, 18], N_CLASSES // 3)
-    covered = 0
-    for _ in range(600):
-        values = weighted(simulate(seed, by_class, residual, 0.3, rng), counts)
-        covered += abs(values[1].mean() - values[0].mean() - 0.3) <= estimate_spread(values).half_width()
-    assert 0.93 <= covered / 600 <= 0.97
+    assert difference.p == pytest.approx(2 * stats.t.sf(abs(expected) / variance**0.5, degrees_of_freedom), rel=1e-6)
+    assert difference.half_width == pytest.approx(stats.t.isf(0.025, degrees_of_freedom) * variance**0.5, rel=1e-6)
 
 
 def test_a_difference_that_is_the_same_in_every_class_has_no_uncertainty_whatever_the_class_sizes(tmp_path: Path) -> None:
@@ -156,7 +106,8 @@ def test_all_classes_have_the_same_weight_in_macro_metrics(tmp_path: Path) -> No
     )
     [difference, *_] = compare_pair(a, b, "macro_map_at_r").differences
     assert difference.value == pytest.approx(values[0].mean() - values[1].mean())
-    assert difference.half_width == pytest.approx(estimate_spread(values).half_width())
+    equal = spread_of_difference(Study(values, np.full(N_CLASSES, 1 / N_CLASSES)), 0, 1)
+    assert difference.half_width == pytest.approx(equal.half_width())
 
 
 # --- the verdict
@@ -220,7 +171,10 @@ def test_single_seeds_are_compared_over_classes_with_a_remark_on_seed_variance(t
     assert first.p == pytest.approx(expected.pvalue)
     assert (first.value - first.half_width, first.value + first.half_width) == pytest.approx((interval.low, interval.high))  # type: ignore[operator]
     assert verdict(found).startswith("B (ArcFace) is significantly better than A (Triplet) in MAP@R (5 % level): A - B = -")
-    limits = "the test allows for chance between classes only, and another seed may reverse the result."
+    limits = (
+        "the test allows for chance between classes, which it takes as independent, but not between seeds, and another seed "
+        "may reverse the result."
+    )
     assert verdict(found).endswith(f"n = 30 classes. Because each has one seed, {limits}")
     assert f"Interval and p: {limits}" in unwrapped(found)
 
@@ -231,7 +185,7 @@ def test_the_difference_of_single_seeds_may_not_be_significant(tmp_path: Path) -
     assert found.differences[0].p > 0.05  # type: ignore[operator]
     sentence = "No significant difference between A (Triplet) and B (ArcFace) in MAP@R (5 % level): A - B = "
     assert verdict(found).startswith(sentence)
-    assert "n = 30 classes. Because each has one seed, the test allows for chance between classes only" in verdict(found)
+    assert "n = 30 classes. Because each has one seed, the test allows for chance between classes, which" in verdict(found)
 
 
 def test_seeds_that_only_one_method_has_are_not_used_and_named(tmp_path: Path) -> None:

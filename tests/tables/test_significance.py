@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,98 +11,54 @@ import pytest
 from rows_factory import make_row
 from safetensors.numpy import load_file, save_file
 from scipy import stats
+from significance_worlds import draw, equal_weights
 
 import dmlbench.tables.significance
 from dmlbench.results.row import MISSING, Row
-from dmlbench.tables.class_scores import read_class_means, weighted
+from dmlbench.tables.class_scores import read_class_means
 from dmlbench.tables.formats import render
-from dmlbench.tables.significance import estimate_spread, not_significantly_worse
+from dmlbench.tables.significance import Spread, not_significantly_worse, spread_of_difference
 from dmlbench.tables.table import compare
+from dmlbench.tables.variance_components import Study
 
 DIFFERENT_QUERIES = "the rows were not evaluated on the same queries"
 OTHER_SCORES = "the per-query scores do not match the rows"
 
 
-def simulate(
-    n_methods: int, n_seeds: int, seed: float, by_class: float, residual: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Draw class means `(M, S, 40)` of equal methods, with the given standard deviations of the random effects."""
-    values = 0.5 + 0.2 * rng.standard_normal((1, 1, 40)) + seed * rng.standard_normal((n_methods, n_seeds, 1))
-    values = values + by_class * rng.standard_normal((n_methods, 1, 40))
-    return values + residual * rng.standard_normal((n_methods, n_seeds, 40))
-
-
-# --- the model
-
-
-@pytest.mark.parametrize(("seed", "by_class", "residual"), [(0.02, 0.01, 0.02), (0.002, 0.1, 0.02), (0.0, 0.0, 0.1)])
-def test_the_estimated_variance_is_close_to_the_true_one_on_average(seed: float, by_class: float, residual: float) -> None:
-    rng = np.random.default_rng(0)
-    estimate = np.mean([estimate_spread(simulate(5, 4, seed, by_class, residual, rng)).variance for _ in range(400)])
-    truth = seed**2 / 4 + by_class**2 / 40 + residual**2 / (4 * 40)
-    assert truth * 0.9 < estimate < truth * 1.2  # negative components count as zero, which increases the estimate
-
-
-@pytest.mark.parametrize(
-    ("n_methods", "n_studies", "seed", "by_class", "residual"),
-    [
-        (2, 1000, 0.02, 0.01, 0.02),
-        (2, 1000, 0.002, 0.1, 0.02),
-        (2, 1000, 0.01, 0.05, 0.05),
-        (3, 300, 0.01, 0.05, 0.05),  # the studentised range takes 10 ms per p-value
-    ],
-)
-def test_the_type_1_error_rate_is_at_most_5_percent_whichever_variance_dominates(
-    n_methods: int, n_studies: int, seed: float, by_class: float, residual: float
-) -> None:
-    rng = np.random.default_rng(1)
-    errors = 0
-    for _ in range(n_studies):
-        values = simulate(n_methods, 3, seed, by_class, residual, rng)
-        errors += estimate_spread(values).p_value(float(np.ptp(values.mean((1, 2))))) <= 0.05
-    assert errors / n_studies <= 0.05 + 2.5 * (0.05 * 0.95 / n_studies) ** 0.5
+# --- p-values
 
 
 def test_the_p_value_of_two_methods_is_that_of_a_t_test() -> None:
-    values = simulate(2, 5, 0.01, 0.02, 0.02, np.random.default_rng(2))
-    spread = estimate_spread(values)
-    difference = float(np.ptp(values.mean((1, 2))))
-    expected = 2 * stats.t.sf(difference / (2 * spread.variance) ** 0.5, spread.degrees_of_freedom)
-    assert spread.p_value(difference) == pytest.approx(expected, abs=1e-6)
+    spread = Spread(variance=0.04, degrees_of_freedom=7.5)
+    assert spread.p_value(-0.5) == pytest.approx(2 * stats.t.sf(2.5, 7.5), abs=1e-9)
+    assert spread.half_width() == pytest.approx(stats.t.isf(0.025, 7.5) * 0.2)
 
 
 def test_the_p_value_of_three_methods_is_that_of_the_studentised_range() -> None:
-    values = simulate(3, 5, 0.01, 0.02, 0.02, np.random.default_rng(2))
-    spread = estimate_spread(values)
-    difference = float(np.ptp(values.mean((1, 2))))
-    expected = stats.studentized_range.sf(difference / spread.variance**0.5, 3, spread.degrees_of_freedom)
-    assert spread.p_value(difference) == pytest.approx(expected, abs=1e-9)
+    spread = Spread(variance=0.04, degrees_of_freedom=7.5, n_methods=3)
+    assert spread.p_value(0.5) == pytest.approx(stats.studentized_range.sf(2.5 * 2**0.5, 3, 7.5), abs=1e-9)
 
 
-def test_seeds_are_nested_within_methods_so_their_order_does_not_matter() -> None:
-    values = simulate(3, 4, 0.02, 0.02, 0.02, np.random.default_rng(3))
-    shuffled = values.copy()
-    shuffled[1] = shuffled[1, [2, 0, 3, 1]]
-    assert estimate_spread(shuffled).variance == pytest.approx(estimate_spread(values).variance)
-
-
-def test_methods_are_crossed_with_classes_so_an_effect_of_all_methods_cancels() -> None:
-    rng = np.random.default_rng(4)
-    values = simulate(3, 4, 0.02, 0.02, 0.02, rng)
-    easier = values + rng.standard_normal((1, 1, 40))
-    assert estimate_spread(easier).variance == pytest.approx(estimate_spread(values).variance)
+def test_the_studentised_range_of_two_methods_equals_the_t_test() -> None:
+    expected = stats.studentized_range.sf(2.5 * 2**0.5, 2, 7.5)
+    assert Spread(variance=0.04, degrees_of_freedom=7.5).p_value(0.5) == pytest.approx(expected, abs=1e-6)
 
 
 def test_without_any_variance_methods_differ_significantly_if_their_means_differ() -> None:
-    values = np.broadcast_to(np.array([0.2, 0.3])[:, None, None], (2, 3, 5))
-    spread = estimate_spread(values)
-    assert spread.p_value(0.1) == pytest.approx(0, abs=1e-9)
+    spread = Spread(variance=0.0, degrees_of_freedom=1.0, n_methods=3)
+    assert spread.p_value(0.1) == 0
     assert spread.p_value(0) == 1
 
 
-def test_the_mean_of_weighted_class_means_is_the_mean_over_queries() -> None:
-    means, counts = np.array([0.2, 0.5, 1.0]), np.array([10, 1, 4])
-    assert weighted(means, counts).mean() == pytest.approx((2 + 0.5 + 4) / 15)
+def test_the_best_of_five_equal_methods_is_rarely_significantly_better_than_the_worst() -> None:
+    means = draw(np.random.default_rng(1), (300, 5, 3, 40), 0.01, 0.05, 0.05)
+    errors = 0
+    for one in means:
+        study = Study(one, equal_weights(40))
+        averages = study.method_means()
+        best, worst = int(averages.argmax()), int(averages.argmin())
+        errors += spread_of_difference(study, best, worst).p_value(float(np.ptp(averages))) <= 0.05
+    assert errors / 300 <= 0.08
 
 
 # --- rows with per-query scores
@@ -152,8 +109,8 @@ def test_the_table_prints_all_of_them_in_bold_and_describes_the_test(tmp_path: P
     text = render([table])
     assert table.caption.endswith("bold marks the best method and every method not significantly different from it.")
     assert (
-        "Significance (5 % level, n = 3 seeds): the test allows for chance between seeds and between classes (see "
-        "docs/significance.md); so few seeds give the test little power"
+        "Significance (5 % level, n = 3 seeds): the test allows for chance between seeds, which all methods share, and between "
+        "classes, which it takes as independent (see docs/significance.md); so few seeds give the test little power"
     ) in table.details
     bold = [line.split("|")[1].strip() for line in text.splitlines() if "**" in line]
     assert bold == ["Triplet", "ArcFace"]
@@ -174,11 +131,11 @@ def test_a_method_with_a_run_without_results_is_excluded_from_the_test(tmp_path:
     assert table.bold == {"map_at_r": {"Triplet", "ArcFace"}}
 
 
-def test_without_the_test_only_the_best_method_is_bold(tmp_path: Path) -> None:
+def test_without_the_test_only_the_highest_mean_is_bold_and_the_caption_says_that_it_may_be_chance(tmp_path: Path) -> None:
     rows = write_rows(tmp_path, {"triplet": 0.1, "arcface": 0.15})
     [table] = compare(rows, tested=False)
-    assert not table.bold
-    assert table.caption.endswith("bold marks the best method, without a significance test.")
+    assert table.bold["map_at_r"] == {"ArcFace"}
+    assert table.caption.endswith("by its mean alone: without a significance test, it may be best by chance.")
     assert not any("Significance" in sentence for sentence in table.details)
 
 
@@ -244,8 +201,11 @@ def test_a_metric_that_cannot_be_tested_is_named_and_the_others_are_tested(tmp_p
     rows = [with_columns(row, nmi=0.5, r_precision=0.5) for row in rows]
     [table] = compare(rows, metrics=["map_at_r", "nmi", "r_precision"])
     assert table.bold == {"map_at_r": {"Triplet", "ArcFace"}}
-    assert "Significance was not tested in NMI: clustering metrics have no per-query scores" in table.details
-    assert "Significance was not tested in RP: per-query scores are missing" in table.details
+    assert (
+        "Nothing is bold in NMI, because significance was not tested: clustering metrics have no per-query scores"
+        in table.details
+    )
+    assert "Nothing is bold in RP, because significance was not tested: per-query scores are missing" in table.details
     assert any(sentence.startswith("Significance (5 % level") for sentence in table.details)
 
 
@@ -258,3 +218,59 @@ def test_a_method_without_a_value_of_a_metric_is_excluded_from_its_test(tmp_path
 
 def test_the_examples_in_the_docstrings_are_correct() -> None:
     assert doctest.testmod(dmlbench.tables.significance).failed == 0
+
+
+# --- groups of classes
+
+
+def write_groups(rows: list[Row], n_groups: int, names: dict[int, str] | None = None) -> list[Row]:
+    """Write groups of the 30 classes of `write_rows` beside the rows, and return the rows with the columns of such a run."""
+    groups = {str(label): (names or {}).get(label, f"group {label % n_groups}") for label in range(30)}
+    for row in rows:
+        assert row.folder is not None
+        (row.folder / "class_groups.json").write_text(json.dumps(groups))
+    return [with_columns(row, class_group_kind="alphabet", n_test_groups=n_groups) for row in rows]
+
+
+def test_classes_of_a_group_are_not_taken_as_independent(tmp_path: Path) -> None:
+    rows = write_rows(tmp_path, {"triplet": 0.1, "arcface": 0.1}, noise=0.0001)
+    assert not_significantly_worse(by_loss(rows), "map_at_r") == (frozenset({"triplet", "arcface"}), None)
+    for row in rows:
+        if row["loss"] == "arcface":
+            assert row.folder is not None
+            tensors = load_file(row.folder / "per_query.safetensors")
+            better = tensors["map_at_r"] + 0.1 * (tensors["labels"] % 6 == 0) + 0.02  # mainly one group of classes
+            overwrite(row, map_at_r=better)
+    rows = [with_scores(row) for row in rows]
+    assert not_significantly_worse(by_loss(rows), "map_at_r")[0] == frozenset({"arcface"})
+    grouped = write_groups(rows, 6)
+    assert not_significantly_worse(by_loss(grouped), "map_at_r") == (frozenset({"triplet", "arcface"}), None)
+    [table] = compare(grouped)
+    [sentence] = [one for one in table.details if one.startswith("Significance")]
+    assert "between groups of classes (alphabet, 6 groups), which it takes as independent" in sentence
+
+
+def with_scores(row: Row) -> Row:
+    """Return a row whose metric is the mean of its per-query scores."""
+    assert row.folder is not None
+    return with_columns(row, map_at_r=float(load_file(row.folder / "per_query.safetensors")["map_at_r"].mean()))
+
+
+def test_four_groups_are_too_few_for_the_test(tmp_path: Path) -> None:
+    rows = write_groups(write_rows(tmp_path, {"triplet": 0.1, "arcface": 0.2}), 4)
+    reason = not_significantly_worse(by_loss(rows), "map_at_r")[1]
+    assert reason == "the test classes come from only 4 groups (alphabet), and a test that takes groups as independent needs 5"
+    [table] = compare(rows)
+    assert not any(table.bold.values())
+
+
+def test_rows_with_different_or_missing_groups_are_not_tested(tmp_path: Path) -> None:
+    plain = write_rows(tmp_path, {"triplet": 0.1, "arcface": 0.2})
+    rows = write_groups(plain, 6)
+    rest = [row for row in rows if row["loss"] == "arcface"]
+    assert not_significantly_worse(by_loss([*plain[:3], *rest]), "map_at_r")[1] is None  # an older row, with the file added
+    write_groups(plain[:1], 6, {0: "another group"})
+    assert not_significantly_worse(by_loss(rows), "map_at_r")[1] == "the rows have different groups of classes"
+    (plain[0].folder or tmp_path).joinpath("class_groups.json").write_text('{"0": "only one"}')
+    missing = "the groups of the classes are missing in 1 of 6 runs (class_groups.json); run their commands again"
+    assert not_significantly_worse(by_loss(rows), "map_at_r")[1] == missing

@@ -45,6 +45,17 @@ def test_methods_and_seeds_are_in_one_table():
     assert {row.seeds for row in table.rows} == {(0, 1, 2)}
 
 
+def test_rows_with_equal_digests_and_other_hyper_parameters_are_different_methods() -> None:
+    rows = [make_row(method_digest="0" * 8, seed=seed, loss_make_neg_margin=0.5 + seed) for seed in range(2)]
+    (table,) = compare(rows)
+    assert [(row.label, row.seeds) for row in table.rows] == [
+        ("Contrastive (neg_margin=0.5)", (0,)),
+        ("Contrastive (neg_margin=1.5)", (1,)),
+    ]
+    (table,) = compare([make_row(method_digest="0" * 8, seed=seed, loss_lr_scale=scale) for seed, scale in ((0, 1), (1, 1.0))])
+    assert [row.seeds for row in table.rows] == [(0, 1)], "1 and 1.0 are the same number"
+
+
 def test_the_order_of_the_rows_does_not_matter():
     rows = [*make_study(), *make_study(protocol_epochs=9), make_row(0.9, device="cuda")]
     shuffled = random.Random(0).sample(rows, len(rows))
@@ -107,6 +118,18 @@ def test_tables_are_sorted_by_data_set_and_numbers_by_size():
 
 
 # --- the rows of a table
+
+
+def test_tables_of_training_runs_come_before_those_of_evaluations() -> None:
+    evaluated = {"evaluation_distance": "cosine", "evaluation_layer": "embedding", "parent": "a"}
+    rows = [
+        make_row(lr_from="protocol", **evaluated),
+        make_row(lr_from="protocol", dataset="zebras"),
+        make_row(lr_from="protocol"),
+    ]
+    shared = [table.shared for table in compare(rows)]
+    found = [(one["dataset"], one.get("evaluation_distance")) for one in shared]
+    assert found == [("digits", None), ("zebras", None), ("digits", "cosine")]
 
 
 def test_the_untrained_trunk_is_first_and_other_losses_follow_the_known_ones_by_name():
@@ -209,8 +232,10 @@ def test_a_missing_or_impossible_value_is_not_averaged_and_has_a_footnote(missin
 
 
 def test_the_best_method_is_a_trained_one():
-    (table,) = compare([make_row(0.9, loss="untrained"), make_row(0.3), make_row(0.4, loss="triplet")])
-    assert table.best("map_at_r") == 0.4
+    scores = {"untrained": 0.9, "contrastive": 0.3, "triplet": 0.4}
+    rows = [make_row(score, loss=loss, seed=seed) for loss, score in scores.items() for seed in (0, 1)]
+    (table,) = compare(rows, tested=False)
+    assert table.bold["map_at_r"] == {"Triplet"}
 
 
 # --- printed metrics
@@ -288,8 +313,7 @@ def test_the_caption_has_three_sentences_on_data_protocol_and_scores():
     assert table.caption == (
         "Digit pairs: 1,200 queries, 50 test classes. "
         "Trunk ConvNet, no pretrained weights; protocol quick (version 1): 6 epochs, batch 64, 64-d embedding, 32 px, adamw. "
-        "Mean ± 95 % confidence interval over n = 3 seeds, in %; bold marks the best trained method, without a significance "
-        "test."
+        "Mean ± 95 % confidence interval over n = 3 seeds, in %; nothing is bold, because significance was not tested."
     )
     assert table.details == (
         "Model selection: last epoch; hyper-parameters not tuned",
@@ -298,8 +322,40 @@ def test_the_caption_has_three_sentences_on_data_protocol_and_scores():
 
 
 def test_the_caption_says_that_the_best_trained_method_is_bold_only_if_there_is_an_untrained_trunk():
-    (table,) = compare([row for row in make_study() if row["loss"] != "untrained"])
-    assert table.caption.endswith("bold marks the best method, without a significance test.")
+    meaning = "bold marks the best{} method by its mean alone: without a significance test, it may be best by chance."
+    (table,) = compare(make_study(), tested=False)
+    assert table.caption.endswith(meaning.format(" trained"))
+    (table,) = compare([row for row in make_study() if row["loss"] != "untrained"], tested=False)
+    assert table.caption.endswith(meaning.format(""))
+
+
+@pytest.mark.parametrize("tested", [True, False])
+def test_with_one_seed_nothing_is_bold_and_the_caption_says_why(tested):
+    rows = [row for row in make_study() if row["seed"] == 0]
+    (table,) = compare(rows, tested=tested)
+    assert not table.bold
+    assert "**" not in render([table], "markdown")
+    assert table.caption.endswith("Scores in %, one seed (n = 1); nothing is bold, because one seed cannot tell methods apart.")
+    assert not any("ignificance" in sentence for sentence in table.details)
+
+
+def test_if_a_method_has_one_seed_nothing_is_bold():
+    rows = [row for row in make_study() if row["loss"] != "triplet" or row["seed"] == 0]
+    (table,) = compare(rows)
+    assert not table.bold
+    assert table.caption.endswith("nothing is bold, because significance was not tested.")
+    assert "Significance was not tested: a method has only one seed" in table.details
+    (table,) = compare(rows, tested=False)
+    assert not table.bold
+    assert table.caption.endswith("nothing is bold, because one seed cannot tell methods apart.")
+
+
+def test_a_single_method_is_not_bold_because_nothing_is_compared():
+    rows = [row for row in make_study() if row["loss"] in ("untrained", "triplet")]
+    for tested in (True, False):
+        (table,) = compare(rows, tested=tested)
+        assert not table.bold
+        assert table.caption.endswith("confidence interval over n = 3 seeds, in %.")
 
 
 def test_few_test_classes_and_two_seeds_are_reported_below_the_table():
@@ -348,11 +404,10 @@ def test_columns_that_a_chosen_file_determines_are_counted_with_it():
 
 def test_the_caption_names_the_weights_and_says_that_there_is_one_seed():
     weights = {"trunk_weights": "mobilenet.pth"}
-    (table,) = compare([make_row(**weights), make_row(loss="untrained", selected_on="none", **weights)])
+    rows = [make_row(**weights), make_row(loss="triplet", **weights), make_row(loss="untrained", selected_on="none", **weights)]
+    (table,) = compare(rows)
     assert "Trunk ConvNet, weights mobilenet.pth; protocol quick" in table.caption
-    assert table.caption.endswith(
-        "Scores in %, one seed (n = 1); bold marks the best trained method, without a significance test."
-    )
+    assert "Scores in %, one seed (n = 1); nothing is bold" in table.caption
     assert table.details == ("Model selection: last epoch; hyper-parameters not tuned",)
 
 
@@ -447,7 +502,7 @@ def test_rows_of_presets_have_notes_with_all_differences_and_none_is_best() -> N
     [table] = compare(recipes(), vary="preset")
     assert "Contrastive, preset paper: trunk=bn_inception, protocol_lr=0.1, optimizer=adam, neg_margin=0.7" in table.notes
     assert any(note.startswith("Contrastive, fixed protocol quick: ") and "protocol_lr=0.001" in note for note in table.notes)
-    assert table.best("map_at_r") is None
+    assert not table.bold
     assert "rows are not comparable, and none is marked as best." in table.caption
     assert not table.comparable
     assert not any("protocol_epochs" in note for note in table.notes)  # equal in both

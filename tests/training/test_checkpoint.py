@@ -169,3 +169,32 @@ def test_the_oracle_ignores_a_checkpoint_without_evaluations_on_the_test_set(tmp
     with_test_scores = History([dict(EPOCHS[0])], 0, [{"epoch": 0, "test_map_at_r": 0.3}])
     save_checkpoint(tmp_path / "checkpoint.pt", *parts(), with_test_scores)
     assert resume(tmp_path / "checkpoint.pt", *parts(), oracle=True).n_resumed == 1
+
+
+def test_a_checkpoint_of_another_run_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "checkpoint.pt"
+    save_checkpoint(file, *parts(), History([dict(EPOCHS[0])], 0, [], run="a run, seed 1"))
+    assert resume(file, *parts(), oracle=False, run="a run, seed 1").n_resumed == 1
+    with pytest.raises(
+        UserError, match=r"checkpoint\.pt belongs to another training \(a run, seed 1\), not to this one \(b, seed 1\); dele"
+    ):
+        resume(file, *parts(), oracle=False, run="b, seed 1")
+
+
+def test_a_checkpoint_of_an_earlier_version_does_not_record_its_run_and_is_resumed_with_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "checkpoint.pt"
+    save_checkpoint(file, *parts(), History([dict(EPOCHS[0])], 0, []))
+    assert resume(file, *parts(), oracle=False, run="a run, seed 1") == History([EPOCHS[0]], 1, [], run="a run, seed 1")
+    assert "an earlier version, which did not record the run" in capsys.readouterr().out
+
+
+def test_the_best_model_of_another_run_is_refused(tmp_path: Path) -> None:
+    file, model = tmp_path / "best.pt", nn.Linear(2, 2)
+    save_state(file, {"model": model.state_dict(), "run": "a run, seed 1"})
+    load_model(file, model, "cpu", "a run, seed 1")
+    with pytest.raises(UserError, match="belongs to another training"):
+        load_model(file, model, "cpu", "b, seed 1")
+    save_state(file, {"model": model.state_dict()})  # by an earlier version
+    load_model(file, model, "cpu", "b, seed 1")

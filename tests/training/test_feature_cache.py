@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 
 from dmlbench.cli import run
 from dmlbench.config.compose import compose
@@ -296,6 +298,52 @@ def test_an_incomplete_file_is_computed_again(tmp_path: Path, count_inputs: Call
     assert count_inputs() == N_IMAGES
     assert file.read_bytes() == content
     assert count_inputs() == 0
+
+
+def forge(file: Path, features: torch.Tensor) -> None:
+    """Replace the features, and every checksum that the file or its metadata contain."""
+    with safe_open(file, "pt") as opened:
+        stamp = opened.metadata()["stamp"].partition(" ")[0]
+    file.write_bytes(save({"features": features}, {"stamp": f"{stamp} {feature_cache.checksum(features)}"}))
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-50] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip_a_bit,
+        lambda file: forge(file, load_file(file)["features"][:5]),
+        lambda file: forge(file, load_file(file)["features"][:, :7].contiguous()),
+        lambda file: forge(file, load_file(file)["features"].double()),
+        lambda file: forge(file, load_file(file)["features"][0]),
+    ],
+    ids=["bit", "images", "dimensions", "dtype", "vector"],
+)
+def test_damaged_features_are_reported_and_computed_again(
+    tmp_path: Path, count_inputs: Callable[[], int], damage: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    [file] = cache_files(tmp_path)
+    content = file.read_bytes()
+    damage(file)
+    assert count_inputs() == N_IMAGES
+    assert capsys.readouterr().err == f"the features {file} are damaged; they are computed again\n"
+    assert file.read_bytes() == content
+
+
+def test_a_fifo_or_a_link_in_the_place_of_the_features_is_replaced(tmp_path: Path, count_inputs: Callable[[], int]) -> None:
+    [file] = cache_files(tmp_path)
+    copy = file.rename(tmp_path / "copy")
+    for replace_file in (os.mkfifo, lambda path: path.symlink_to(copy)):
+        file.unlink(missing_ok=True)
+        replace_file(file)
+        assert count_inputs() == N_IMAGES
+        assert file.is_file()
+        assert not file.is_symlink()
 
 
 def test_features_are_computed_again_if_an_image_changes(data: Path, tmp_path: Path, count_inputs: Callable[[], int]) -> None:

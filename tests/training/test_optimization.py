@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from dmlbench.config.learning_rates import learning_rates
 from dmlbench.config.plan import Plan
 from dmlbench.config.schema import Method
 from dmlbench.errors import MethodFailure
@@ -29,6 +31,23 @@ def test_trunk_head_and_loss_have_their_own_learning_rate_and_the_loss_its_own_w
     assert [group["lr"] for group in groups] == pytest.approx([0.01, 0.02, 0.03])
     assert [group.get("weight_decay") for group in groups] == [None, None, 0.0]
     assert [id(parameter) for parameter in groups[2]["params"]] == [id(objective.loss.fc)]
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({}, (0.01, 0.02, 0.03)),
+        ({"lr": 0.1}, (0.1, 0.2, 0.3)),
+        ({"head_lr_scale": 5.0}, (0.01, 0.05, 0.03)),
+        ({"lr": 0.0, "head_lr_scale": 5.0}, (0.0, 0.0, 0.0)),
+    ],
+)
+def test_a_method_may_have_its_own_learning_rates(
+    tmp_path: Path, make_plan: Callable[..., Plan], own: dict[str, float], expected: tuple[float, float, float]
+) -> None:
+    plan = make_plan(tmp_path)
+    rates = learning_rates(dataclasses.replace(plan.method, **own), plan.protocol)
+    assert dataclasses.astuple(rates) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

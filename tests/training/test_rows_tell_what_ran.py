@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import ExifTags, Image
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from dmlbench.config.compose import compose, resolve
@@ -30,11 +31,12 @@ from dmlbench.training.environment import make_deterministic
 from dmlbench.training.trained_model import build_model, fit
 from dmlbench.training.trainer import epoch_sampler, training_labels
 
-TINY = (
-    *("dataset=synthetic", "dataset.make.classes=12", "dataset.make.images_per_class=4", "protocol=quick", "trunk=convnet"),
+OF_ANY_DATA = (
+    *("protocol=quick", "trunk=convnet"),
     *("trunk.make.channels=[4,8]", "protocol.epochs=2", "protocol.batch_size=8", "protocol.embedding_dim=8"),
     *("protocol.image_px=16", "protocol.schedule=constant", "protocol.steps_per_epoch=2"),
 )
+TINY = ("dataset=synthetic", "dataset.make.classes=12", "dataset.make.images_per_class=4", *OF_ANY_DATA)
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +72,9 @@ Observe = Callable[..., Observed]
 def observe(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Observe:
     """A function that trains under some overrides, and records what happened."""
 
-    def observe(*overrides: str) -> Observed:
+    def observe(*overrides: str, base: tuple[str, ...] = TINY) -> Observed:
         runs = tmp_path_factory.mktemp("runs")
-        plan, split = prepare(compose([*TINY, *overrides, f"paths.data={data}", f"paths.runs={runs}"]))
+        plan, split = prepare(compose([*base, *overrides, f"paths.data={data}", f"paths.runs={runs}"]))
         return _observed(plan, split)
 
     return observe
@@ -155,12 +157,12 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "patience": (1, (*VALIDATED, "protocol.lr=0", "protocol.epochs=4")),
 }
 NAMES_ONLY = {"name", "version"}  # they name the protocol
-# The CPU always computes in float32, which the column `precision` says; boxes and EXIF data are specified with the images.
-ELSEWHERE = {"mixed_precision", "crop_to_box", "exif_orientation"}
+OF_PHOTOS = {"crop_to_box": True, "exif_orientation": "ignored"}  # fields that need images with boxes and EXIF data
 
 
 def test_every_field_of_the_protocol_is_tried_below() -> None:
-    assert {one.name for one in dataclasses.fields(Protocol)} - NAMES_ONLY - ELSEWHERE == set(FIELDS)
+    tried = set(FIELDS) | set(OF_PHOTOS) | {"mixed_precision"}
+    assert {one.name for one in dataclasses.fields(Protocol)} - NAMES_ONLY == tried
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +189,38 @@ def test_a_field_of_the_protocol_that_a_row_names_has_changed_the_training(
     assert changed.facts != without(context).facts
 
 
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Overrides for a directory of photos, each with a box and stored on its side."""
+    folder = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(0)
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    lines = ["path,class,x,y,width,height"]
+    for number in range(48):
+        pixels = random.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.jpg", exif=turned)
+        lines.append(f"{number}.jpg,{number % 12},2,4,12,16")
+    (folder / "labels.csv").write_text("\n".join(lines))
+    return ("dataset=folder", f"dataset.root={folder}", "dataset.manifest=labels.csv", "dataset.split=zero_shot")
+
+
+@pytest.mark.parametrize("field", OF_PHOTOS)
+def test_a_field_for_photos_that_a_row_names_has_changed_the_training(
+    field: str, observe: Observe, photos: tuple[str, ...]
+) -> None:
+    override = f"protocol.{field}={str(OF_PHOTOS[field]).lower()}"
+    plain, changed = observe(*photos, base=OF_ANY_DATA), observe(*photos, override, base=OF_ANY_DATA)
+    assert changed.row[f"protocol_{field}"] == OF_PHOTOS[field] != plain.row[f"protocol_{field}"]
+    assert changed.weights != plain.weights
+
+
+def test_mixed_precision_is_not_named_as_the_precision_of_a_training_on_the_cpu(observe: Observe) -> None:
+    mixed, plain = observe("protocol.mixed_precision=true"), observe("protocol.mixed_precision=false")
+    assert mixed.row["precision"] == plain.row["precision"] == "fp32"
+    assert mixed.weights == plain.weights
+
+
 def test_the_learning_rates_of_a_row_are_those_of_the_optimizer(observe: Observe) -> None:
     overrides = (
         "loss=softtriple",
@@ -202,6 +236,13 @@ def test_the_learning_rates_of_a_row_are_those_of_the_optimizer(observe: Observe
         warmup = min(1.0, (step + 1) / 2)
         assert rates == pytest.approx([float(row["protocol_lr"]) * scale * warmup for scale in scales])  # type: ignore[arg-type]
     assert len(found.rates) == row["protocol_epochs"] * row["protocol_steps_per_epoch"]  # type: ignore[operator]
+
+
+def test_the_learning_rates_of_a_method_replace_those_of_the_protocol(observe: Observe) -> None:
+    overrides = ("loss=softtriple", "protocol.lr=0.02", "protocol.head_lr_scale=3", "loss.lr_scale=7")
+    found = observe(*overrides, "loss.lr=0.001", "loss.head_lr_scale=2", "protocol.warmup_epochs=0")
+    assert (found.row["protocol_lr"], found.row["loss_lr"], found.row["lr_from"]) == (0.02, 0.001, "method")
+    assert found.rates[0] == pytest.approx([0.001, 0.002, 0.007])
 
 
 # Optimizers
@@ -242,7 +283,7 @@ def test_the_weight_decay_of_a_loss_is_that_of_its_parameters_alone(observe: Obs
 @pytest.mark.parametrize("name", [name for name, _ in entries("optimizer")])
 @pytest.mark.parametrize("prefix", ["+", "++"])
 def test_a_learning_rate_of_an_optimizer_is_refused_for_every_optimizer(name: str, prefix: str) -> None:
-    with pytest.raises(UserError, match=r"^optimizer\.lr has no effect: .* use protocol\.lr$"):
+    with pytest.raises(UserError, match=r"^optimizer\.lr has no effect: .* use protocol\.lr or loss\.lr$"):
         resolve(compose(["dataset=synthetic", f"optimizer={name}", f"{prefix}optimizer.lr=0.01"]))
 
 

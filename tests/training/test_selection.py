@@ -30,7 +30,8 @@ from dmlbench.training.checkpoint import History
 
 OVERRIDES = [
     "loss=softtriple",
-    "dataset.make.images_per_class=3",
+    "dataset=digits",
+    "dataset.make.images_per_class=6",
     "dataset.train_images=150",
     "dataset.query_images=150",
     "dataset.gallery_images=150",
@@ -123,7 +124,7 @@ def test_each_fold_trains_without_the_images_of_its_held_out_classes(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan, split = prepared(data, *ALL_FOLDS, f"paths.runs={tmp_path}", "protocol.epochs=1")
-    assert plan.dataset.train_classes == plan.method.make["num_classes"] == 38  # type: ignore[index]
+    assert plan.dataset.train_classes == plan.method.make["num_classes"] == 19  # type: ignore[index]
     trained_classes: list[set[int]] = []
     labels = split.frame["label"].to_numpy()
 
@@ -134,9 +135,9 @@ def test_each_fold_trains_without_the_images_of_its_held_out_classes(
     monkeypatch.setattr(trained_model, "train", recording)
     plan.folder.mkdir(parents=True)
     experiment.run(plan, split)
-    assert [len(classes) for classes in trained_classes] == [38] * 4
-    held_out = [set(range(50)) - classes for classes in trained_classes]
-    assert sum(map(len, held_out)) == len(set.union(*held_out)) == 48
+    assert [len(classes) for classes in trained_classes] == [19] * 4
+    held_out = [set(range(25)) - classes for classes in trained_classes]
+    assert sum(map(len, held_out)) == len(set.union(*held_out)) == 24
 
 
 def test_the_models_of_all_folds_are_one_row_with_separated_and_concatenated_scores(row_of_all_folds: Row) -> None:
@@ -150,9 +151,9 @@ def test_the_models_of_all_folds_are_one_row_with_separated_and_concatenated_sco
     concatenated = (concatenated / concatenated.norm(dim=1, keepdim=True)).double()
     similarity, labels = concatenated @ concatenated.T, parts[0]["labels"]
     similarity.fill_diagonal_(-2)
-    order = similarity.argsort(dim=1, descending=True)[:, :2]  # R is 2, because each class has three images
+    order = similarity.argsort(dim=1, descending=True)[:, :5]  # R is 5, because each class has six images
     hits = (labels[order] == labels[:, None]).double()
-    expected = ((hits.cumsum(1) / torch.tensor([1.0, 2.0])) * hits).sum(1).mean() / 2
+    expected = ((hits.cumsum(1) / torch.arange(1, 6)) * hits).sum(1).mean() / 5
     assert row["concatenated_map_at_r"] == pytest.approx(expected.item(), abs=1e-9)
     assert row["concatenated_dim"] == 4 * 8
     assert len(set(folds)) == 4

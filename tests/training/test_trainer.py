@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from dmlbench.config.plan import Plan
 from dmlbench.config.schema import Method
 from dmlbench.data.loader import Batches
 from dmlbench.data.split import Split
-from dmlbench.errors import MethodFailure
+from dmlbench.errors import MethodFailure, UserError
 from dmlbench.losses.objective import Objective
 from dmlbench.models.embedder import Embedder, build_embedder
 from dmlbench.results import run_files
@@ -152,6 +153,19 @@ def test_a_damaged_checkpoint_is_reported_and_training_starts_from_the_first_ste
     assert "; training starts from the first step" in printed
     assert history.n_resumed == 0
     assert_same(weights(model, objective), reference)
+
+
+def test_a_training_does_not_resume_from_the_checkpoint_of_another_run_or_fold(
+    tmp_path: Path, make_plan: MakePlan, colours: Split
+) -> None:
+    plan = make_plan(tmp_path, protocol={"epochs": 1})
+    trained(plan, colours)
+    for other in ({"run_id": "other"}, {"seed": 1}):
+        changed = make_plan(tmp_path, protocol={"epochs": 1}, **other)
+        if changed.folder != plan.folder:
+            shutil.copy(plan.folder / run_files.CHECKPOINT, changed.folder)
+        with pytest.raises(UserError, match=r"checkpoint\.pt belongs to another training \(run, trained with seed 0\)"):
+            trained(changed, colours)
 
 
 # Optimization

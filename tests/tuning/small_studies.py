@@ -19,7 +19,8 @@ SMALL = [
     "protocol.epochs=2",
 ]
 DIGITS = [
-    "dataset.make.images_per_class=3",
+    "dataset=digits",
+    "dataset.make.images_per_class=6",
     "dataset.train_images=150",
     "dataset.query_images=150",
     "dataset.gallery_images=150",

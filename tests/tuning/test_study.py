@@ -39,12 +39,13 @@ def test_the_first_trial_has_the_configured_hyper_parameters_and_the_best_trial_
     folder = tuned(data, tmp_path, "loss=contrastive", "trials=4")
     lines = list(csv.DictReader((folder / "history.csv").open()))
     assert [line["trial"] for line in lines] == ["1", "2", "3", "4"]
-    assert (lines[0]["make.pos_margin"], lines[0]["make.neg_margin"]) == ("0.0", "1.0")
+    first = {"lr": "0.003", "head_lr_scale": "1.0", "make.pos_margin": "0.0", "make.neg_margin": "1.0"}
+    assert {key: lines[0][key] for key in first} == first
     scores = [float(line["validation_map_at_r"]) for line in lines]
     best = json.loads((folder / "best.json").read_text())
     assert best["validation_map_at_r"] == float(lines[-1]["best_so_far"]) == max(scores) >= scores[0]
     line = lines[best["trial"] - 1]
-    assert best["overrides"] == [f"loss.{key}={line[key]}" for key in ("make.pos_margin", "make.neg_margin")]
+    assert best["overrides"] == [f"loss.{key}={line[key]}" for key in first]
     assert not list(folder.rglob("*.pt")) + list(tmp_path.rglob("row.json"))
 
 
@@ -125,10 +126,12 @@ def test_a_study_reports_its_settings_and_every_trial_in_lines_that_launchers_fo
     assert search(study, wait=False, report=lines.append) is not None
     assert lines[:2] == [
         "tuning    Triplet: 4 trials (3 finished), 2 epochs each, stopped early if behind the median; validation on fold 0 of "
-        "4 of the training classes (12 classes, the other 38 for training); test images are not loaded",
-        f"space     make.margin 0 to 1; in {study.folder}",
+        "4 of the training classes (6 classes, the other 19 for training); test images are not loaded",
+        f"space     lr 0.0003 to 0.03 (log), head_lr_scale 0.1 to 10 (log), make.margin 0 to 1; in {study.folder}",
     ]
-    assert re.fullmatch(r"trial 4 of 4: [\d.]+% \(best [\d.]+%, trial \d\), make\.margin=0\.\d+", lines[2])
+    assert re.fullmatch(
+        r"trial 4 of 4: [\d.]+% \(best [\d.]+%, trial \d\), lr=[\d.e-]+, head_lr_scale=[\d.]+, make\.margin=0\.\d+", lines[2]
+    )
     assert all(line.startswith(FORWARDED) for line in (lines[0], lines[2]))
 
 
@@ -202,7 +205,7 @@ def test_the_split_of_a_study_contains_only_training_images(data: Path, tmp_path
         ("trials=0", "tuning.only is true, but tuning.trials is 0"),
         ("tuning.fold=4", "tuning.fold is 4, but there are 4 folds, 0 to 3, or `all`"),
         ("tuning.fold=some", "tuning.fold is 'some', but a whole number or 'all' is needed"),
-        ("tuning.folds=30", "tuning.fold: 50 training classes cannot be"),
+        ("tuning.folds=30", "tuning.fold: 25 training classes cannot be"),
         ("tuning.epochs=0", "tuning.epochs is 0; it must be at least 1"),
         ("tuning.trails=3", "tuning.trails is not known; did you mean 'tuning.trials'"),
         ("loss.make.margin=7", "loss.make.margin is 7, outside its search space 0 to 1"),

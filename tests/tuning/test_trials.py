@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dmlbench.errors import UserError
 from dmlbench.tuning.trials import (
     Trial,
     best_trial,
@@ -21,7 +22,7 @@ from dmlbench.tuning.trials import (
     write_values,
 )
 
-TRIAL = Trial(7, "pruned", 0.25, {"make.margin": 0.2}, [[1, 0.3], [2, 0.25]], 2, 1.5, 1, None)  # type: ignore[list-item]
+TRIAL = Trial(7, "pruned", 0.25, {"make.margin": 0.2}, ((1, 0.3), (2, 0.25)), 2, 1.5, 1, None)
 
 
 def test_a_finished_trial_is_read_as_written_and_its_directory_is_removed(tmp_path: Path) -> None:
@@ -79,3 +80,49 @@ def test_the_lock_of_a_trial_is_acquired_once(tmp_path: Path) -> None:
         assert (first, second, other) == (True, False, True)
     with trial_lock(tmp_path, 1) as again:
         assert again
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "needed"),
+    [
+        ("score", "0.5", "a number"),
+        ("score", None, "a number"),
+        ("score", [0.5], "a number"),
+        ("score", True, "a number"),
+        ("score", 99, "from 0 to 1"),
+        ("score", 1e308, "from 0 to 1"),
+        ("score", float("nan"), "from 0 to 1"),
+        ("state", "evil", "'complete' or 'pruned' or 'failed'"),
+        ("seconds", "3", "a number"),
+        ("seconds", 1e308, "seconds"),
+        ("seconds", -1, "seconds"),
+        ("epochs", "3", "a whole number"),
+        ("epochs", -3, "epochs"),
+        ("n_resumed", 0.5, "a whole number"),
+        ("values", [1], "a mapping"),
+        ("values", {"make.margin": [1]}, "values"),
+        ("intermediate_values", [[1, "a"]], "a list"),
+        ("intermediate_values", [[1, 7.0]], "from 0 to 1"),
+        ("reason", 3, "text or null"),
+        ("extra", 3, "extra is not known"),
+    ],
+)
+def test_a_trial_with_a_value_of_the_wrong_type_is_refused_with_its_file(
+    tmp_path: Path, field: str, value: object, needed: str
+) -> None:
+    write_trial(tmp_path, TRIAL)
+    file = tmp_path / "trials" / "0007.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), field: value}))
+    with pytest.raises(UserError) as refusal:
+        read_trial(tmp_path, 7)
+    sentence = str(refusal.value)
+    assert str(file) in sentence
+    assert field in sentence
+    assert needed in sentence
+    assert "delete it to run the trial again" in sentence
+
+
+def test_a_trial_that_is_not_a_regular_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "trials" / "0007.json").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"0007\.json cannot be used: it is a directory; delete it to run the trial again"):
+        read_trial(tmp_path, 7)

@@ -15,10 +15,12 @@ from dmlbench.cli.sweep import parts
 from dmlbench.cli.tune import TRIALS
 from dmlbench.config.compose import compose
 from dmlbench.config.files import conf_dir
-from dmlbench.config.plan import Plan
+from dmlbench.config.plan import Plan, method_columns
+from dmlbench.results.row import BASELINES
 from dmlbench.results.row_files import find_rows, read_row
 from dmlbench.runs.prepare import prepare
 from dmlbench.tables.table import compare
+from dmlbench.tables.table_differences import with_differences
 
 
 def prepared(data: Path, *more: str) -> Plan:
@@ -48,24 +50,73 @@ def test_a_tuned_sweep_runs_the_same_number_of_trials_per_loss_and_one_study_for
         assert all(first[f"loss_{key.replace('.', '_')}"] == value for key, value in values.items())
         assert first["tuned_hours"] > 0  # type: ignore[operator]
     assert "tuned_values" not in row_of(tmp_path, "untrained").columns
-    assert "loss/untrained has no search space; its hyper-parameters are kept" in capsys.readouterr().out
+    assert "loss/untrained trains nothing, so there is nothing to tune" in capsys.readouterr().out
 
 
-def test_a_loss_without_a_search_space_is_refused_in_a_tuned_sweep_before_any_run(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_loss_whose_file_has_no_search_space_is_tuned_over_its_learning_rates_only(data: Path, tmp_path: Path) -> None:
     own = tmp_path / "conf" / "loss" / "mine.yaml"
     own.parent.mkdir(parents=True)
     shipped = OmegaConf.load(conf_dir() / "loss" / "contrastive.yaml")
     del shipped["search"]
     OmegaConf.save(shipped, own)
-    more = ["loss=mine,triplet", "tuning.trials=1", "--config-dir", str(own.parents[1])]
+    more = ["loss=mine", "tuning.trials=2", "--config-dir", str(own.parents[1])]
+    assert run(["train", *overrides(data, tmp_path, *more)]) == 0
+    row = row_of(tmp_path, "mine")
+    assert set(json.loads(str(row["tuned_values"]))) == {"lr", "head_lr_scale"}
+    assert row["lr_from"] == "method"
+    assert (row["loss_lr"], row["protocol_lr"]) != (None, None)
+
+
+def test_a_wrong_or_empty_search_space_is_refused_in_a_tuned_sweep_before_any_run(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "conf" / "loss" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    shipped = OmegaConf.load(conf_dir() / "loss" / "contrastive.yaml")
+    shipped["search"] = {"lr": None, "head_lr_scale": None}
+    OmegaConf.save(shipped, own)
+    more = ["loss=triplet,mine", "tuning.trials=1", "--config-dir", str(own.parents[1])]
     assert run(["sweep", *overrides(data, tmp_path, *more)]) == 2
     assert capsys.readouterr().err == (
-        "dmlbench: loss=mine seed=0: loss/mine has no search space, so it cannot be given 1 trial; add `search:` to its file, "
-        "or leave out tuning.trials\n"
+        "dmlbench: loss=mine seed=0: loss/mine: every key of loss.search is null, so there is nothing to tune\n"
     )
     assert not list(find_rows(tmp_path))
+
+
+def test_rows_with_tuned_rates_are_apart_from_rows_with_the_rates_of_the_protocol_and_the_caption_says_so(
+    data: Path, tmp_path: Path
+) -> None:
+    """Also if only one rate was left to the search, or was typed."""
+    columns = {
+        name: prepared(data, *more)
+        for name, more in {
+            "protocol": (),
+            "typed": ("loss.lr=0.003",),
+            "head": ("loss.head_lr_scale=2",),
+            "baseline": ("loss=untrained",),
+            "tuned baseline": ("loss=untrained", "tuning.trials=2"),
+        }.items()
+    }
+    found = {name: plan.shared["lr_from"] for name, plan in columns.items()}
+    assert found == {
+        "protocol": "protocol",
+        "typed": "method",
+        "head": "method",
+        "baseline": "protocol",
+        "tuned baseline": "method",
+    }
+    assert len({columns[name].fingerprint for name in ("protocol", "baseline")}) == 1
+    assert len({columns[name].method_digest for name in ("protocol", "typed", "head")}) == 3
+    typed = {**method_columns(columns["typed"].method), **columns["typed"].shared}
+    rows = [
+        rows_factory.make_row(loss="triplet", **{**typed, "overrides": '["loss.lr=0.003", "protocol.lr=0.001"]'}),
+        rows_factory.make_row(loss="contrastive", **columns["protocol"].shared),
+    ]
+    tables = with_differences(compare(rows))
+    assert [table.shared["lr_from"] for table in tables] == ["method", "protocol"]
+    assert "source of the learning rates = method" in tables[0].details[0]
+    assert "learning rates of each method" in tables[0].caption
+    assert "learning rates of each method" not in tables[1].caption
 
 
 def test_the_tuned_sweep_has_one_meaning_in_both_spellings_and_the_losses_of_the_untuned_sweep() -> None:
@@ -73,6 +124,24 @@ def test_the_tuned_sweep_has_one_meaning_in_both_spellings_and_the_losses_of_the
     assert compose(["sweep=tuned"]).cfg.tuning.trials == TRIALS
     losses = [OmegaConf.load(conf_dir() / "sweep" / f"{name}.yaml").hydra.sweeper.params for name in ("seven", "tuned")]
     assert losses[0] == losses[1]
+
+
+def test_the_whole_reality_check_runs_at_toy_size(tmp_path: Path) -> None:
+    dataset = ["dataset=synthetic", "dataset.make.classes=24", "dataset.make.images_per_class=4", "dataset.make.image_px=16"]
+    protocol = ["protocol.epochs=1", "protocol.steps_per_epoch=1", "protocol.batch_size=8", "protocol.embedding_dim=8"]
+    size = ["protocol.image_px=12", "protocol.resize_px=12", "trunk=convnet", "trunk.make.channels=[4]"]
+    paths = [f"paths.data={tmp_path}", f"paths.runs={tmp_path / 'runs'}"]
+    budget = ["loss=cosface", "seed=0,1", "tuning.trials=2"]
+    assert run(["sweep", "+sweep=reality_check_full", *dataset, *protocol, *size, *budget, *paths]) == 0
+    rows = [read_row(path) for path in find_rows(tmp_path / "runs")]
+    assert {(row["loss"], row.seed) for row in rows} == {(loss, seed) for loss in ("cosface", *BASELINES) for seed in (0, 1)}
+    assert {(row["protocol"], row["protocol_fold"], row["tuning_fold"], row["lr_from"]) for row in rows} == {
+        ("reality_check", "all", "all", "method")
+    }
+    assert {row["n_models"] for row in rows if row["loss"] == "cosface"} == {4}
+    [study] = (tmp_path / "runs").glob("*/cosface/tune-*")
+    assert [trial["epochs"] for trial in trials(study)] == [4, 4]
+    assert len(compare(rows, tested=False)) == 1
 
 
 def test_settings_of_tuning_do_not_change_the_identity_of_an_untuned_run(data: Path) -> None:

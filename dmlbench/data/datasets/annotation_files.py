@@ -11,10 +11,10 @@ import pandas as pd
 from dmlbench.config.requirements import require_directory
 from dmlbench.data.images import size_bytes
 from dmlbench.data.split import ROLES, Split
-from dmlbench.data.split_rules import HALF_PER_CLASS_NOTE, half_per_class
+from dmlbench.data.split_rules import DRAWN_RULES, draw_roles, refuse_unused_seed
 from dmlbench.errors import UserError, suggest
 
-RULES = ("zero_shot", "half_per_class")
+RULES = ("zero_shot", *DRAWN_RULES)
 
 
 def find_directory(root: str, file: str, dataset: str) -> Path:
@@ -89,7 +89,7 @@ def to_integers(file: Path, column: pd.Series) -> pd.Series:
 
 
 def make_split(
-    frame: pd.DataFrame, root: Path, dataset: str, source: str, rule: str, split_seed: int, notes: Sequence[str] = ()
+    frame: pd.DataFrame, root: Path, dataset: str, source: str, rule: str, split_seed: int, group_kind: str | None = None
 ) -> Split:
     """Make the split of a published data set from its annotations.
 
@@ -100,14 +100,15 @@ def make_split(
         dataset: Name of the data set, for error messages.
         source: Annotation file of the frame, for error messages.
         rule: `zero_shot`: the published roles. `half_per_class`: half of the images of each class are training images.
-        split_seed: Seed of `half_per_class`.
-        notes: Notes of the split.
+            Others: see `split_rules`.
+        split_seed: Seed of all rules except `zero_shot`.
+        group_kind: What the column `group` contains, if the frame has one.
 
     Returns:
         The split, with labels 0-based and without gaps, and with the sizes of the files.
 
     Raises:
-        UserError: The rule is unknown, an image is listed twice, or listed images do not exist.
+        UserError: The rule is unknown or does not use the seed, an image is listed twice, or listed images do not exist.
     """
     if rule not in RULES:
         raise UserError(f"dataset.split is '{rule}'{suggest(rule, RULES)}")
@@ -124,9 +125,12 @@ def make_split(
     frame = frame.assign(
         label=np.unique(frame["label"], return_inverse=True)[1].astype(np.int64), size_bytes=np.array(sizes, dtype=np.int64)
     )
-    if rule == "half_per_class":
-        frame = frame.assign(**half_per_class(frame, split_seed))
-        notes = [*notes, HALF_PER_CLASS_NOTE]
+    notes: tuple[str, ...] = ()
+    if rule == "zero_shot":
+        refuse_unused_seed(rule, split_seed)
+    else:
+        frame, note = draw_roles(rule, frame, split_seed)
+        notes = (note,)
     leading = ["path", "label", "class_name", *ROLES]
     frame = frame[leading + [name for name in frame.columns if name not in leading]].reset_index(drop=True)
-    return Split(frame, root, tuple(notes), origin="published")
+    return Split(frame, root, notes, origin="published", group_kind=group_kind)

@@ -14,6 +14,7 @@ from dmlbench.data.split_rules import train_test_roles
 from dmlbench.errors import UserError
 
 LAST_TRAINING_CLASS = 98
+TWO_WORD_MAKES = ("AM General", "Aston Martin", "Land Rover")  # of the 49 makes in the published list
 MERGED = "cars_annos.mat"
 TRAIN, TEST = "cars_train_annos.mat", "cars_test_annos_withlabels.mat"
 
@@ -27,11 +28,11 @@ def cars(root: str, split: str = "zero_shot", split_seed: int = 0) -> Split:
     Args:
         root: Directory with `cars_annos.mat` and `car_ims/`; or with the two files of the devkit, `cars_train_annos.mat` and
             `cars_test_annos_withlabels.mat`, and `cars_train/` and `cars_test/`. If both are complete, the first is read.
-        split: `zero_shot`, or `half_per_class`.
-        split_seed: Seed of `half_per_class`.
+        split: `zero_shot`, or a rule of `split_rules`: `half_per_class`, `random`, `random_classes`, `random_groups`.
+        split_seed: Seed of all splits except `zero_shot`.
 
     Returns:
-        The split.
+        The split. Its column `group` is the make, if an annotation file contains the names of the classes.
 
     Raises:
         UserError: The directory is not this data set, or its images have other names than in the annotations.
@@ -52,7 +53,21 @@ def cars(root: str, split: str = "zero_shot", split_seed: int = 0) -> Split:
         class_name=[names.get(number, str(number)) for number in frame["label"]],
         **train_test_roles(frame["label"] <= LAST_TRAINING_CLASS),
     )
-    return make_split(frame, image_root, "cars", str(directory / form), split, split_seed)
+    if names:
+        frame["group"] = frame["class_name"].map(make_of)
+    return make_split(frame, image_root, "cars", str(directory / form), split, split_seed, "make" if names else None)
+
+
+def make_of(class_name: str) -> str:
+    """Return the make of a car: the first word of its name, or the first two if one of `TWO_WORD_MAKES` begins with it.
+
+    Args:
+        class_name: Name of the class.
+
+    >>> make_of("Aston Martin V8 Vantage Coupe 2012"), make_of("Audi TTS Coupe 2012")
+    ('Aston Martin', 'Audi')
+    """
+    return next((make for make in TWO_WORD_MAKES if class_name.startswith(f"{make} ")), class_name.split()[0])
 
 
 def _contains(root: str, name: str) -> bool:

@@ -13,6 +13,7 @@ from dmlbench.data.split_rules import train_test_roles
 from dmlbench.errors import UserError
 
 LAST_TRAINING_CLASS = 100
+NIGHTJARS = ("Chuck_will_Widow", "Whip_poor_Will")
 
 
 def cub(root: str, split: str = "zero_shot", split_seed: int = 0, attributes: bool = False) -> Split:
@@ -21,12 +22,12 @@ def cub(root: str, split: str = "zero_shot", split_seed: int = 0, attributes: bo
     Args:
         root: The unpacked archive, or a directory that contains it: `images/` and the files `images.txt`,
             `image_class_labels.txt` and `bounding_boxes.txt`. Files that are not listed, such as `._*`, are ignored.
-        split: `zero_shot`, or `half_per_class`.
-        split_seed: Seed of `half_per_class`.
+        split: `zero_shot`, or a rule of `split_rules`: `half_per_class`, `random`, `random_classes`, `random_groups`.
+        split_seed: Seed of all splits except `zero_shot`.
         attributes: Whether to read the 312 binary attributes of each image, as columns `attribute_*`.
 
     Returns:
-        The split. Its root is the directory of `images.txt`.
+        The split. Its root is the directory of `images.txt`. Its column `group` is the type of bird; see `bird_type`.
 
     Raises:
         UserError: The directory is not this data set (CUB-200 of 2010, for example), images are missing, or its files
@@ -44,11 +45,28 @@ def cub(root: str, split: str = "zero_shot", split_seed: int = 0, attributes: bo
     boxes = _read_by_image(directory / "bounding_boxes.txt", ("image_id", *BOX), images.index).astype(float)
     class_name = images["path"].str.split("/").str[0]
     _refuse_contradictions(directory, images["path"], class_name, label)
-    frame = pd.DataFrame({"path": "images/" + images["path"], "label": label, "class_name": class_name})
+    columns = {"path": "images/" + images["path"], "label": label, "class_name": class_name}
+    frame = pd.DataFrame({**columns, "group": class_name.map(bird_type)})
     frame = frame.assign(**train_test_roles(label <= LAST_TRAINING_CLASS)).join(boxes)
     if attributes:
         frame = frame.join(_read_attributes(directory, images.index))
-    return make_split(frame, directory, "cub", str(directory / "images.txt"), split, split_seed)
+    return make_split(frame, directory, "cub", str(directory / "images.txt"), split, split_seed, "bird type")
+
+
+def bird_type(class_name: str) -> str:
+    """Return the last word of the English name of a species, which usually names its family or genus.
+
+    The two species whose names are their calls, chuck-will's-widow and whip-poor-will, are nightjars. Names are not taxonomy:
+    grosbeaks belong to several families, and American redstart and ovenbird are wood warblers without the word.
+
+    Args:
+        class_name: Name of the class: a number, a full stop and the words of the name.
+
+    >>> bird_type("001.Black_footed_Albatross"), bird_type("013.Bobolink"), bird_type("105.Whip_poor_Will")
+    ('Albatross', 'Bobolink', 'Nightjar')
+    """
+    name = class_name.partition(".")[2]
+    return "Nightjar" if name in NIGHTJARS else name.rpartition("_")[2]
 
 
 def _read_by_image(file: Path, columns: tuple[str, ...], image_ids: pd.Index) -> pd.DataFrame:

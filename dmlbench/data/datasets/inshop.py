@@ -21,13 +21,14 @@ def inshop(root: str, split: str = "zero_shot", split_seed: int = 0, images: str
     Args:
         root: Directory with `Eval/list_eval_partition.txt` (or with this file itself), and with the images in `img/` or
             `Img/img/`. If `Anno/list_bbox_inshop.txt` exists, it provides the boxes.
-        split: `zero_shot`: the published roles. `half_per_class`: half of the images of each item are training images.
-        split_seed: Seed of `half_per_class`.
+        split: `zero_shot`: the published roles. Others: see `split_rules`; in these, every test image is query and
+            gallery.
+        split_seed: Seed of all splits except `zero_shot`.
         images: `img` (256 px, the usual choice) or `img_highres`. Results on the two are not comparable.
         attributes: Whether to read the 463 binary attributes of each item, as columns `attribute_*`.
 
     Returns:
-        The split.
+        The split. Its column `group` is the category in the path of the item's first image, such as `WOMEN/Dresses`.
 
     Raises:
         UserError: The directory is not this data set, or images are missing.
@@ -47,12 +48,16 @@ def inshop(root: str, split: str = "zero_shot", split_seed: int = 0, images: str
     prefix = next((name for name in ("", "Img/") if (directory / f"{name}{images}").is_dir()), "")
     frame = pd.DataFrame({"path": prefix + paths, "label": partition["item_id"], "class_name": partition["item_id"]})
     frame = frame.assign(**{role: partition["role"] == role for role in ROLES})
+    category = partition["path"].str.split("/").str[1:-2].str.join("/").groupby(partition["item_id"]).transform("first")
+    has_categories = bool((category != "").all())
+    if has_categories:
+        frame["group"] = category
     boxes = _find_annotation(directory, "list_bbox_inshop.txt")
     if boxes is not None and images == "img":  # the boxes are in pixels of the small images
         frame = frame.join(_read_boxes(boxes, partition["path"]))
     if attributes:
         frame = frame.join(_read_attributes(directory, partition["item_id"]))
-    return make_split(frame, directory, "inshop", str(file), split, split_seed)
+    return make_split(frame, directory, "inshop", str(file), split, split_seed, "category" if has_categories else None)
 
 
 def _find_partition(root: str) -> Path:

@@ -17,12 +17,11 @@ def sop(root: str, split: str = "zero_shot", split_seed: int = 0) -> Split:
 
     Args:
         root: The unpacked archive, or a directory that contains it: both lists, and one directory of images per category.
-        split: `zero_shot`: the official lists; `Ebay_test.txt` is query and gallery. `half_per_class`: half of the images of
-            each class are training images.
-        split_seed: Seed of `half_per_class`.
+        split: `zero_shot`: the official lists; `Ebay_test.txt` is query and gallery. Others: see `split_rules`.
+        split_seed: Seed of all splits except `zero_shot`.
 
     Returns:
-        The split. `attribute_super_class` is the category, one of 12.
+        The split. Its columns `group` and `attribute_super_class` are the category, one of 12.
 
     Raises:
         UserError: The directory is not this data set, or images are missing.
@@ -33,13 +32,15 @@ def sop(root: str, split: str = "zero_shot", split_seed: int = 0) -> Split:
     directory = find_directory(root, LISTS["train"], "sop")
     parts = {role: read_list(directory / file, COLUMNS, skip=1) for role, file in LISTS.items()}
     lists = pd.concat(parts, names=["role"]).reset_index("role").reset_index(drop=True)
+    category = lists["path"].str.split("/").str[0].str.removesuffix("_final")
     frame = pd.DataFrame(
         {
             "path": lists["path"],
             "label": to_integers(directory / LISTS["train"], lists["class_id"]),
             "class_name": lists["class_id"],
             **train_test_roles(lists["role"] == "train"),
-            "attribute_super_class": lists["path"].str.split("/").str[0].str.removesuffix("_final"),
+            "group": category,
+            "attribute_super_class": category,
         }
     )
-    return make_split(frame, directory, "sop", " and ".join(LISTS.values()), split, split_seed)
+    return make_split(frame, directory, "sop", " and ".join(LISTS.values()), split, split_seed, "category")

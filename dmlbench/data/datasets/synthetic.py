@@ -13,7 +13,9 @@ import pandas as pd
 from PIL import Image, ImageDraw
 
 from dmlbench.data.datasets.generated import generate_once, require_integer
-from dmlbench.data.split import BOX, Split
+from dmlbench.data.split import BOX, ROLES, Split
+from dmlbench.data.split_rules import DRAWN_RULES, draw_roles, first_half_of_classes
+from dmlbench.errors import UserError, suggest
 from dmlbench.system.seeding import numpy_generator
 
 VERSION = 2  # raised with every change to the pixels or to the choice of the images
@@ -31,6 +33,9 @@ COLOURS = {"red": 0.0, "orange": 0.09, "green": 0.33, "cyan": 0.5, "blue": 0.64,
 PATTERNS = ("plain", "stripes", "checks", "dots")
 SIZES = {"small": 0.24, "large": 0.34}  # radius, as a fraction of the image's side
 ATTRIBUTES = ("shape", "colour", "pattern", "size")
+FIRST_HALF_NOTE = (
+    "the first half of the classes are training classes, the others test classes; both have the same attribute values"
+)
 
 
 def synthetic(
@@ -40,6 +45,8 @@ def synthetic(
     image_px: int = 64,
     split_seed: int = 0,
     separate_queries: bool = False,
+    split: str | None = None,
+    groups: int | None = None,
 ) -> Split:
     """Generate images of one patterned shape on a cluttered background.
 
@@ -47,46 +54,66 @@ def synthetic(
     rotation, small changes of size and hue, background, clutter and lighting vary within a class. The first half of the
     classes are training classes, the others test classes; both halves have the same attribute values.
 
+    Groups consist of classes with similar shapes and patterns. They do not change the images.
+
     Args:
         root: Directory of generated data sets. The images are written into it at the first call.
         classes: Number of classes, from 4 to 48 (all combinations that differ in two attributes).
         images_per_class: Number of images per class, from 2 to 1000.
         image_px: Side of the square images, from 16 to 512 pixels.
-        split_seed: Seed of the choice of combinations and of every image.
+        split_seed: Seed of the choice of combinations, of every image and of the split.
         separate_queries: Whether the images of a test class alternate between query and gallery. Otherwise every test image
             is both.
+        split: None: the first half of the classes are training classes. Others: see `split_rules`.
+        groups: Number of groups of classes, from 2 to half of the classes. None for no groups.
 
     Returns:
         The split, with paths relative to `root`, boxes around the shapes, and a column `attribute_*` for each attribute.
 
     Raises:
-        UserError: An argument is not a whole number in its range.
+        UserError: An argument is not a whole number in its range, or the split is unknown.
     """
     require_integer("synthetic", "classes", classes, 4, len(_combinations()))
     require_integer("synthetic", "images_per_class", images_per_class, 2, 1000)
     require_integer("synthetic", "image_px", image_px, 16, 512)
     require_integer("synthetic", "split_seed", split_seed, 0, 2**63 - 1)
+    if groups is not None:
+        require_integer("synthetic", "groups", groups, 2, classes // 2)
+    if split is not None and split not in DRAWN_RULES:
+        raise UserError(f"dataset.split is '{split}'{suggest(split, DRAWN_RULES)}")
     sizes = {"classes": classes, "images_per_class": images_per_class, "image_px": image_px, "split_seed": split_seed}
     generate = partial(_generate, sizes=sizes)
     folder, listing = generate_once(Path(root), "synthetic", {"version": VERSION, **sizes}, generate)
-    label = listing["label"].astype(np.int64)
-    train = label < classes // 2
-    is_even = listing.groupby("label").cumcount() % 2 == 0  # position of the image in its class
     frame = pd.DataFrame(
         {
             "path": f"{folder}/" + listing["path"],
-            "label": label,
+            "label": listing["label"].astype(np.int64),
             "class_name": listing[list(ATTRIBUTES)].agg(" ".join, axis=1),
-            "train": train,
-            "val": False,
-            "query": ~train & (is_even | (not separate_queries)),
-            "gallery": ~train & (~is_even | (not separate_queries)),
+            **dict.fromkeys(ROLES, False),
             **{side: listing[side].astype(float) for side in BOX},
             **{f"attribute_{name}": listing[name] for name in ATTRIBUTES},
         }
     )
-    note = "the first half of the classes are training classes, the others test classes; both have the same attribute values"
-    return Split(frame, Path(root), notes=(note,), origin="generated")
+    if groups is not None:
+        frame["group"] = _groups(frame, groups)
+    frame, note = frame.assign(**first_half_of_classes(frame)), FIRST_HALF_NOTE
+    if split is not None:
+        frame, note = draw_roles(split, frame, split_seed)
+    if separate_queries:
+        is_even = frame.groupby("label").cumcount() % 2 == 0  # position of the image in its class
+        frame = frame.assign(query=frame["query"] & is_even, gallery=frame["gallery"] & ~is_even)
+    group_kind = None if groups is None else "similar shapes"
+    return Split(frame, Path(root), notes=(note,), origin="generated", group_kind=group_kind)
+
+
+def _groups(frame: pd.DataFrame, groups: int) -> pd.Series:
+    """Return the group of each image: classes in the order of shape, pattern and size, in groups of about equal size."""
+    classes = frame.drop_duplicates("label")
+    order = {"shape": list(SHAPES), "pattern": list(PATTERNS), "size": list(SIZES)}
+    ranks = [classes[f"attribute_{name}"].map(values.index) for name, values in order.items()]
+    ordered = classes["label"].to_numpy()[np.lexsort(ranks[::-1])]
+    parts = enumerate(np.array_split(ordered, groups), start=1)
+    return frame["label"].map({label: f"group {number}" for number, part in parts for label in part})
 
 
 def _combinations() -> list[tuple[str, str, str, str]]:

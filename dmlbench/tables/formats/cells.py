@@ -187,12 +187,9 @@ def is_bold(table: Table, row: TableRow, metric: str) -> bool:
         metric: Name of the metric.
 
     Returns:
-        Whether the method has the best number as printed, or is not significantly worse than the best one.
+        Whether the method is best or not significantly worse than the best one; see `tables.bold`.
     """
-    cell, best = row.cells.get(metric), table.best(metric)
-    if cell is None or best is None or not row.trained:
-        return False
-    return percent(Cell(cell.mean, None)) == percent(Cell(best, None)) or row.label in table.bold.get(metric, ())
+    return row.label in table.bold.get(metric, ())
 
 
 def _costs(table: Table) -> list[list[str]]:

@@ -29,7 +29,7 @@ def markdown(tables: Sequence[Table]) -> str:
         blocks.append("\n".join([heading, "", *(f"- {escape_prose(item)}" for item in items)]))
     for number, table in enumerate(with_differences(tables), 1):
         title = f"Table {number}. " if len(tables) > 1 else ""
-        blocks.append(_wrap(escape_prose(title + table.caption)))
+        blocks.append(wrap(escape_prose(title + table.caption)))
         blocks.append(_pipe_table(table))
         if notes := cells.notes(table, STYLE):
             blocks.append("\n".join(f"- {note}" for note in notes))
@@ -73,7 +73,11 @@ def _pipe_table(table: Table) -> str:
     return cells.layout([*cells.rows(table, STYLE), *ruled], heading, "pipe", cells.alignments(table))
 
 
-def _wrap(text: str) -> str:
-    """Break a paragraph into lines, but not between a number and its percent sign."""
+def wrap(text: str) -> str:
+    """Break a paragraph into lines, but not between a number and its percent sign.
+
+    Args:
+        text: Paragraph.
+    """
     wrapped = textwrap.fill(text.replace(" %", "\u00a0%"), LINE_LENGTH, break_long_words=False, break_on_hyphens=False)
     return wrapped.replace("\u00a0%", " %")

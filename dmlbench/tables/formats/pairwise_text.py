@@ -107,9 +107,9 @@ def _metrics(comparison: Comparison) -> list[str]:
     bases = {one.basis for one in comparison.differences}
     sentences = []
     if "seeds and classes" in bases:
-        sentences.append(f"Interval and p: {model_statement()}")
+        sentences.append(f"Interval and p: {model_statement((*comparison.a, *comparison.b))}")
     if "classes only" in bases:
-        sentences.append(f"Interval and p: {model_statement(by_seed=False)}")
+        sentences.append(f"Interval and p: {model_statement((*comparison.a, *comparison.b), by_seed=False)}")
     reasons = {one.untested: None for one in comparison.differences if one.basis == "none"}
     if not comparison.other_data:
         sentences += [f"Metrics with `--` were not tested: {reason}" for reason in reasons]

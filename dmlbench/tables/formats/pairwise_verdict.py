@@ -44,7 +44,8 @@ def verdict(comparison: Comparison) -> str:
         found = f"No significant difference between {a} and {b} in {what} ({LEVEL_IN_PRINT})"
     n_classes = f"{len(comparison.classes)} classes"
     if first.basis == "classes only":
-        return f"{found}: {tested}, n = {n_classes}. Because {first.untested}, {model_statement(by_seed=False)}."
+        statement = model_statement((*comparison.a, *comparison.b), by_seed=False)
+        return f"{found}: {tested}, n = {n_classes}. Because {first.untested}, {statement}."
     n_seeds = len(comparison.a)
     power = "" if first.better else power_remark(n_seeds)
     return f"{found}: {tested}, n = {n_seeds} seeds, {n_classes}{power}."
