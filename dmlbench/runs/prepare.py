@@ -23,8 +23,10 @@ from dmlbench.data.prepare import prepare as prepare_files
 from dmlbench.data.split import Split
 from dmlbench.results import columns as registry
 from dmlbench.runs.checks import available_device, check_recall, checked_method, checked_trunk
+from dmlbench.system.atomic_write import remove_stale_temporaries
 
 LoadSplit = Callable[[Dataset, Path, bool], Split]
+CACHES = "cache"  # directory below `paths.data`
 
 
 def prepare(composed: Composed, training_only: bool = False, load: LoadSplit | None = None) -> tuple[Plan, Split]:
@@ -76,6 +78,8 @@ def load_split(dataset: Dataset, data_dir: Path, training_only: bool = False) ->
     if training_only:
         split = split.training()
     split = readable_split(split, dataset.split, dataset.on_unreadable, data_dir)
+    for directory in (data_dir, data_dir / CACHES):  # what was killed while another process finished the same write
+        remove_stale_temporaries(directory, recursive=False)
     if not training_only:
         split.verify(dataset.name, {})  # skipped images may have left a role empty
     return split
@@ -154,7 +158,7 @@ def freeze(composed: Composed, settings: Settings, split: Split) -> Plan:
         device=device,
         precision=precision,
         workers=settings.workers,
-        caches=settings.data_dir / "cache",
+        caches=settings.data_dir / CACHES,
         oracle=settings.oracle,
         provenance={
             **provenance(composed),

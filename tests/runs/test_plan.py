@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from dmlbench.runs import experiment
 from dmlbench.runs.checks import check_composed
 from dmlbench.runs.prepare import prepare
 from dmlbench.runs.runner import announcement, run_job
+from dmlbench.system.atomic_write import atomic_directory
 
 DIGITS = [
     "dataset=digits",
@@ -253,3 +257,18 @@ def test_a_crash_on_a_full_disk_is_reported_although_it_cannot_be_written_to_a_f
     assert outcome.error is not None
     assert "No space left on device" in outcome.error
     assert "error.txt" not in outcome.error
+
+
+def _generate_and_die(data: Path) -> None:
+    with atomic_directory(data / "synthetic-0123456789"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_what_a_killed_process_left_among_the_data_is_removed_by_the_next_run(tmp_path: Path) -> None:
+    for directory in (tmp_path, tmp_path / "cache"):
+        writer = multiprocessing.get_context("fork").Process(target=_generate_and_die, args=(directory,))
+        writer.start()
+        writer.join(60)
+    assert len(list(tmp_path.rglob(".synthetic-0123456789.*.tmp"))) == 2
+    prepare(compose(["dataset=synthetic", "dataset.make.classes=4", f"paths.data={tmp_path}", "protocol.batch_size=8"]))
+    assert not list(tmp_path.rglob("*.tmp"))
