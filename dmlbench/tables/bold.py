@@ -90,7 +90,7 @@ def _test_details(counts: Collection[int], rows: Sequence[Row]) -> list[str]:
     if not counts:
         return []
     n = " or ".join(map(str, sorted(counts)))
-    return [f"Significance ({LEVEL_IN_PRINT}, n = {n} seeds): {model_statement(rows)}{power_remark(min(counts))}"]
+    return [f"Significance ({LEVEL_IN_PRINT}, n = {n} seeds): {model_statement(rows)}{power_remark(min(counts), rows)}"]
 
 
 def _untested(reasons: Mapping[str, str], some: bool) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dmlbench.results.row import Row
 
 FEW_SEEDS = 3  # up to this number of seeds, the text mentions low power
+FEW_GROUPS = 10  # below this number of groups of test classes, too
 FEW_CLASSES = 20  # below this number of test classes, there is a warning
 LEVEL_IN_PRINT = "5 % level"
 
@@ -30,13 +31,16 @@ def model_statement(rows: Sequence[Row], by_seed: bool = True) -> str:
     return f"the test allows for chance {classes}, but not between seeds, and another seed may reverse the result"
 
 
-def power_remark(n_seeds: int) -> str:
-    """Return a remark on the power of the test, a clause with a semicolon before it; empty with enough seeds.
+def power_remark(n_seeds: int, rows: Sequence[Row]) -> str:
+    """Return a remark on the power of the test, a clause with a semicolon before it; empty with enough seeds and groups.
 
     Args:
         n_seeds: Smallest number of seeds of a test.
+        rows: The tested rows, whose data set may have groups of classes.
     """
-    return "; so few seeds give the test little power" if n_seeds <= FEW_SEEDS else ""
+    groups = [count for row in rows if isinstance(count := row.get("n_test_groups"), int) and count < FEW_GROUPS]
+    few = ["seeds"] * (n_seeds <= FEW_SEEDS) + ["groups"] * bool(groups)
+    return f"; so few {' and '.join(few)} give the test little power" if few else ""
 
 
 def limits_of_data(n_seeds: Collection[int], n_classes: object) -> list[str]:

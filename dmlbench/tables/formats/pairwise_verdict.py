@@ -47,7 +47,7 @@ def verdict(comparison: Comparison) -> str:
         statement = model_statement((*comparison.a, *comparison.b), by_seed=False)
         return f"{found}: {tested}, n = {n_classes}. Because {first.untested}, {statement}."
     n_seeds = len(comparison.a)
-    power = "" if first.better else power_remark(n_seeds)
+    power = "" if first.better else power_remark(n_seeds, (*comparison.a, *comparison.b))
     return f"{found}: {tested}, n = {n_seeds} seeds, {n_classes}{power}."
 
 
