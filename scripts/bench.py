@@ -18,6 +18,7 @@ from importlib import import_module
 # Each is a module of `benchmarks` with a function `measure(quick, overrides)`.
 BENCHMARKS = {
     "table": "a table of 10,000 rows, relative to reading and parsing their files",
+    "report": "size and time of a report of eight methods with three seeds, and the time to open it",
     "start": "start-up: `dmlbench --help`, relative to `python -c pass`",
     "train": "training, relative to a minimal training loop",
     "input": "loading of training batches, relative to PIL and torchvision's v1 transforms",
@@ -25,7 +26,8 @@ BENCHMARKS = {
     "evaluate": "all retrieval metrics, relative to the matrix product and to pytorch-metric-learning",
     "cluster": "k-means with one initialisation, relative to ten; time of the clustering metrics",
     "gallery": "memory of a search in a million embeddings that stay on disk",
-    "loss": "memory and time of a step of every loss, at 100, 1,000 and 11,318 classes",
+    "serve": "search of `dmlbench serve` with ten users at once, relative to the bare matrix-vector product",
+    "loss": "batch triplets and SoftTriple, relative to pytorch-metric-learning; memory and time of a step of every loss",
     "angles": "angles by which proxies turn in the first steps, from 50 to 11,318 classes",
     "frozen": "a sweep of seven losses on a frozen trunk, relative to one pass through the trunk",
 }

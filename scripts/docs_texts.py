@@ -54,14 +54,33 @@ METRIC_SECTIONS = {
         "Retrieval",
         "Each metric is the mean over all queries; `macro_<column>` is the mean over classes of the means within each class. "
         "The ranking keeps max(R, 10) items per query, and `precision_at_<k>` and `retrieved_at_<k>` are reported for values "
-        "of k within it. The scores of each query are in `per_query.safetensors`, next to the row.",
+        "of k within it. The scores of each query are in `per_query.safetensors`, next to the row.\n\n"
+        "With `protocol.full_gallery=true`, as in `protocol=staysafe`, or `dmlbench evaluate --gallery full`, the same queries "
+        "are also evaluated in a gallery of training and test images, as `full_<column>`, and every k is computed. With "
+        "`protocol.evaluation_queries=N` or `--queries N`, N queries are drawn, and the intervals of tables are over seeds and "
+        "queries.\n\n"
+        "**Accuracy@k** (Shah, Clustering and querying images from unknown classes) is the share of the first k results that "
+        "are of the class of the query, averaged over queries: Precision@k. `--metrics accuracy_at_5` prints `precision_at_5`. "
+        "Recall@k asks whether one of them is relevant, so it rises with k, while accuracy usually falls. Shah queries a few "
+        "random images of each test class against the remaining test images; here, every test image is a query, or "
+        "`protocol.evaluation_queries` of them.",
     ),
     "clustering": (
         "Clustering",
-        "Queries and gallery are clustered together by k-means, with one cluster per class or `--clusters N` clusters per "
-        "class. Each metric is the mean over five runs with different seeds, and `<column>_std` is the standard deviation over "
-        "the runs; `cluster_init` and `cluster_seed` record initialisation and seed. Above 1,000 classes there is no "
-        "clustering unless `--clusters` requests it.",
+        "Queries and gallery are clustered together by k-means, with `protocol.clusters_per_class` clusters per class (1 by "
+        "default), or `--clusters N` of `dmlbench evaluate`. Each metric is the mean over five runs with different seeds, and "
+        "`<column>_std` is the standard deviation over the runs; `cluster_init` and `cluster_seed` record initialisation and "
+        "seed. Above 1,000 classes there is no clustering unless `--clusters`, or several clusters per class, request it. "
+        "Models can be selected on these metrics: `protocol.selection=validation protocol.selection_metric=purity "
+        "protocol.clusters_per_class=3`.",
+    ),
+    "attributes": (
+        "Attributes",
+        "Only methods that predict attributes have them, such as `loss=sgml`. They are computed on all test images. An "
+        "attribute that no test image has is left out and counted in `n_attributes_without_positives`; missing annotations are "
+        "left out too. `attribute_prevalence` is the mean share of images that have an attribute, which is about the mean "
+        "average precision of a random order. `dmlbench table --metrics recall_at_1,attribute_map` prints them; they have no "
+        "scores of queries, so their significance is not tested.",
     ),
     "diagnostic": (
         "Diagnostics",

@@ -56,7 +56,7 @@ def columns_page() -> str:
     for role, meaning in roles().items():
         parts.append(f"## {role.capitalize()}\n\n{meaning[0].upper()}{meaning[1:]}.\n")
         if role == "metric":
-            parts.append(f"{docs_texts.ABOUT_METRICS}\n{_metric_columns(('retrieval', 'clustering'))}")
+            parts.append(f"{docs_texts.ABOUT_METRICS}\n{_metric_columns(('retrieval', 'clustering', 'attributes'))}")
             continue
         lines = [_column_line(one) for one in COLUMNS if one.role == role and not one.sum_of]
         parts.append(markdown_table(COLUMN_HEADINGS, lines))
@@ -160,7 +160,8 @@ def _accepted(annotation: Any, at_least: float | None) -> str:
     >>> _accepted(int | None, 1), _accepted(bool, None), _accepted(tuple[int, ...], None), _accepted(tuple[float, float], None)
     ('integer, at least 1, `null`', '`true`, `false`', 'list of integers', 'list of 2 numbers')
     """
-    kinds, parts = {int: "integer", float: "number", bool: "`true`, `false`", NoneType: "`null`"}, get_args(annotation)
+    kinds, parts = {int: "integer", float: "number", str: "text", bool: "`true`, `false`"}, get_args(annotation)
+    kinds[NoneType] = "`null`"
     if annotation in kinds:
         is_limited = at_least is not None and annotation in (int, float)
         return f"{kinds[annotation]}, at least {at_least:g}" if is_limited else kinds[annotation]

@@ -39,8 +39,9 @@ def cub(top: Path, per_class: int = 2) -> Path:
             images.append(f"{image_id} {path}")
             labels.append(f"{image_id} {number}")
             boxes.append(f"{image_id} 2.0 3.0 30.0 20.0")
-            present += [f"{image_id} {k} {int((image_id + k) % 7 == 0)} 3 1.5" for k in range(1, 313)]
-    present[5] += " 0"  # some lines of the published file have an extra field
+            present += [f"{image_id} {k} {int((image_id + k) % 7 == 0)} {1 + (image_id + k) % 4} 1.5" for k in range(1, 313)]
+    present[5] += " 0"  # some lines of the published file have one or two extra fields
+    present[len(present) // 2] += " 0 1.509"
     write(directory / "images" / "001.Bird_1" / "._Bird_1_0000.jpg", b"Mac OS X")
     for name, lines in (
         ("images.txt", images),

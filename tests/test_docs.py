@@ -7,7 +7,6 @@ checked, and get a made-up row; in `without_downloads`, the embedded data set re
 
 from __future__ import annotations
 
-import dataclasses
 import glob
 import hashlib
 import importlib
@@ -32,7 +31,7 @@ from dmlbench.config import jobs as config_jobs
 from dmlbench.config import requirements
 from dmlbench.config.compose import Composed, Settings, compose, dataset_settings, resolve
 from dmlbench.config.jobs import BASIC_LAUNCHER, Job, JobList
-from dmlbench.config.schema import Dataset, Protocol
+from dmlbench.config.schema import Dataset, Protocol, row_fields
 from dmlbench.data.datasets import image_folder
 from dmlbench.data.split import Split
 from dmlbench.results.row_files import write_row
@@ -332,7 +331,7 @@ def test_the_page_about_protocols_lists_every_field_with_its_values() -> None:
         name: values for fields, values, *_ in table_under(DOCS / "protocols.md", "Fields") for name in fields.split(", ")
     }
     types = get_type_hints(Protocol)
-    names = [one.name for one in dataclasses.fields(Protocol) if one.name != "name"]
+    names = [one.name for one in row_fields(Protocol)]
     assert set(listed) == {"field"} | {f"`{name}`" for name in names}
     for name in names:
         for value in literals(types[name]):

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "dmlbench"
 # From the bottom to the top: a package imports only from those before it.
 LAYERS = (
     *("errors", "system", "config", "results", "evaluation", "data", "losses", "models", "training", "tuning"),
-    *("tables", "api", "runs", "cli", "__main__"),
+    *("tables", "pictures", "api", "runs", "report", "web", "cli", "__main__"),
 )
 READING = ("results", "tables")
 READING_MAY_IMPORT = {"errors", "system", "config", "results", "tables"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.numpy import save_file
 from scipy import stats
 
 from dmlbench.config.compose import compose, resolve
+from dmlbench.data.datasets.image_folder import folder
 from dmlbench.results.row_files import write_row
 from dmlbench.runs.prepare import listed_split
 
@@ -173,3 +175,35 @@ def test_runs_of_another_split_or_without_groups_are_refused(
     for name, sentence in (("other", "another split of omniglot"), ("digits", "the split of digits has no column group")):
         assert error_shares["main"]([str(tmp_path / name), "--data", f"{tmp_path}/data"]) == 2
         assert sentence in capsys.readouterr().err
+
+
+# Attributes of the Grocery Store data set
+
+
+def test_the_attributes_of_grocery_are_the_kind_and_the_coarse_class_of_each_image(tmp_path: Path) -> None:
+    lines = [
+        f"images/train/{path},{coarse}" for path, coarse in (("Fruit/Kiwi/1.jpg", "Kiwi"), ("Fruit/Pear/Anjou/1.jpg", "Pear"))
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["file,coarse", *lines]))
+    write = runpy.run_path(str(SCRIPTS / "grocery_attributes.py"))["write_attributes"]
+    assert write(tmp_path) == f"{tmp_path / 'attributes.csv'}: 3 attributes of 2 images"
+    assert (tmp_path / "attributes.csv").read_text().splitlines() == [
+        "file,kind::Fruit,coarse::Kiwi,coarse::Pear",
+        "images/train/Fruit/Kiwi/1.jpg,1,1,0",
+        "images/train/Fruit/Pear/Anjou/1.jpg,1,0,1",
+    ]
+
+
+def test_the_published_images_of_grocery_have_46_attributes(tmp_path: Path) -> None:
+    archive = SCRIPTS.parents[1] / "shared" / "data" / "grocery81_112.zip"
+    if not archive.is_file():
+        pytest.skip(f"needs {archive.name} in ../shared/data")
+    with zipfile.ZipFile(archive) as content:
+        content.extractall(tmp_path)
+    root = tmp_path / "grocery81_112"
+    runpy.run_path(str(SCRIPTS / "grocery_attributes.py"))["write_attributes"](root)
+    attributes = folder(str(root), "labels.csv", "manifest", attributes="attributes.csv").attributes
+    assert attributes is not None
+    assert (len(attributes.names), attributes.values.shape) == (46, (5421, 46))
+    assert (attributes.values[:, :3].sum(axis=1) == 1).all()
+    assert (attributes.values[:, 3:].sum(axis=1) == 1).all()

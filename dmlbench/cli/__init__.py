@@ -22,6 +22,8 @@ COMMANDS = {
     "sweep": "run every combination of values, then print their table",
     "tune": "tune the hyper-parameters of a loss on training classes only",
     "table": "print comparison tables of finished runs",
+    "report": "write tables, pictures and provenance into one HTML file",
+    "serve": "search with finished runs, compare and rate them in a browser",
     "compare": "test whether one method is better than another",
     "show": "print everything about one run",
     "evaluate": "evaluate saved runs again, or embeddings from elsewhere",

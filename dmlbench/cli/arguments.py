@@ -229,6 +229,20 @@ def allow_own_code(config_dir: Path | None) -> None:
     sys.path[:] = [*(directory for directory in sys.path if os.path.abspath(directory) not in own), *own]
 
 
+def own_name(metric: str) -> str:
+    """Return the name of a metric's column, and print it if the metric was given under another name.
+
+    Args:
+        metric: Name of a metric, such as `accuracy_at_5`.
+    """
+    from dmlbench.results.metric_specs import canonical_metric, parse_metric
+
+    found = canonical_metric(metric)
+    if found != metric and (column := parse_metric(found)) is not None:
+        print_error(f"{metric} is {found} here, printed as {column.label}: {column.spec.definition.partition('.')[0]}")
+    return found
+
+
 def print_error(sentence: str) -> None:
     """Print one sentence to standard error.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from dmlbench.cli.arguments import Parser, add_runs_dir
+from dmlbench.cli.arguments import Parser, add_runs_dir, own_name
 from dmlbench.errors import UserError
 
 EXAMPLES = """\
@@ -45,7 +45,7 @@ def main(arguments: argparse.Namespace) -> int:
         given = len(arguments.selectors)
         raise UserError(f"dmlbench compare needs two methods, not {given}, such as `dmlbench compare triplet arcface`")
     a, b = pair(arguments.selectors[0], arguments.selectors[1], arguments.runs)
-    found = pairwise.compare_pair(a.rows, b.rows, arguments.metric)
+    found = pairwise.compare_pair(a.rows, b.rows, own_name(arguments.metric))
     write = pairwise_text.as_json if arguments.format == "json" else pairwise_text.as_text
     print(write(found, (a.name, b.name)), end="")
     return 0

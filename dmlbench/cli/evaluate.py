@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 T = TypeVar("T", int, float)
 # Options that may also be written as `key=value`, as in previous versions.
 KEYS = (
-    *("ks", "clusters", "distance", "rerank", "rerank.k1", "rerank.k2", "rerank.lambda", "whiten", "beta", "layer"),
-    *("dataset", "trunk", "seed", "labels"),
+    *("ks", "clusters", "queries", "gallery", "distance", "rerank", "rerank.k1", "rerank.k2", "rerank.lambda", "whiten"),
+    *("beta", "layer", "dataset", "trunk", "seed", "labels"),
 )
 EMBEDDING_SUFFIXES = (".safetensors", ".npz", ".npy")
 ONLY_FILES = ("name", "labels", "dataset", "trunk", "seed")
@@ -31,6 +31,7 @@ EXAMPLES = """\
 evaluate runs/omniglot --ks 1,5,20            # every run below, with other values of k
 evaluate omniglot/triplet --rerank k_reciprocal
 evaluate runs/cub --layer pooled dataset.root=/data/cub
+evaluate runs/cub --queries 200 --gallery full  # 200 queries, in test images and in all
 evaluate theirs.npz --name "Their method"
 """
 DETAILS = """\
@@ -42,9 +43,10 @@ file has the protocol `external`. Both are compared only with rows that were eva
 The scores of each query are written beside the row (per_query.safetensors). Options may also be written
 as KEY=VALUE: ks=1,5,20.
 
---layer, --whiten and --beta embed the images of a run again, with its model. Images outside of the
-current directory have to be named again: dataset.root=DIR, or paths.data=DIR. Other values of the data
-set, device and workers may be set in the same way. A run directory is data: nothing in it is executed.
+--layer, --whiten and --beta embed the images of a run again, with its model; so does --gallery full,
+unless the run did. Images outside of the current directory have to be named again: dataset.root=DIR, or
+paths.data=DIR. Other values of the data set, device and workers may be set in the same way. A run
+directory is data: nothing in it is executed.
 """
 # Overrides that say how the images of a run are read.
 OVERRIDES = re.compile(r"[+~]*(dataset\.|trunk\.make\.|paths\.data=|device=|workers=)")
@@ -73,6 +75,20 @@ def make_parser() -> Parser:
         choices=("inner_product", "cosine", "euclidean"),
         help="inner_product (default for a run, whose embeddings have unit length), cosine (default for a file) or euclidean "
         "(default with --beta)",
+    )
+    add(
+        *("--queries",),
+        metavar="N",
+        help="evaluate N queries, drawn at random from those with a relevant item; 0 for all (default: those of the run; "
+        "all for a file)",
+    )
+    add(
+        *("--gallery",),
+        metavar="NAME",
+        choices=("test", "full"),
+        default="test",
+        help="full: also evaluate in a gallery of training and test images, as columns full_* (default: that of the run; test "
+        "for a file)",
     )
     add("--rerank", metavar="NAME", choices=("none", "k_reciprocal"), default="none", help="k_reciprocal or none (default)")
     add("--rerank.k1", dest="k1", metavar="N", help="neighbours of k-reciprocal re-ranking (default: 20)")
@@ -196,6 +212,8 @@ def _config(arguments: argparse.Namespace, default_distance: Distance) -> Evalua
         ks=_ks(arguments.ks),
         all_ks=arguments.ks is not None,
         clusters_per_class=None if arguments.clusters is None else _number("clusters", arguments.clusters, int),
+        queries=None if arguments.queries is None else _number("queries", arguments.queries, int),
+        full_gallery=arguments.gallery == "full",
         distance=distance,
         whiten=None if arguments.whiten is None else _number("whiten", arguments.whiten, int),
         beta=None if arguments.beta is None else _number("beta", arguments.beta, float),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from dmlbench.cli.arguments import print_error
-from dmlbench.results.formatting import format_duration
+from dmlbench.results.formatting import format_duration, metric_label
 
 if TYPE_CHECKING:
     from dmlbench.results.row import Row
@@ -95,8 +95,9 @@ def _tuning_result(outcome: Outcome) -> str:
     if outcome.tuned is None:
         return "its file has no search space, so there is nothing to tune"
     tuned = outcome.tuned
+    metric = metric_label(str(tuned.get("tuned_metric", "map_at_r")))
     return (
-        f"validation MAP@R {tuned['tuned_score']:.1%} at trial {tuned['tuned_trial']} of {tuned['n_tuning_trials']}, with "
+        f"validation {metric} {tuned['tuned_score']:.1%} at trial {tuned['tuned_trial']} of {tuned['n_tuning_trials']}, with "
         f"{tuned['tuned_values']}  ({outcome.folder})"
     )
 

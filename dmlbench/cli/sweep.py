@@ -110,11 +110,14 @@ def parts(overrides: Sequence[str], config_dir: Path | None) -> list[list[str]]:
 
 
 def _baselines(overrides: Sequence[str], losses: Collection[str]) -> list[list[str]]:
-    """The overrides of the baselines that a sweep does not name: those of the loss are left out."""
+    """The overrides of the baselines that a sweep does not name.
+
+    Those of the loss are left out, except for the search of the rates of trunk and head: rows are compared only if it is equal.
+    """
     from dmlbench.results.row import BASELINES
 
     missing = [name for name in BASELINES if name not in losses]
-    of_loss = re.compile(r"\+{0,2}~?loss[.=]")
+    of_loss = re.compile(r"\+{0,2}~?loss(=|\.(?!search\.(lr|head_lr_scale)\b))")
     return [[*(one for one in overrides if not of_loss.match(one)), f"loss={','.join(missing)}"]] if missing else []
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from dmlbench.cli.arguments import Parser, add_config_dir, add_runs_dir, check_config_dir, path, print_error
+from dmlbench.cli.arguments import Parser, add_config_dir, add_runs_dir, check_config_dir, own_name, path, print_error
 from dmlbench.errors import UserError
 from dmlbench.system.terminal import printable_lines
 
@@ -25,6 +25,7 @@ table cub/triplet cub/arcface
 table --vary trunk --metrics recall_at_1,map_at_r
 table --by lr --picture rates.png
 table --by split                            # after `dmlbench sweep sweep=splits`
+table --by loss.make.alpha,loss.make.beta --picture grid.png
 table --format csv > results.csv
 """
 DETAILS = """\
@@ -52,14 +53,14 @@ def make_parser() -> Parser:
         metavar="AXIS",
         default="loss",
         help="what may differ between the rows of a table: loss (default); trunk, sampler, optimizer or protocol; one value, "
-        "such as loss.make.margin or protocol.embedding_dim, for one loss at a time; or preset (a loss under a fixed protocol "
-        "and under the recipe of its paper)",
+        "such as loss.make.margin or protocol.embedding_dim, for one loss at a time; layer (after `evaluate --layer`); or "
+        "preset (a loss under a fixed protocol and under the recipe of its paper)",
     )
     add(
         *("--by",),
         metavar="VALUE",
-        choices=("lr", "split"),
-        help="print one metric of each method, with ranks, over learning rates (lr) or over random class splits (split)",
+        help="print one metric of each method, with ranks, over learning rates (lr) or over random class splits (split); or of "
+        "one method over two values, such as loss.make.alpha,loss.make.beta",
     )
     add("--picture", metavar="FILE", type=path, help="also draw the table into FILE (.png, .svg or .pdf)")
     add("--format", metavar="FORMAT", default="markdown", choices=FORMATS, help="markdown (default), latex, csv or html")
@@ -106,6 +107,8 @@ def main(arguments: argparse.Namespace) -> int:
     config_dir = check_config_dir(arguments.config_dir)
     if arguments.picture is not None:
         check_picture(arguments.picture)
+    if arguments.by is not None:
+        _check_by(arguments.by)
     if arguments.by and (arguments.vary != "loss" or arguments.explain or arguments.oracle):
         raise UserError(f"--by {arguments.by} prints one metric of methods, without --vary, --explain and --oracle")
     if arguments.by == "split" and arguments.picture is not None:
@@ -114,11 +117,11 @@ def main(arguments: argparse.Namespace) -> int:
     rows, skipped = read_rows(*(paths or [arguments.runs]))
     print_skipped(skipped)
     if arguments.by is not None:
-        return _print_rates(rows, arguments) if arguments.by == "lr" else _print_splits(rows, arguments)
+        return _print_by(rows, arguments)
     tables = compare(
         rows,
         arguments.vary,
-        metrics=_names("--metrics", arguments.metrics),
+        metrics=_metrics(arguments.metrics),
         tested=not arguments.no_test and not arguments.explain,
         oracle=arguments.oracle,
         cost=not arguments.no_cost,
@@ -131,36 +134,46 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _print_rates(rows: Sequence[Row], arguments: argparse.Namespace) -> int:
-    """Print, and perhaps draw, methods over learning rates."""
+def _print_by(rows: Sequence[Row], arguments: argparse.Namespace) -> int:
+    """Print, and perhaps draw, one metric of methods over learning rates, class splits or two values."""
     from dmlbench.tables.by_rate import compare_rates
+    from dmlbench.tables.by_split import compare_splits
     from dmlbench.tables.formats.by_rate import csv_by_rate, markdown_by_rate
+    from dmlbench.tables.formats.by_split import csv_by_split, markdown_by_split
+    from dmlbench.tables.formats.grid import csv_grid, markdown_grid
+    from dmlbench.tables.grid import compare_grid
+    from dmlbench.tables.grid_picture import draw_grid
     from dmlbench.tables.pictures import draw_rates
 
-    writers = {"markdown": markdown_by_rate, "csv": csv_by_rate}
-    if arguments.format not in writers:
-        raise UserError(f"--by lr is printed as markdown or csv, not as {arguments.format}")
-    tables = compare_rates(rows, _one_metric(arguments))
-    print(printable_lines(writers[arguments.format](tables)), end="")
+    if arguments.format not in ("markdown", "csv"):
+        raise UserError(f"--by {arguments.by} is printed as markdown or csv, not as {arguments.format}")
+    as_csv, metric = arguments.format == "csv", _one_metric(arguments)
+    if arguments.by == "split":
+        splits = compare_splits(rows, metric)
+        print(printable_lines(csv_by_split(splits) if as_csv else markdown_by_split(splits)), end="")
+        return 0
+    if arguments.by != "lr":
+        first, second = arguments.by.split(",")
+        grids = compare_grid(rows, (first, second), metric)
+        print(printable_lines(csv_grid(grids) if as_csv else markdown_grid(grids)), end="")
+        if arguments.picture is not None:
+            draw_grid(_only(grids), arguments.picture)
+        return 0
+    rates = compare_rates(rows, metric)
+    print(printable_lines(csv_by_rate(rates) if as_csv else markdown_by_rate(rates)), end="")
     if arguments.picture is not None:
-        draw_rates(_only(tables), arguments.picture)
+        draw_rates(_only(rates), arguments.picture)
     return 0
 
 
-def _print_splits(rows: Sequence[Row], arguments: argparse.Namespace) -> int:
-    """Print methods over class splits."""
-    from dmlbench.tables.by_split import compare_splits
-    from dmlbench.tables.formats.by_split import csv_by_split, markdown_by_split
-
-    writers = {"markdown": markdown_by_split, "csv": csv_by_split}
-    if arguments.format not in writers:
-        raise UserError(f"--by split is printed as markdown or csv, not as {arguments.format}")
-    print(printable_lines(writers[arguments.format](compare_splits(rows, _one_metric(arguments)))), end="")
-    return 0
+def _check_by(value: str) -> None:
+    """Refuse a value of --by that is neither of the names nor two keys."""
+    if value not in ("lr", "split") and len([key for key in value.split(",") if key.strip()]) != 2:
+        raise UserError(f"--by {value} is not known; use lr, split, or two values such as loss.make.alpha,loss.make.beta")
 
 
 def _one_metric(arguments: argparse.Namespace) -> str:
-    metric, *more = _names("--metrics", arguments.metrics) or ["map_at_r"]
+    metric, *more = _metrics(arguments.metrics) or ["map_at_r"]
     if more:
         raise UserError(f"--by {arguments.by} prints one metric; use --metrics {metric}")
     return metric
@@ -171,6 +184,11 @@ def _only(tables: Sequence[T]) -> T:
     if len(tables) != 1:
         raise UserError(f"--picture draws one table, but these rows make {len(tables)}; name the directories of one of them")
     return tables[0]
+
+
+def _metrics(text: str | None) -> list[str]:
+    """Names of metrics; another name of a metric is replaced by that of its column."""
+    return [own_name(name) for name in _names("--metrics", text)]
 
 
 def _names(option: str, text: str | None) -> list[str]:

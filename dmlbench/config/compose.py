@@ -25,6 +25,7 @@ from dmlbench.config.files import conf_dir
 from dmlbench.config.finite import refuse_not_finite
 from dmlbench.config.presets import GROUP as PRESET
 from dmlbench.config.presets import NONE as NO_PRESET
+from dmlbench.config.protocol_dataset import bring_dataset_values, refuse_unused_split
 from dmlbench.config.reserved_arguments import refuse_set_by_training
 from dmlbench.config.schema import GROUPS, Dataset, Method, Protocol, Trunk, Tuning, defaults
 from dmlbench.config.typed import as_typed, typed
@@ -107,6 +108,11 @@ class Settings:
     data_dir: Path
     runs_dir: Path
 
+    @property
+    def batch_sampler(self) -> dict[str, Any]:
+        """The sampler that the run uses: that of the method, or else that of the protocol."""
+        return self.method.sampler or self.sampler
+
 
 def compose(overrides: Sequence[str], config_dir: str | Path | None = None) -> Composed:
     """Compose a configuration.
@@ -138,6 +144,7 @@ def compose_with_hydra(overrides: Sequence[str], config_dir: str | Path | None =
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = hydra.compose("config", overrides=[*overrides, *search_path], return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)  # so that `${hydra:...}` resolves
+    bring_dataset_values(cfg, overrides)
     return cfg
 
 
@@ -186,11 +193,13 @@ def _resolve(cfg: DictConfig, choices: Mapping[str, str], facts: Mapping[str, in
     known = facts or {name: getattr(dataset, name) or 1 for name in SPLIT_FACTS}
     referred = {"name": dataset.name, "label": dataset.label, **known}
     cfg = OmegaConf.merge(cfg, {"dataset": referred})  # type: ignore[assignment]  # a DictConfig, as both are
+    protocol = typed(Protocol, "protocol", {"name": choices["protocol"], **plain(cfg, "protocol")}).resolved
+    refuse_unused_split(protocol, dataset)
     return Settings(
         dataset=dataset,
         trunk=typed(Trunk, "trunk", _named(plain(cfg, "trunk"), choices["trunk"])),
         method=typed(Method, "loss", _named(plain(cfg, "loss"), choices["loss"])),
-        protocol=typed(Protocol, "protocol", {"name": choices["protocol"], **plain(cfg, "protocol")}).resolved,
+        protocol=protocol,
         tuning=typed(Tuning, "tuning", plain(cfg, "tuning")),
         sampler=plain(cfg, "sampler"),
         optimizer=plain(cfg, "optimizer"),

@@ -13,7 +13,8 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from dmlbench.config.compose import Composed, compose, compose_with_hydra, directory, resolve
-from dmlbench.config.reserved_arguments import refuse_without_effect
+from dmlbench.config.reserved_arguments import OF_TRAINING, refuse_without_effect
+from dmlbench.config.schema import Method, defaults
 
 BASIC_LAUNCHER = "basic"  # Hydra's own: one job after the other, in this process
 
@@ -121,14 +122,36 @@ def _composed_jobs(combinations: Sequence[Sequence[str]], swept: Sequence[str], 
     for combination in dict.fromkeys([*_every_value_once(wanted), *wanted]):
         key = tuple(one for one in combination if not one.startswith("seed="))
         if key not in known or len(key) == len(combination):
-            composed = known[key] = _with_numbers(compose(combination, config_dir))
+            composed = known[key] = compose(combination, config_dir)
         else:
             seed = OverridesParser.create().parse_override(next(one for one in combination if one.startswith("seed=")))
             copy = known[key].with_values({"seed": seed.value()})
-            composed = _with_numbers(Composed(copy.cfg, copy.choices, combination, copy.config_dir))
-        job = jobs[combination] = Job(job_name(composed.cfg, composed.choices, composed.overrides, swept), composed)
+            composed = Composed(copy.cfg, copy.choices, combination, copy.config_dir)
+        job = jobs[combination] = job_of_sweep(composed, swept)
         job.check()
-    return [jobs[combination] for combination in wanted]
+    return list({jobs[combination].name: jobs[combination] for combination in wanted}.values())
+
+
+def job_of_sweep(composed: Composed, swept: Sequence[str]) -> Job:
+    """Make a job of a sweep. A method without training ignores values of training, so several of its jobs may be one.
+
+    Args:
+        composed: Configuration of the job, as its overrides compose.
+        swept: Keys with several values.
+    """
+    composed = _without_training_values(_with_numbers(composed))
+    return Job(job_name(composed.cfg, composed.choices, composed.overrides, swept), composed)
+
+
+def _without_training_values(composed: Composed) -> Composed:
+    """A configuration without the overrides that have no effect on a method without training; others are unchanged."""
+    given = {one: one.lstrip("+").partition("=")[0] for one in composed.overrides}
+    ignored = {one: key for one, key in given.items() if key in OF_TRAINING and composed.cfg.loss.get("kind") == "none"}
+    if not ignored:
+        return composed
+    without = composed.with_values({key: defaults(Method)[key.removeprefix("loss.")] for key in ignored.values()})
+    overrides = tuple(one for one in composed.overrides if one not in ignored)
+    return Composed(without.cfg, composed.choices, overrides, composed.config_dir)
 
 
 def _every_value_once(combinations: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:

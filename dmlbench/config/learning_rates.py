@@ -32,18 +32,3 @@ def learning_rates(method: Method, protocol: Protocol) -> LearningRates:
     trunk = protocol.lr if method.lr is None else method.lr
     head_scale = protocol.head_lr_scale if method.head_lr_scale is None else method.head_lr_scale
     return LearningRates(trunk, trunk * head_scale, trunk * method.lr_scale)
-
-
-def rates_from(method: Method, tuned: bool) -> str:
-    """Return the column `lr_from`: whether trunk and head have the learning rates of the method or of the protocol.
-
-    Args:
-        method: Method.
-        tuned: Whether the row is part of a comparison of tuned methods. A method without training has no rates and
-            therefore belongs to either kind of comparison.
-
-    Returns:
-        `method` or `protocol`.
-    """
-    has_own = method.lr is not None or method.head_lr_scale is not None
-    return "method" if has_own or (tuned and method.make is None) else "protocol"

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from dmlbench.config.compose import Settings
 
 _READERS, _SAMPLERS = "dmlbench.data.datasets.", "dmlbench.data.samplers."
+_TRIPLETS = "dmlbench.data.triplet_sampler.triplets"
 
 
 def check_requirements(settings: Settings) -> None:
@@ -82,7 +83,9 @@ def _check_weights(settings: Settings) -> None:
 
 
 def _check_batch_size(settings: Settings) -> None:
-    sampler = settings.sampler
+    sampler = settings.batch_sampler
+    if settings.method.make is not None and current_target(str(sampler.get("_target_"))) == _TRIPLETS:
+        images_of_triplets(settings.protocol.batch_size, sampler.get("smaller_batch") is True)
     argument = {
         f"{_SAMPLERS}m_per_class": "samples_per_class",
         f"{_SAMPLERS}by_kind": "classification" if sampler.get("kind") == "classification" else "pair",
@@ -109,3 +112,20 @@ def require_whole_classes(batch_size: int, samples_per_class: int) -> None:
             f"protocol.batch_size is {batch_size}, which is not a multiple of samples_per_class {samples_per_class}; "
             f"use {smaller}{batch_size - rest + samples_per_class}"
         )
+
+
+def images_of_triplets(batch_size: int, smaller: bool) -> int:
+    """Return the number of images in a batch of triplets.
+
+    Args:
+        batch_size: Images per batch.
+        smaller: Whether to use the next smaller multiple of 3.
+
+    Raises:
+        UserError: The batch size is not a multiple of 3; names the nearest ones.
+    """
+    rest = batch_size % 3
+    if batch_size < 3 or (rest and not smaller):
+        nearest = f"{batch_size - rest} or {batch_size - rest + 3}" if batch_size > 3 else "3"
+        raise UserError(f"protocol.batch_size is {batch_size}, but batches of triplets need a multiple of 3; use {nearest}")
+    return batch_size - rest

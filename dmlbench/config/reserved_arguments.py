@@ -17,6 +17,7 @@ SET_BY_TRAINING = {
     "sampler.batch_size": "the protocol sets the batch size; use protocol.batch_size",
     "sampler.labels": "training passes the labels of the training images",
     "sampler.generator": "training passes a generator that is seeded by the seed of the run; use seed",
+    "sampler.state": "training passes what the sampler keeps between epochs",
 }
 
 
@@ -44,12 +45,14 @@ def refuse_set_by_training(cfg: Mapping[str, Any]) -> None:
             raise UserError(f"{key} has no effect: {reason}")
 
 
+# Fields of a method that have no effect if it trains nothing.
+OF_TRAINING = ("loss.lr", "loss.head_lr_scale", "loss.lr_scale", "loss.weight_decay", "loss.proxy_init")
 # Fields of the data set that only some of the built-in data sets use, and what the others lack.
 _OF_DATASET = {"dataset.split": "has a single split", "dataset.group": "has its own groups or none"}
 
 
 def refuse_without_effect(overrides: Sequence[str], settings: Settings) -> None:
-    """Refuse overrides of the protocol that a run would ignore, because its row would name them as if they had been used.
+    """Refuse overrides that a run would ignore, because its row would name them as if they had been used.
 
     Args:
         overrides: Overrides of one job.
@@ -63,6 +66,9 @@ def refuse_without_effect(overrides: Sequence[str], settings: Settings) -> None:
     for key, reason in _OF_DATASET.items():
         if key in given and key.partition(".")[2] not in make and str(make.get("_target_")).startswith("dmlbench."):
             raise UserError(f"{key} has no effect with dataset={settings.dataset.name}, which {reason}")
+    for key in OF_TRAINING:
+        if key in given and settings.method.make is None:
+            raise UserError(f"{key} has no effect with loss={settings.method.name}, which trains nothing")
     for key, (other, values) in _NEEDS.items():
         value = getattr(protocol, other.partition(".")[2])
         if key in given and value not in values:
@@ -71,6 +77,11 @@ def refuse_without_effect(overrides: Sequence[str], settings: Settings) -> None:
     if "protocol.folds" in given and protocol.fold == "none":
         tuning = "; tuning has tuning.folds" if settings.tuning.trials else ""
         raise UserError(f"protocol.folds has no effect with protocol.fold=none; it needs protocol.fold=all or an index{tuning}")
+    if "protocol.selection_metric" in given and not (protocol.selection == "validation" or settings.tuning.trials):
+        raise UserError(
+            "protocol.selection_metric has no effect with protocol.selection=last; it needs protocol.selection=validation and "
+            "a fold, such as protocol.fold=0, or tuning"
+        )
     validates = protocol.selection == "validation" or settings.oracle or settings.tuning.trials
     if "protocol.validate_every" in given and not validates:
         raise UserError(

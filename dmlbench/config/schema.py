@@ -153,14 +153,23 @@ class Protocol:
         mixed_precision: Train with bfloat16 autocast on CUDA. Embeddings that are scored are always computed in float32, and
             so is everything on the CPU.
         threads: CPU threads. Fixed, so that results do not depend on the number of cores.
-        selection: Which model is reported: `last` epoch, or best on `validation` (MAP@R on held-out training classes,
-            the untrained model included). Never chosen on the test set.
+        selection: Which model is reported: `last` epoch, or best on `validation` (`selection_metric` on held-out training
+            classes, the untrained model included). Never chosen on the test set.
+        selection_metric: Metric of the validation, for selection and early stopping: any retrieval or clustering metric of a
+            row, such as `map_at_r`, `precision_at_5`, `nmi` or `purity`.
         fold: Index of the fold of the training classes that is held out for validation; `none`; or `all`, which trains
             one model per fold.
         folds: Number of class-disjoint folds of the training classes.
         steps_per_epoch: Steps per epoch. None for one pass over the training images.
         validate_every: Epochs between two validations.
         patience: Epochs without improvement after which training stops. None disables early stopping.
+        clusters_per_class: Clusters of k-means per class, on test images and for a `selection_metric` that needs clusters. With
+            1, more than 1,000 test classes are not clustered; 0 disables clustering of test images.
+        evaluation_queries: Number of queries that are evaluated, drawn from the queries of the data set that have a relevant
+            item. The draw depends on `dataset.split_seed` only, so all methods and seeds have the same queries. None for all.
+        full_gallery: Also evaluate in a gallery of training and test images, as columns with the prefix `full_`.
+        split: Split rule of the data set under this protocol. None for that of the data set; `dataset.split` overrides it.
+        recall_at: Values of k under this protocol. None for those of the data set; `dataset.recall_at` overrides them.
     """
 
     name: str = field(metadata=NOT_IN_ROW)  # the column `protocol`
@@ -195,11 +204,17 @@ class Protocol:
     mixed_precision: bool = True
     threads: int = setting(1, at_least=1, at_most=1024)
     selection: Literal["last", "validation"] = "last"
+    selection_metric: str = setting("map_at_r", since=3, before="map_at_r")
     fold: int | Literal["none", "all"] = "none"
     folds: int = setting(4, at_least=2)
     steps_per_epoch: int | None = setting(None, at_least=1)
     validate_every: int = setting(1, at_least=1)
     patience: int | None = setting(None, at_least=1)
+    clusters_per_class: int = setting(1, at_least=0, since=3, before=1)
+    evaluation_queries: int | None = setting(None, at_least=1, since=3, before=None)
+    full_gallery: bool = setting(False, since=3, before=False)
+    split: str | None = setting(None, in_row=False)  # the row has `split_rule` and `split_recall_at`
+    recall_at: tuple[int, ...] | None = setting(None, in_row=False)
 
     def __post_init__(self) -> None:
         check_ranges(self, "protocol")
@@ -246,6 +261,16 @@ class Protocol:
         return dataclasses.replace(self, **WITH_FROZEN_TRUNK)
 
     @property
+    def all_ks(self) -> bool:
+        """Whether Precision@k and Retrieved@k are computed for every k; otherwise for k up to 10, or up to R."""
+        return self.full_gallery or self.evaluation_queries is not None
+
+    @property
+    def validation_score(self) -> str:
+        """Name of the validation score in histories, such as `validation_map_at_r`."""
+        return f"validation_{self.selection_metric}"
+
+    @property
     def resized_px(self) -> int:
         """Shorter side before cropping, in pixels: `resize_px`, or the crop scaled as 256 to 227."""
         return self.resize_px or round(self.image_px * 256 / 227)
@@ -260,12 +285,22 @@ class Method:
         label: Name in print.
         kind: `pair` (learns from pairs in a batch), `classification` (has weights per class) or `none` (untrained).
         features: What a method without training retrieves with: the pooled features of the `trunk`, or the `pixels`.
+        attributes: What a method does with the attributes of the images: `ignored`; `predicted`, by a linear branch on the last
+            hidden layer (`protocol.head_layers`), or on the pooled features without one; or `annotated`, which uses them as
+            they are. The loss receives them.
+        n_attributes: Number of attributes that the method uses. None if it ignores them.
+        attributes_digest: Digest of the names and values of these attributes.
+        layer: Layer that images are retrieved by: the `embedding`, or the `fully_connected` layer that the attribute branch
+            reads. The latter has no embedding layer, and its size is not `protocol.embedding_dim`.
         samples_per_class: Images per class in a batch; read by the m-per-class sampler.
+        sampler: Constructor and arguments of the sampler of this method, such as one that builds triplets. It replaces the
+            protocol's, with as many steps per epoch. None uses the protocol's.
         lr: Learning rate of the trunk for this method. None uses the protocol's.
         head_lr_scale: Learning-rate multiplier of the head, relative to the trunk, for this method. None uses the protocol's.
         lr_scale: Learning-rate multiplier of the loss's own parameters, relative to the trunk.
         proxy_init: Proxies, centres or class weights before training: as the `constructor` of the loss makes them, or scaled to
-            `unit` length, so that `lr_scale` turns them equally fast in every loss, whatever the number of classes.
+            `unit` length, so that `lr_scale` turns them equally fast in every loss, whatever the number of classes. A number is
+            another length.
         weight_decay: Weight decay of the loss's own parameters. None uses the optimizer's.
         make: Constructor of the loss and its arguments. None trains nothing.
         miner: Constructor and arguments of the miner, which selects pairs or triplets from a batch. None for no miner.
@@ -278,11 +313,16 @@ class Method:
     label: str = field(metadata=NOT_IN_ROW)
     kind: Literal["pair", "classification", "none"]
     features: Literal["trunk", "pixels"] = setting("trunk", since=3, before="trunk")
+    attributes: Literal["ignored", "predicted", "annotated"] = setting("ignored", since=3, before="ignored")
+    n_attributes: int | None = setting(None, in_config=False, since=3, before=None)
+    attributes_digest: str | None = setting(None, in_config=False, since=3, before=None)
+    layer: Literal["embedding", "fully_connected"] = setting("embedding", since=3, before="embedding")
     samples_per_class: int = setting(4, at_least=1)
+    sampler: dict[str, Any] | None = setting(None, since=3, before=None)  # noqa: RUF009  # the default is None
     lr: float | None = setting(None, at_least=0, since=3, before=None)
     head_lr_scale: float | None = setting(None, at_least=0, since=3, before=None)
     lr_scale: float = setting(1.0, at_least=0)
-    proxy_init: Literal["constructor", "unit"] = setting("constructor", since=3, before="constructor")
+    proxy_init: Literal["constructor", "unit"] | float = setting("constructor", since=3, before="constructor")
     weight_decay: float | None = setting(None, at_least=0)
     make: dict[str, Any] | None = None
     miner: dict[str, Any] | None = None
@@ -295,8 +335,20 @@ class Method:
             raise UserError(
                 f"loss/{self.name}: kind is '{self.kind}', so `make` must {'not ' * (self.make is not None)}be given"
             )
+        if isinstance(self.proxy_init, float) and not 0 < self.proxy_init < math.inf:
+            raise UserError(f"loss/{self.name}: proxy_init is {self.proxy_init}; a length must be above 0")
         if self.features == "pixels" and self.kind != "none":
             raise UserError(f"loss/{self.name}: features is 'pixels', so kind must be 'none', because pixels are not trained")
+        if self.layer == "fully_connected" and "embedding_size" in (self.make or {}):
+            raise UserError(
+                f"loss/{self.name}: layer is 'fully_connected', so the model has no embedding layer, but loss.make has an "
+                "embedding_size; use loss.layer=embedding"
+            )
+        if self.kind == "none" and (self.attributes, self.layer) != ("ignored", "embedding"):
+            raise UserError(
+                f"loss/{self.name}: kind is 'none', so it can use neither attributes nor another layer; remove `attributes` "
+                "and `layer`"
+            )
 
 
 @dataclass(frozen=True)
@@ -304,7 +356,8 @@ class Dataset:
     """Constructor and declared facts of a data set: one file in `conf/dataset/`.
 
     Args:
-        recall_at: Values of k for Recall@k.
+        recall_at: Values of k for Recall@k. Precision@k and Retrieved@k are computed for those up to 10, or up to R; `dmlbench
+            evaluate --ks` computes them for any k.
         make: Function that returns the data set's `Split`, with its arguments.
         name: Name in result rows and in paths.
         label: Name in print.
@@ -329,6 +382,9 @@ class Dataset:
         test_classes: Number of test classes.
         query_images: Number of query images.
         gallery_images: Number of gallery images.
+        attributes: Which binary attributes to read, for methods that learn them; see docs/add-your-own.md. None for no
+            attributes, or for those that the data set always has.
+        n_attributes: Number of attributes that are declared; compared if attributes are read.
     """
 
     recall_at: tuple[int, ...]
@@ -355,6 +411,8 @@ class Dataset:
     test_classes: int | None = None
     query_images: int | None = None
     gallery_images: int | None = None
+    attributes: str | tuple[str, ...] | None = None
+    n_attributes: int | None = None
 
     def __post_init__(self) -> None:
         if min(self.recall_at, default=0) < 1 or len(set(self.recall_at)) < len(self.recall_at):
@@ -365,11 +423,17 @@ class Dataset:
                 f"dataset.name is {self.name!r}, but it is the name of a directory: printable characters without '/' and "
                 "without a leading '.'; set another one with dataset.name=NAME"
             )
+        if self.attributes is not None and "attributes" not in self.make:
+            given = self.attributes if isinstance(self.attributes, str) else f"[{','.join(self.attributes)}]"
+            raise UserError(
+                f"dataset.attributes={given} has no effect with dataset/{self.name}, whose make has no argument attributes; "
+                "leave it out, or use dataset=folder"
+            )
 
     @property
     def declared(self) -> dict[str, int | None]:
         """Facts that hold for the chosen split; None for each fact that is not declared."""
-        facts = {"images": self.images}
+        facts = {"images": self.images, "n_attributes": self.n_attributes}
         if self.declared_split in (None, self.split):
             names = ("train_classes", "train_images", "test_classes", "query_images", "gallery_images")
             facts |= {name: getattr(self, name) for name in names}

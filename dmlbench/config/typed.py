@@ -53,7 +53,8 @@ def _describe(hint: Any) -> str:
     if origin in (types.UnionType, typing.Union):
         return " or ".join(_describe(choice) for choice in arguments)
     if origin is tuple:
-        return f"a list of {'' if arguments[-1] is ... else f'{len(arguments)} '}numbers"
+        items = {str: "texts", dict: "mappings"}.get(typing.get_origin(arguments[0]) or arguments[0], "numbers")
+        return f"a list of {'' if arguments[-1] is ... else f'{len(arguments)} '}{items}"
     return _TYPE_NAMES[origin or hint]
 
 

@@ -57,7 +57,7 @@ def _describe_check(split: Split, check: ImageCheck, noun: str) -> Iterator[str]
 
 
 def report(label: str, split: Split) -> Iterator[str]:
-    """Return counts, shared classes, queries without positives, and duplicates.
+    """Return counts, shared classes, attributes, queries without positives, and duplicates.
 
     Args:
         label: Name of the data set in print.
@@ -72,6 +72,7 @@ def report(label: str, split: Split) -> Iterator[str]:
             yield f"{role:10} {_describe_sizes(split.frame.loc[split.frame[role], 'label'])}"
     yield f"classes    {_describe_overlap(split)}"
     yield from _describe_groups(split)
+    yield from _describe_attributes(split)
     if split.n_queries_without_positives:
         yield (
             "positives  queries without a positive (another image of their class in the gallery), which metrics exclude: "
@@ -112,9 +113,34 @@ def _describe_groups(split: Split) -> Iterator[str]:
         if sizes:
             (largest, most), (smallest, least) = sizes[0], sizes[-1]
             range_ = f"{least:,} ({smallest}) to {most:,} ({largest})" if most > least else f"{most:,}"
-            yield f"groups     {name} classes: {len(sizes):,} groups ({kind}) of {range_} class{'es' * (most > 1)}"
+            plural = "s" if len(sizes) > 1 else ""
+            yield f"groups     {name} classes: {len(sizes):,} group{plural} ({kind}) of {range_} class{'es' * (most > 1)}"
     for note in () if split.shared_classes else overlap_note(split.frame):
         yield f"groups     {note}"
+
+
+def _describe_attributes(split: Split) -> Iterator[str]:
+    """Yield lines with the number of attributes, how often they occur and are missing, and those that never occur."""
+    if split.attributes is None:
+        return
+    names, values = split.attributes.names, split.attributes.values
+    is_one, is_known = values == 1, ~np.isnan(values)
+    known = is_known.sum(axis=0)
+    shares = 100 * is_one.sum(axis=0)[known > 0] / known[known > 0]
+    range_ = f", {shares.min():.1f} to {shares.max():.1f} % per attribute" if len(shares) > 1 else ""
+    ones = f"{100 * is_one.sum() / max(known.sum(), 1):.1f} % of the known values are 1{range_}"
+    missing = int((~is_known).sum())
+    share = f" ({100 * missing / values.size:.1f} %)" if missing else ""
+    yield f"attributes {len(names):,} attributes; {ones}; missing values: {missing:,}{share}"
+    if unknown := int((~is_known.any(axis=1)).sum()):
+        yield f"attributes images without any known value: {unknown:,}"
+    never = ~is_one.any(axis=0)
+    untrained = ~is_one[(split.frame["train"] | split.frame["val"]).to_numpy()].any(axis=0) & ~never
+    for meaning, found in (("no image", never), ("no training image", untrained)):
+        if found.any():
+            listed = ", ".join(names[index] for index in np.flatnonzero(found)[:MOST_NAMES])
+            more = f", and {int(found.sum()) - MOST_NAMES:,} more" if found.sum() > MOST_NAMES else ""
+            yield f"attributes that {meaning} has: {int(found.sum()):,} ({listed}{more})"
 
 
 def _describe_duplicates(split: Split) -> str:

@@ -6,13 +6,12 @@ does not cover them, because they change neither the images nor their roles.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 
 import pandas as pd
 
 from dmlbench.errors import UserError
+from dmlbench.results.class_files import groups_digest
 
 GROUP = "group"
 
@@ -57,7 +56,7 @@ def group_columns(frame: pd.DataFrame, kind: str | None) -> dict[str, str | int 
     known = GROUP in frame
     return {
         "class_group_kind": (kind or GROUP) if known else None,
-        "class_groups_digest": hashlib.sha256(json.dumps(groups).encode()).hexdigest()[:16] if known else None,
+        "class_groups_digest": groups_digest(groups) if known else None,
         "n_test_groups": len(set(groups.values())) if known else None,
         "n_shared_groups": len(shared_groups(frame)) if known else None,
     }

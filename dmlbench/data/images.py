@@ -8,14 +8,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from dmlbench.errors import UserError
 from dmlbench.system.regular_files import NotARegularFileError, open_regular
+
+if TYPE_CHECKING:
+    import torch
 
 # Files with these suffixes count as images when a directory is listed. A manifest may name any file of `FORMATS`.
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".jp2"))
@@ -90,12 +92,31 @@ def read_image(path: Path, box: np.ndarray | None = None, upright: bool = False)
     Raises:
         UserError: The file cannot be read; see `open_image`.
     """
+    import torch  # not at the top: commands that only show images start without it
+
+    return torch.from_numpy(read_pixels(path, box, upright)).permute(2, 0, 1)
+
+
+def read_pixels(path: Path, box: np.ndarray | None = None, upright: bool = False) -> np.ndarray:
+    """Decode an image file to RGB, as `read_image` does.
+
+    Args:
+        path: An image file; see `open_image`.
+        box: See `read_image`.
+        upright: See `read_image`.
+
+    Returns:
+        uint8 `(H, W, 3)` in [0, 255].
+
+    Raises:
+        UserError: The file cannot be read; see `open_image`.
+    """
     with open_image(path) as image:
         pixels = np.array(_to_rgb(image))
         orientation = _orientation(image) if upright else 1
     if box is not None:
         pixels = crop_to_box(pixels, box)
-    return torch.from_numpy(turn(pixels, orientation)).permute(2, 0, 1)
+    return turn(pixels, orientation)
 
 
 def crop_to_box(pixels: np.ndarray, box: np.ndarray) -> np.ndarray:

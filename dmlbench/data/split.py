@@ -10,7 +10,8 @@ Columns of the frame; the first seven are required and come first:
     size_bytes    int64, size of the file; part of the digest, for data sets that the user provides
     content       SHA-256 of the file, empty if it cannot be read; `data.contents` adds it
     group         text, the group of the class, such as the alphabet of a character; not part of the digest
-    attribute_*   any other property of an image
+
+Binary attributes of the images are in `Split.attributes`, outside of the frame.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from dmlbench.data.attributes import NO_ATTRIBUTES_HINT, Attributes
 from dmlbench.data.class_groups import group_columns, groups_by_class, refuse_bad_groups
 from dmlbench.errors import UserError
 
@@ -46,9 +48,13 @@ class Split:
             `generated` images by the version of their generator, which is in their paths.
         n_duplicates: Number of test images that equal a training image, or nearly; None if it has not been counted.
         group_kind: What the column `group` contains, such as `alphabet`.
+        attributes: Binary attributes of the images, in the order of the ids; None if the data set has none. Not part of the
+            digest.
+        attributes_hint: What the user can do to get attributes, after a sentence that says that there are none.
 
     Raises:
-        ValueError: A required column is missing, the labels have gaps, or the index is not 0..N-1.
+        ValueError: A required column is missing, the labels have gaps, the index is not 0..N-1, or there are attributes of
+            another number of images.
     """
 
     frame: pd.DataFrame
@@ -58,6 +64,8 @@ class Split:
     origin: Origin = "own"
     n_duplicates: int | None = None
     group_kind: str | None = None
+    attributes: Attributes | None = None
+    attributes_hint: str = NO_ATTRIBUTES_HINT
 
     def __post_init__(self) -> None:
         missing = [name for name in ("path", "label", "class_name", *ROLES) if name not in self.frame.columns]
@@ -68,6 +76,8 @@ class Split:
             raise ValueError("the labels of a split must be 0-based and without gaps")
         if not self.frame.index.equals(pd.RangeIndex(len(self.frame))):
             raise ValueError("the index of a split's frame must be 0..N-1, because it is the id of each image")
+        if self.attributes is not None and len(self.attributes.values) != len(self.frame):
+            raise ValueError(f"a split of {len(self.frame):,} images has attributes of {len(self.attributes.values):,} images")
 
     def ids(self, role: str) -> np.ndarray:
         """Return the ids of the images with a role, ascending, int64 `(N,)`.
@@ -122,16 +132,21 @@ class Split:
         classes = self.frame.loc[self.frame[role], ["label", "class_name"]].drop_duplicates("label").sort_values("label")
         return {int(label): str(name) for label, name in zip(classes["label"], classes["class_name"], strict=True)}
 
-    def class_groups(self, role: str) -> dict[int, str]:
-        """Return the groups of the classes that have an image with a role.
+    def class_groups(self, *roles: str) -> dict[int, str]:
+        """Return the groups of the classes that have an image with one of some roles.
 
         Args:
-            role: One of `ROLES`.
+            roles: Some of `ROLES`.
 
         Returns:
             Label to group, in ascending order of the labels; empty if the data set has no groups.
         """
-        return groups_by_class(self.frame, role)
+        return groups_by_class(self.frame, *roles)
+
+    @property
+    def n_attributes(self) -> int:
+        """Number of binary attributes; 0 if the data set has none."""
+        return 0 if self.attributes is None else len(self.attributes.names)
 
     @property
     def facts(self) -> dict[str, int]:
@@ -180,6 +195,7 @@ class Split:
             "n_shared_classes": len(self.shared_classes),
             "n_duplicates_across_split": self.n_duplicates,
             **group_columns(self.frame, self.group_kind),
+            **({} if self.attributes is None else {"n_attributes": self.n_attributes}),
         }
 
     def without(self, ids: np.ndarray) -> Split:
@@ -188,33 +204,40 @@ class Split:
         Args:
             ids: int64 `(M,)`, ids of the images to leave out.
         """
-        frame = self.frame.drop(index=list(ids)).reset_index(drop=True)
-        frame["label"] = np.unique(frame["label"], return_inverse=True)[1].astype(np.int64)
-        return replace(self, frame=frame, n_skipped=self.n_skipped + len(ids))
+        kept = np.setdiff1d(np.arange(len(self.frame)), ids)
+        return replace(self._only(kept), n_skipped=self.n_skipped + len(ids))
 
     def training(self) -> Split:
         """Return only the images for training and validation, without test roles: what a method may be tuned on."""
-        seen = self.frame["train"] | self.frame["val"]
-        frame = self.frame[seen].reset_index(drop=True).assign(query=False, gallery=False)
+        split = self._only(np.flatnonzero(self.frame["train"] | self.frame["val"]))
+        return replace(split, frame=split.frame.assign(query=False, gallery=False))
+
+    def _only(self, ids: np.ndarray) -> Split:
+        """Return a split with some images only, in the order of their ids. Ids and labels are renumbered."""
+        frame = self.frame.iloc[ids].reset_index(drop=True)
         frame["label"] = np.unique(frame["label"], return_inverse=True)[1].astype(np.int64)
-        return replace(self, frame=frame)
+        return replace(self, frame=frame, attributes=None if self.attributes is None else self.attributes.rows(ids))
 
     def verify(self, name: str, declared: Mapping[str, int | None]) -> None:
         """Compare declared facts with the files, and check that the split can be trained and evaluated on.
 
         Args:
             name: Name of the data set, for error messages.
-            declared: Names of `facts` to their declared values. None is not compared.
+            declared: Names of `facts`, and `n_attributes`, to their declared values. None is not compared, and neither is the
+                number of attributes if none have been read.
 
         Raises:
             UserError: A fact differs (the message contains both numbers), a role is empty, no query has a positive, or a class
                 does not have one group.
         """
         facts = self.facts
+        known = {**facts, "n_attributes": self.n_attributes}
         for fact, expected in declared.items():
-            if expected is not None and expected != facts[fact]:
+            if fact == "n_attributes" and self.attributes is None:  # they have not been read
+                continue
+            if expected is not None and expected != known[fact]:
                 raise UserError(
-                    f"dataset/{name}: {fact} is declared as {expected:,} but the files under {self.root} have {facts[fact]:,}"
+                    f"dataset/{name}: {fact} is declared as {expected:,} but the files under {self.root} have {known[fact]:,}"
                 )
         for fact, actual in facts.items():
             if actual == 0:

@@ -4,72 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from dmlbench.config.schema import Scalar
-from dmlbench.errors import MethodFailure, UserError
+from dmlbench.errors import UserError
 from dmlbench.evaluation.clustering import MAX_CLUSTERS, cluster_scores
+from dmlbench.evaluation.config import Distance, EvaluationConfig
 from dmlbench.evaluation.diagnostics import geometry
-from dmlbench.evaluation.embedding_rows import Rows, validate_and_hash
+from dmlbench.evaluation.embedding_rows import validate_and_hash
 from dmlbench.evaluation.embeddings import Embeddings
-from dmlbench.evaluation.metrics import PRECISION_DEPTH, QueryScores, concatenate_scores, score_queries, summarize
+from dmlbench.evaluation.metrics import QueryScores, concatenate_scores, score_queries, summarize
 from dmlbench.evaluation.postprocess import beta_normalize, euclidean_vectors, unit_vectors, whiten
+from dmlbench.evaluation.queries import draw_queries
 from dmlbench.evaluation.ranking import Ranking, rank
-from dmlbench.evaluation.reranking import KReciprocal, rerank
+from dmlbench.evaluation.refusals import refuse_equal_rows, refuse_impossible, refuse_one_class
+from dmlbench.evaluation.reranking import rerank
+from dmlbench.results.metric_specs import FULL, parse_metric
+
+__all__ = ["Distance", "EvaluationConfig", "EvaluationResult", "evaluate", "processed", "refuse_impossible", "refuse_one_class"]
 
 _MAX_RANKS = 2**21  # ranks kept at a time over several queries: 16 MiB for each field of a ranking
-_ROWS_COMPARED = 4096  # rows read at a time to find a second value
-
-Distance = Literal["inner_product", "cosine", "euclidean"]
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """How embeddings are processed and evaluated.
-
-    Args:
-        ks: Values of k for Recall@k, Precision@k and Retrieved@k.
-        clusters_per_class: Number of k-means clusters per class. 0 disables clustering; None means 1, or 0 above
-            `MAX_CLUSTERS` classes.
-        distance: What orders the gallery. The inner product of unit vectors is the cosine similarity.
-        whiten: Dimensions that PCA whitening keeps. None disables whitening.
-        beta: Weight of beta-normalisation. None disables it.
-        rerank: k-reciprocal re-ranking, or None.
-        all_ks: Whether to compute Precision@k and Retrieved@k for every k, which needs lists of max(ks) neighbours. Otherwise,
-            they are computed for k up to `PRECISION_DEPTH`, or up to R. True for values of k that the user chose.
-    """
-
-    ks: tuple[int, ...]
-    clusters_per_class: int | None = None
-    distance: Distance = "inner_product"
-    whiten: int | None = None
-    beta: float | None = None
-    rerank: KReciprocal | None = None
-    all_ks: bool = False
-
-    @property
-    def depth(self) -> int:
-        """Number of neighbours that the metrics need. Recall@k needs no list, and MAP@R raises the number to R."""
-        return max((k for k in self.ks if self.all_ks or k <= PRECISION_DEPTH), default=1)
-
-    @property
-    def columns(self) -> dict[str, Scalar]:
-        """Columns of a row that describe how it was evaluated. Disabled transformations have no column."""
-        columns: dict[str, Scalar] = {"evaluation_recall_at": str(list(self.ks)), "evaluation_distance": self.distance}
-        if self.clusters_per_class is not None:
-            columns["evaluation_clusters"] = self.clusters_per_class
-        if self.whiten is not None:
-            columns["evaluation_whiten"] = self.whiten
-        if self.beta is not None:
-            columns["evaluation_beta"] = self.beta
-        if self.rerank:
-            columns["evaluation_rerank"] = "k_reciprocal"
-            k1, k2, share = self.rerank.k1, self.rerank.k2, self.rerank.share
-            columns |= {"evaluation_rerank_k1": k1, "evaluation_rerank_k2": k2, "evaluation_rerank_lambda": share}
-        return columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +56,7 @@ def evaluate(embeddings: Embeddings, config: EvaluationConfig, progress: bool = 
     """Compute all metrics.
 
     Args:
-        embeddings: Queries, gallery, and possibly training items, which only whitening uses.
+        embeddings: Queries, gallery, and possibly training items, which only whitening and the full gallery use.
         config: How to process and evaluate them.
         progress: Show a progress bar for steps of more than two seconds.
 
@@ -109,9 +66,11 @@ def evaluate(embeddings: Embeddings, config: EvaluationConfig, progress: bool = 
     """
     refuse_one_class(embeddings)
     validate_and_hash("", embeddings.rows)  # before processing, so that errors name rows of the input
+    embeddings = draw_queries(embeddings, config.queries, config.query_seed)
     items = processed(embeddings, config)
-    _refuse_collapse(items.rows)
-    scores = concatenate_scores([score_queries(ranking, config.ks) for ranking in _rankings(items, config, progress)])
+    refuse_equal_rows(items.rows)
+    scores = _score(items, config, progress)
+    full = _score_in_full_gallery(embeddings, scores, config, progress) if config.full_gallery else None
     if isinstance(items.rows, Tensor):  # ordered by id: sums, and the start of k-means, depend on the order
         items = items.in_order(items.ids.argsort())
     columns: dict[str, Scalar] = {**summarize(scores), **geometry(items.rows, items.labels)}
@@ -122,65 +81,42 @@ def evaluate(embeddings: Embeddings, config: EvaluationConfig, progress: bool = 
     if clusters:
         whole = items.in_memory()
         columns |= cluster_scores(cast(Tensor, whole.rows).cpu(), whole.labels, clusters, progress=progress)
-    return EvaluationResult(columns, scores)
+    if full is None:
+        return EvaluationResult(columns, scores)
+    columns |= {f"{FULL}{name}": value for name, value in summarize(full).items() if is_full_column(name)}
+    values = scores.values | {f"{FULL}{name}": value for name, value in full.values.items()}
+    return EvaluationResult(columns, replace(scores, values=values))
 
 
-def refuse_impossible(embeddings: Embeddings, config: EvaluationConfig, path: str = "") -> None:
-    """Refuse evaluations whose metrics would be meaningless.
-
-    Args:
-        embeddings: Embeddings to evaluate.
-        config: How to evaluate them.
-        path: File or directory of the embeddings, for the message; empty if there is none.
-
-    Raises:
-        UserError: There is only one class, or k is larger than the gallery and all values of k have to be computed.
-    """
-    refuse_one_class(embeddings, path)
-    size, k = int(embeddings.is_gallery.sum()), max(config.ks)
-    gallery = f"{path} has a gallery of {size:,} items" if path else f"the gallery has {size:,} items"
-    if config.all_ks and k > size:
-        raise UserError(f"ks={k}: {gallery}; k can be at most that")
-    if config.all_ks and k == size and not (embeddings.is_query & ~embeddings.is_gallery).any():
-        raise UserError(f"ks={k}: {gallery}, including the query itself; k can be at most {size - 1:,}")
-
-
-def refuse_one_class(embeddings: Embeddings, path: str = "") -> None:
-    """Refuse a gallery with one class, because no result could be wrong: every method would have 100 %.
+def is_full_column(name: str) -> bool:
+    """Return whether a full gallery has a column of its own: each retrieval metric, and the size of the gallery.
 
     Args:
-        embeddings: Embeddings to evaluate.
-        path: File or directory of the embeddings, for the message; empty if there is none.
-
-    Raises:
-        UserError: All items of the gallery are of one class.
+        name: Name of the column without the prefix `full_`.
     """
-    classes = embeddings.labels[embeddings.is_gallery].unique()
-    if len(classes) < 2:
-        evaluated = embeddings.labels[embeddings.is_query | embeddings.is_gallery]
-        every = len(evaluated.unique()) < 2
-        items = f"{len(evaluated):,} embeddings" if every else f"{int(embeddings.is_gallery.sum()):,} items of the gallery"
-        raise UserError(
-            f"{path}{': ' * bool(path)}all {items} are of class {int(classes[0])}; retrieval needs two classes"
-            f"{', because otherwise no result could be wrong' * (not every)}"
-        )
+    return name == "n_gallery" or ((metric := parse_metric(name)) is not None and metric.spec.kind == "retrieval")
 
 
-def _refuse_collapse(rows: Rows) -> None:
-    """Refuse embeddings that are all equal; different ones are recognised in the first part."""
-    for start in range(0, len(rows), _ROWS_COMPARED):
-        if not (rows[start : start + _ROWS_COMPARED] == rows[:1]).all():
-            return
-    value = "zero" if not rows[:1].any() else "equal"
-    raise MethodFailure(f"the embedding collapsed: all {len(rows):,} embeddings are {value}, so nothing can be retrieved")
+def _score(items: Embeddings, config: EvaluationConfig, progress: bool) -> QueryScores:
+    return concatenate_scores([score_queries(ranking, config.ks) for ranking in _rankings(items, config, progress)])
 
 
-def processed(embeddings: Embeddings, config: EvaluationConfig) -> Embeddings:
+def _score_in_full_gallery(
+    embeddings: Embeddings, scores: QueryScores, config: EvaluationConfig, progress: bool
+) -> QueryScores:
+    """Score the same queries in a gallery of all items; those without a relevant item among the test items are left out."""
+    items = processed(embeddings, config, everything=True)
+    is_query, is_gallery = torch.isin(items.ids, scores.ids), torch.ones_like(items.is_gallery)
+    return _score(replace(items, is_query=is_query, is_gallery=is_gallery), config, progress)
+
+
+def processed(embeddings: Embeddings, config: EvaluationConfig, everything: bool = False) -> Embeddings:
     """Apply the configured transformations: whitening, beta-normalisation, normalisation to unit length.
 
     Args:
         embeddings: Queries, gallery, and the training items that whitening is fitted on.
         config: Transformations to apply.
+        everything: Whether to return the training items too.
 
     Returns:
         Queries and gallery, as they are searched.
@@ -188,7 +124,7 @@ def processed(embeddings: Embeddings, config: EvaluationConfig) -> Embeddings:
     Raises:
         UserError: Whitening is not possible with these training items.
     """
-    items = embeddings.evaluated
+    items = embeddings if everything else embeddings.evaluated
     if config.whiten is not None:
         training = embeddings.training
         if not len(training):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from dmlbench.losses.arguments import require_at_least
+
 SAME_IMAGE_ABOVE = 1 - 1e-5  # positives with a higher similarity are taken for the same image, as in the authors' code
 
 
@@ -39,14 +41,19 @@ class CrossBatchMemoryLoss(nn.Module):
         memory_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        if memory_size < 1:
-            raise ValueError(f"memory_size is {memory_size}; it must be at least 1")
+        require_at_least(1, memory_size=memory_size)
+        require_at_least(0, start_step=start_step)
         self.margin = margin
         self.start_step = start_step
         self.memory_weight = memory_weight
         self.register_buffer("embeddings", torch.zeros(memory_size, embedding_size))
         self.register_buffer("labels", torch.full((memory_size,), -1))  # -1: not yet filled
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    @property
+    def n_memory_steps(self) -> int:
+        """Number of steps in which the memory was used."""
+        return max(int(self.step) - self.start_step, 0)
 
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Compute the loss of a batch, and add the batch to the memory.

@@ -45,20 +45,21 @@ def copy_proxies(module: nn.Module, dim: int) -> list[torch.Tensor]:
     return [(parameter.detach().T if in_columns else parameter.detach()).clone() for parameter, in_columns in found]
 
 
-def scale_to_unit_length(module: nn.Module, dim: int, key: str) -> None:
-    """Scale each proxy of a loss to unit length, in place. Directions do not change.
+def scale_proxies(module: nn.Module, dim: int, length: float, key: str) -> None:
+    """Scale each proxy of a loss to the same length, in place. Directions do not change.
 
     Args:
         module: Loss that normalises its proxies, so that their lengths do not affect its value.
         dim: Size D of the embedding.
-        key: Name of the loss, for errors.
+        length: Length of each proxy, above 0.
+        key: Name of the loss and the length as configured, for errors.
 
     Raises:
         UserError: The loss has no proxies.
     """
     found = proxy_parameters(module, dim)
     if not found:
-        raise UserError(f"{key}: proxy_init is 'unit', but the loss has no matrix of proxies; use loss.proxy_init=constructor")
+        raise UserError(f"{key}, but the loss has no matrix of proxies; use loss.proxy_init=constructor")
     with torch.no_grad():
         for parameter, in_columns in found:
-            parameter.copy_(nn.functional.normalize(parameter, dim=0 if in_columns else 1))
+            parameter.copy_(length * nn.functional.normalize(parameter, dim=0 if in_columns else 1))

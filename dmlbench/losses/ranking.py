@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from dmlbench.losses.arguments import require_above_zero
+
 
 class SmoothAPLoss(nn.Module):
     """One minus the mean average precision, with sigmoids for steps.
@@ -28,6 +30,7 @@ class SmoothAPLoss(nn.Module):
 
     def __init__(self, temperature: float = 0.01) -> None:
         super().__init__()
+        require_above_zero(temperature=temperature)
         self.temperature = temperature
 
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -76,6 +79,7 @@ class RoadmapLoss(nn.Module):
         calibration_weight: float = 1.0,
     ) -> None:
         super().__init__()
+        require_above_zero(temperature=temperature)
         self.temperature = temperature
         self.delta = delta
         self.slope = slope
@@ -138,6 +142,11 @@ class RecallAtKSurrogateLoss(nn.Module):
         super().__init__()
         if len(ks) != len(k_temperatures) or not ks:
             raise ValueError(f"ks has {len(ks)} values and k_temperatures {len(k_temperatures)}; each k needs one temperature")
+        if min(ks) < 1:
+            raise ValueError(f"ks is {list(ks)}; each k must be at least 1")
+        if not min(k_temperatures) > 0:
+            raise ValueError(f"k_temperatures is {list(k_temperatures)}; each temperature must be above 0")
+        require_above_zero(temperature=temperature)
         self.temperature = temperature
         self.register_buffer("ks", torch.tensor([float(k) for k in ks]), persistent=False)
         self.register_buffer("k_temperatures", torch.tensor([float(one) for one in k_temperatures]), persistent=False)

@@ -8,7 +8,12 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, normalize, one_hot, softmax
 
-CLASSES_AT_ONCE = 1024  # bounds the temporary memory
+from dmlbench.losses.arguments import require_above_zero, require_at_least
+from dmlbench.losses.softtriple_steps import RelaxedSimilarities
+
+# Above this number of classes, gradients are computed by hand, in less time and equal within rounding. Up to it, values and
+# gradients are those of automatic differentiation, bit by bit, and the time does not matter.
+MOST_CLASSES = 1024
 
 
 class SoftTripleLoss(nn.Module):
@@ -42,6 +47,8 @@ class SoftTripleLoss(nn.Module):
         weight_reg_weight: float = 0.2,
     ) -> None:
         super().__init__()
+        require_above_zero(gamma=gamma)
+        require_at_least(1, centers_per_class=centers_per_class)
         self.num_classes = num_classes
         self.centers_per_class = centers_per_class
         self.la = la
@@ -63,19 +70,24 @@ class SoftTripleLoss(nn.Module):
         """
         embeddings = normalize(embeddings)
         regularised = self.weight_reg_weight != 0 and self.centers_per_class > 1
-        similarities, distances = [], []
-        for part in self.fc.t().split(CLASSES_AT_ONCE * self.centers_per_class):
-            centres = normalize(part, dim=1)
-            similarity = (embeddings @ centres.t()).view(len(embeddings), -1, self.centers_per_class)
-            similarities.append((softmax(similarity * self.inverse_gamma, dim=2) * similarity).sum(2))
-            if regularised:
-                distances.append(self._distances(centres).sum())
+        if self.num_classes > MOST_CLASSES:
+            arguments = (embeddings, self.fc, self.centers_per_class, self.inverse_gamma, regularised)
+            similarity, distance = RelaxedSimilarities.apply(*arguments)
+        else:
+            similarity, distance = self._similarities(embeddings, regularised)
         margins = self.margin * one_hot(labels, self.num_classes).to(embeddings.dtype)
-        loss = cross_entropy(self.la * (torch.cat(similarities, 1) - margins), labels, reduction="none").mean()
+        loss = cross_entropy(self.la * (similarity - margins), labels, reduction="none").mean()
         if regularised:
             pairs = self.num_classes * self.centers_per_class * (self.centers_per_class - 1)
-            loss = loss + torch.stack(distances).sum() / pairs * self.weight_reg_weight
+            loss = loss + distance / pairs * self.weight_reg_weight
         return loss
+
+    def _similarities(self, embeddings: torch.Tensor, with_distances: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """The similarities to the classes, float `(B, C)`, and the sum of the distances between the centres of each class."""
+        centres = normalize(self.fc.t(), dim=1)
+        similarity = (embeddings @ centres.t()).view(len(embeddings), -1, self.centers_per_class)
+        relaxed = (softmax(similarity * self.inverse_gamma, dim=2) * similarity).sum(2)
+        return relaxed, self._distances(centres).sum() if with_distances else relaxed.new_zeros(())
 
     def _distances(self, centres: torch.Tensor) -> torch.Tensor:
         """Distances between the centres of each class, each pair once."""

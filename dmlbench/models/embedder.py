@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -16,13 +15,14 @@ from dmlbench.config.plan import Plan
 from dmlbench.config.schema import Trunk
 from dmlbench.errors import UserError
 from dmlbench.models.backbones.raw_pixels import RawPixels
+from dmlbench.models.head import Pooling, pool, projection
 from dmlbench.models.weights import load_weights, weights_file
 from dmlbench.system.seeding import derive_seed, torch_stream
 
 # Pixels are averaged as they are: no channel is scaled, and each image loses its own mean.
 _PIXELS = Trunk("pixels", "Pixels", {}, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-Pooling = Literal["avg", "max", "avg+max", "mixed"]
 Layer = Literal["embedding", "fully_connected", "pooled"]
+AnyLayer = Literal[Layer, "attributes"]
 
 
 class Embedder(nn.Module):
@@ -32,7 +32,7 @@ class Embedder(nn.Module):
         trunk: Maps float32 images `(B, 3, H, W)` to a feature map `(B, C, h, w)` or to a vector `(B, C)`.
         convention: Input convention of the trunk (channel order, range, mean, standard deviation), applied by the embedder.
         pooling: Pooling of a feature map; see `pool`.
-        embedding_dim: Size D of the embedding. None for no projection; D is then C.
+        embedding_dim: Size D of the embedding. None for no projection; D is then the size of the last hidden layer, or C.
         freeze_batch_norm: Keep the batch normalization of the trunk in evaluation mode, also after `train()`.
         image_px: Side of the images, in pixels. Two blank images of this size are passed through the trunk to determine C.
         hidden: Sizes of the hidden layers of the projection. Empty for a linear projection.
@@ -40,6 +40,7 @@ class Embedder(nn.Module):
 
     Attributes:
         embedding_dim: Size D of the embedding.
+        attributes: Linear branch that predicts the attributes of an image; see `add_attribute_branch`. None without one.
 
     Raises:
         UserError: The trunk does not accept images of this size, or returns something other than features.
@@ -68,10 +69,14 @@ class Embedder(nn.Module):
         self.register_buffer("mean", torch.tensor(convention.mean).view(3, 1, 1) * scale, persistent=False)
         self.register_buffer("std", torch.tensor(convention.std).view(3, 1, 1) * scale, persistent=False)
         self.channels = channels = self._trunk_channels(convention.name, image_px)
-        self.embedding_dim = embedding_dim or channels
-        self.projection = projection(channels, hidden, embedding_dim, layer_norm) if embedding_dim else nn.Identity()
-        # Logit of the share of max pooling. It does not learn in a model without projection, which uses half of each.
-        self.mix = nn.Parameter(torch.zeros(()), requires_grad=bool(embedding_dim)) if pooling == "mixed" else None
+        self.shared_dim = (channels, *hidden)[-1]  # size of the layer that the embedding and the attributes are computed from
+        self.embedding_dim = embedding_dim or self.shared_dim
+        self.projection = projection(channels, hidden, embedding_dim, layer_norm)
+        self.attributes: nn.Linear | None = None
+        # Logit of the share of max pooling. It does not learn in a model without other parameters after the trunk, which uses
+        # half of each.
+        learns = any(True for _ in self.projection.parameters())
+        self.mix = nn.Parameter(torch.zeros(()), requires_grad=learns) if pooling == "mixed" else None
 
     def _trunk_channels(self, name: str, image_px: int) -> int:
         mode = self.trunk.training
@@ -89,9 +94,20 @@ class Embedder(nn.Module):
         return features.shape[1]
 
     def head_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters after the trunk that learn: the projection, and the share of mixed pooling."""
+        """Return the parameters after the trunk that learn: projection, share of mixed pooling, and attribute branch."""
         share = [self.mix] if self.mix is not None and self.mix.requires_grad else []
-        return [*self.projection.parameters(), *share]
+        branch = [] if self.attributes is None else list(self.attributes.parameters())
+        return [*self.projection.parameters(), *share, *branch]
+
+    def add_attribute_branch(self, n_attributes: int) -> None:
+        """Add a linear layer that predicts attributes from the last hidden layer, or from the pooled features without one.
+
+        Args:
+            n_attributes: Number of attributes.
+        """
+        self.attributes = nn.Linear(self.shared_dim, n_attributes)
+        if self.mix is not None:
+            self.mix.requires_grad_(True)
 
     @contextmanager
     def without_projection(self) -> Iterator[None]:
@@ -100,30 +116,42 @@ class Embedder(nn.Module):
             yield
 
     @contextmanager
-    def at_layer(self, layer: Layer) -> Iterator[None]:
-        """Return a context in which the model returns the output of a layer, L2-normalised.
+    def at_layer(self, layer: AnyLayer) -> Iterator[None]:
+        """Return a context in which the model returns the output of a layer: L2-normalised, or as it is by `features`.
 
         Args:
-            layer: `embedding`, `fully_connected` (the last hidden layer of the projection), or `pooled` (the pooled features of
-                the trunk).
+            layer: `embedding`, `fully_connected` (the last hidden layer of the projection), `pooled` (the pooled features of
+                the trunk), or `attributes` (the logits of the attribute branch).
 
         Raises:
             UserError: The projection has no hidden layer.
         """
         complete = self.projection
         if layer == "fully_connected":
-            if not isinstance(complete, nn.Sequential) or not any(isinstance(part, nn.ReLU) for part in complete):
+            shared, _ = self._split_projection()
+            if not any(isinstance(part, nn.ReLU) for part in shared.modules()):
                 raise UserError(
                     "layer=fully_connected needs a model with hidden layers (protocol.head_layers), but this projection is "
                     "linear; use layer=embedding or layer=pooled"
                 )
-            self.projection = complete[:-1]
+            self.projection = shared
+        elif layer == "attributes":
+            assert self.attributes is not None
+            self.projection = nn.Sequential(self._split_projection()[0], self.attributes)
         elif layer == "pooled":
             self.projection = nn.Identity()
         try:
             yield
         finally:
             self.projection = complete
+
+    def _split_projection(self) -> tuple[nn.Module, nn.Module]:
+        """The layers that embedding and attributes share, up to the last hidden layer, and the layers after them."""
+        if isinstance(self.projection, nn.Linear):
+            return nn.Identity(), self.projection
+        if isinstance(self.projection, nn.Sequential) and isinstance(self.projection[-1], nn.Linear):
+            return self.projection[:-1], self.projection[-1]
+        return self.projection, nn.Identity()
 
     @contextmanager
     def over_features(self) -> Iterator[None]:
@@ -164,6 +192,20 @@ class Embedder(nn.Module):
         """
         return functional.normalize(self.features(images))
 
+    def with_attributes(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the embeddings of a batch and the logits of its attributes.
+
+        Args:
+            images: As for `forward`.
+
+        Returns:
+            Embeddings, float32 `(B, D)`, L2-normalised; and logits, float32 `(B, K)`.
+        """
+        assert self.attributes is not None
+        shared_layers, embedding = self._split_projection()
+        shared = shared_layers(images if self.takes_features else self.pooled(images))
+        return functional.normalize(embedding(shared).float()), self.attributes(shared).float()
+
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Compute the embeddings of a batch, without normalisation.
 
@@ -191,54 +233,11 @@ class Embedder(nn.Module):
         return pool(features, self.pooling, self.mix)
 
 
-def projection(channels: int, hidden: Sequence[int], embedding_dim: int, layer_norm: bool) -> nn.Module:
-    """Build the projection from pooled features `(B, C)` to embeddings `(B, D)`.
-
-    Args:
-        channels: Number of channels C.
-        hidden: Sizes of the hidden layers, each followed by ReLU. Empty for a linear projection.
-        embedding_dim: Size D of the embedding.
-        layer_norm: Whether to begin with a LayerNorm.
-    """
-    sizes = (channels, *hidden)
-    layers: list[nn.Module] = [nn.LayerNorm(channels)] if layer_norm else []
-    for size_in, size_out in pairwise(sizes):
-        layers += [nn.Linear(size_in, size_out), nn.ReLU(inplace=True)]
-    layers.append(nn.Linear(sizes[-1], embedding_dim))
-    return nn.Sequential(*layers) if len(layers) > 1 else layers[0]
-
-
-def pool(features: torch.Tensor, pooling: Pooling, mix: torch.Tensor | None = None) -> torch.Tensor:
-    """Pool a feature map over its spatial positions.
-
-    Args:
-        features: float `(B, C, h, w)`; or `(B, C)`, which is returned unchanged.
-        pooling: `avg`; `max`; `avg+max`, the sum of both, as in the code of Proxy-Anchor; or `mixed`, a learned share of each.
-        mix: For `mixed`: logit of the share of max pooling, a scalar.
-
-    Returns:
-        float `(B, C)`.
-
-    Source:
-        `mixed`: Lee, Gallagher & Tu, AISTATS 2016, arXiv:1509.08985, with one share for the whole layer.
-    """
-    if features.ndim == 2:
-        return features
-    average = features.mean((2, 3))
-    if pooling == "avg":
-        return average
-    maximum = features.amax((2, 3))
-    if pooling == "mixed":
-        assert mix is not None
-        share = torch.sigmoid(mix)
-        return share * maximum + (1 - share) * average
-    return maximum + (average if pooling == "avg+max" else 0)
-
-
 def build_embedder(plan: Plan) -> Embedder:
-    """Build the embedder of a plan: the trunk with its weights, and a projection unless the method trains nothing.
+    """Build the embedder of a plan: the trunk with its weights, and what the method trains after it.
 
-    Trunk and projection are initialised from separate random streams, so that every method starts from the same weights.
+    Trunk, projection and attribute branch are initialised from separate random streams, so that every method starts from the
+    same weights.
 
     Args:
         plan: Plan of the run.
@@ -257,15 +256,21 @@ def build_embedder(plan: Plan) -> Embedder:
     file = weights_file(name, plan.trunk)
     if file is not None:
         load_weights(name, trunk, file)
-    protocol = plan.protocol
+    protocol, method = plan.protocol, plan.method
+    trained = method.make is not None
     with torch_stream(derive_seed(plan.seed, "initialise projection")):
-        return Embedder(
+        model = Embedder(
             trunk,
             plan.trunk,
             protocol.pooling,
-            protocol.embedding_dim if plan.method.make is not None else None,
+            protocol.embedding_dim if trained and method.layer == "embedding" else None,
             protocol.freeze_batch_norm,
             protocol.image_px,
-            protocol.head_layers,
-            protocol.head_norm == "layer",
+            protocol.head_layers if trained else (),
+            trained and protocol.head_norm == "layer",
         )
+    if method.attributes == "predicted":
+        assert method.n_attributes is not None  # `runs.prepare` counts them
+        with torch_stream(derive_seed(plan.seed, "initialise attribute branch")):
+            model.add_attribute_branch(method.n_attributes)
+    return model

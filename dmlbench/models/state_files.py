@@ -13,9 +13,10 @@ from typing import Any, BinaryIO
 import torch
 
 from dmlbench.system.atomic_write import atomic_write
-from dmlbench.system.regular_files import open_regular
+from dmlbench.system.regular_files import open_regular, read_bytes
 
 _ZIP = b"PK\x03\x04"
+_MAX_TENSOR_BYTES = 4 * 2**30
 
 
 class UnreadableStateError(Exception):
@@ -59,6 +60,28 @@ def load_state(file: Path, device: str = "cpu") -> dict[str, Any]:
     if not isinstance(state, dict):
         raise UnreadableStateError("it is not a file of tensors by name")
     return state
+
+
+def load_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """Read a safetensors file of weights.
+
+    Args:
+        file: A regular file.
+
+    Returns:
+        Tensors by name.
+
+    Raises:
+        UnreadableStateError: It is not a regular file of this format, or is damaged.
+    """
+    from safetensors.torch import load
+
+    try:
+        return load(read_bytes(file, _MAX_TENSOR_BYTES))
+    except OSError as error:
+        raise UnreadableStateError(error.strerror or "it cannot be read") from error
+    except Exception as error:  # a damaged file may raise anything
+        raise UnreadableStateError("it is damaged, or not a safetensors file") from error
 
 
 def _verify(stream: BinaryIO) -> None:

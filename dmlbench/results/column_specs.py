@@ -127,7 +127,8 @@ def _shared() -> Iterator[Column]:
         "precision", "shared", "`fp32`; `bf16_training`: trained in bfloat16, embedded in float32; `bf16`: both in bfloat16."
     )
     rates = (
-        "Source of the learning rates of trunk and head: the `protocol`, or each `method` (`loss_lr`, `loss_head_lr_scale`)."
+        "Source of the learning rates of trunk and head: the `protocol`, or each `method` (`loss_lr`, `loss_head_lr_scale`). "
+        "For tuned rows, followed by what differs from the search that all methods have, as in `method: lr not searched`."
     )
     of_protocol: dict[str, Any] = {"group": "protocol", "since": 3, "before": "protocol"}
     yield Column("lr_from", "shared", rates, "source of the learning rates", **of_protocol)
@@ -168,9 +169,10 @@ def _method() -> Iterator[Column]:
 
 def _results() -> Iterator[Column]:
     yield Column("selected_epoch", "result", "Epoch of the reported model; a list for several models.")
-    yield Column("selected_score", "result", "Validation MAP@R of the reported model.", "validation MAP@R", "%")
-    yield Column("untrained_score", "result", "Validation MAP@R before training.", "validation MAP@R before training", "%")
-    yield Column("untrained_trunk_score", "result", "Validation MAP@R of the untrained trunk.", "untrained trunk", "%")
+    metric = "(`protocol_selection_metric`, MAP@R by default)"
+    yield Column("selected_score", "result", f"Validation score of the reported model {metric}.", "validation score", "%")
+    yield Column("untrained_score", "result", f"Validation score before training {metric}.", "before training", "%")
+    yield Column("untrained_trunk_score", "result", f"Validation score of the trunk {metric}.", "untrained trunk", "%")
     yield Column("oracle_map_at_r", "result", "MAP@R of the epoch that is best on the test set.", "oracle", "%", evaluated=True)
     yield Column("oracle_epoch", "result", "Epoch that is best on the test set.", evaluated=True)
     yield Column("final_loss", "result", "Mean loss of the last epoch.")
@@ -178,10 +180,17 @@ def _results() -> Iterator[Column]:
     yield Column("n_dead_proxies", "result", "Proxies that did not move during training, summed over models.")
     turn = "Mean angle by which proxies turned in the first 20 steps, or in all if there are fewer; mean over models."
     yield Column("proxy_turn_degrees", "result", turn, "proxies turned", "°", since=3, before=None)
+    memory = "Steps in which the loss used its memory of earlier batches, summed over models; only for losses with one."
+    yield Column("n_memory_steps", "result", memory, since=3, before=None)
     yield Column("n_tied_queries", "result", "Queries with ties among their first ranks.", evaluated=True)
     yield Column("n_clusters", "result", "Clusters of k-means.", evaluated=True)
     yield Column("n_clusterings", "result", "Runs of k-means.", evaluated=True)
     yield Column("cluster_*", "result", "Initialisation and seed of k-means.", evaluated=True)
+    shared = "Mean share of the test images that have an attribute: about the mean average precision of a random order."
+    yield Column("attribute_prevalence", "result", shared)
+    yield Column("n_evaluated_attributes", "result", "Attributes whose prediction was evaluated.")
+    without = "Attributes that no test image has, which are left out of the means."
+    yield Column("n_attributes_without_positives", "result", without)
     yield Column("*_std", "result", "Standard deviation over several runs of k-means.", evaluated=True)
     yield Column(
         "separated_*",
@@ -233,6 +242,8 @@ def _provenance() -> Iterator[Column]:
     yield record("n_excluded", "Queries without a relevant item, which are excluded.", "excluded queries", evaluated=True)
     yield record("n_gallery", "Items in the gallery.", "gallery items", evaluated=True)
     yield record("n_test_classes", "Test classes.", "number of test classes", must_agree=True)
+    full = "Items in the gallery of training and test images."
+    yield record("full_n_gallery", full, "items in the full gallery", evaluated=True)
     yield record("n_images_skipped", "Images skipped because they could not be read.", "skipped images")
     overlap = "Classes that have both training and test images."
     yield record("n_shared_classes", overlap, "classes in training and test", since=3, before=None)
@@ -246,6 +257,8 @@ def _provenance() -> Iterator[Column]:
     yield record("n_shared_groups", spanning, "groups in training and test", **since_3)
     duplicates = "Test images that equal a training image, byte by byte or nearly."
     yield record("n_duplicates_across_split", duplicates, "duplicates across the split", since=3, before=None)
+    attributes = "Binary attributes of the data set; null if it has none, or if they were not read."
+    yield record("n_attributes", attributes, "attributes", since=3, before=None)
     contents = "Digest of the contents of all images; null for generated images."
     yield record("images_digest", contents, "contents of the images", must_agree=True, since=3, before=None)
     yield record("tuned_*", "Result of the hyper-parameter search.")

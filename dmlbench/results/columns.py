@@ -40,7 +40,7 @@ def column(name: str) -> Column:
         return _EXACT[name]
     if (metric := parse_metric(name)) is not None:
         role: Role = "result" if metric.spec.kind == "diagnostic" else "metric"
-        return Column(name, role, metric.spec.definition, metric.label, evaluated=True)
+        return Column(name, role, metric.spec.definition, metric.label, evaluated=metric.spec.kind != "attributes")
     for family in _FAMILIES:
         if _pattern(family.name).fullmatch(name):
             return dataclasses.replace(family, name=name)

@@ -127,6 +127,25 @@ def metric_column(metric: str) -> MetricColumn:
     return found
 
 
+def selected_by(metric: Scalar, clusters_per_class: Scalar = 1) -> str:
+    """Return the metric on which models were selected, a clause for `best epoch on held-out training classes`.
+
+    Args:
+        metric: Value of `protocol.selection_metric`; None in rows of earlier versions.
+        clusters_per_class: Value of `protocol.clusters_per_class`.
+
+    Returns:
+        The clause with a space before it; empty for MAP@R, the default.
+
+    >>> selected_by("purity", 3), selected_by("map_at_r")
+    (' by Purity (3 clusters per class)', '')
+    """
+    if metric in (None, "map_at_r") or (found := parse_metric(str(metric))) is None:
+        return ""
+    plural = "s" if clusters_per_class != 1 else ""
+    return f" by {found.label}" + f" ({clusters_per_class} cluster{plural} per class)" * (found.spec.kind == "clustering")
+
+
 def format_duration(seconds: float) -> str:
     """Format a duration in the largest unit that fits.
 

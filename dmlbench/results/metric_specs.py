@@ -1,7 +1,8 @@
 """Every metric and diagnostic of a row, declared once.
 
 `evaluation` computes them; `columns` and tables use these names; docs/metrics.md is generated from this module. Retrieval
-metrics are means over queries. With the prefix `macro_`, they are means over classes of the means per class.
+metrics are means over queries. With the prefix `macro_`, they are means over classes of the means per class; with the prefix
+`full_`, the gallery contains the training images too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 CONCATENATED = "concatenated_"  # prefix: computed on the concatenated embeddings of several models
+FULL = "full_"  # prefix: the gallery contains training and test images
 MACRO = "macro_"  # prefix: mean over classes
+_ACCURACY = re.compile(r"(?<![a-z])accuracy_at_(?=[1-9]\d*$)")  # another name of `precision_at_<k>`
 
 _MUSGRAVE = "Musgrave, Belongie & Lim, A metric learning reality check, ECCV 2020"
 _MANNING = "Manning, Raghavan & Schütze, Introduction to information retrieval, 2008"
@@ -25,8 +28,8 @@ class MetricSpec:
     Args:
         name: Name of its column; `<k>` stands for the number of ranks.
         label: Name in print.
-        kind: `retrieval` and `clustering` metrics are compared by tables. A `diagnostic` describes the geometry of the
-            embedding; it is not a performance metric.
+        kind: `retrieval` and `clustering` metrics are compared by tables, and so are those of predicted `attributes`. A
+            `diagnostic` describes the geometry of the embedding; it is not a performance metric.
         higher_is_better: Whether a larger value is better. True for metrics that tables compare, because they mark the largest
             value and name it as better.
         low: Smallest possible value.
@@ -40,7 +43,7 @@ class MetricSpec:
 
     name: str
     label: str
-    kind: Literal["retrieval", "clustering", "diagnostic"]
+    kind: Literal["retrieval", "clustering", "attributes", "diagnostic"]
     higher_is_better: bool
     low: float
     high: float
@@ -83,7 +86,8 @@ METRIC_SPECS = (
         True,
         0,
         1,
-        "Number of relevant items among the first k, divided by k, even if R is below k.",
+        "Number of relevant items among the first k, divided by k, even if R is below k. Shah (Clustering and querying images "
+        "from unknown classes) calls it accuracy.",
         _MANNING,
     ),
     MetricSpec(
@@ -147,6 +151,28 @@ METRIC_SPECS = (
         _MANNING,
     ),
     MetricSpec(
+        "attribute_map",
+        "mAP attr.",
+        "attributes",
+        True,
+        0,
+        1,
+        "Average precision of an attribute over the images for which it is known, averaged over the attributes that an image "
+        "has.",
+        "Without interpolation; Everingham et al., The PASCAL visual object classes (VOC) challenge, IJCV 2010",
+    ),
+    MetricSpec(
+        "attribute_f1",
+        "F1 attr.",
+        "attributes",
+        True,
+        0,
+        1,
+        "Harmonic mean of precision and recall of an attribute that is predicted with a probability of at least one half, "
+        "averaged over the attributes that an image has.",
+        "Yang, An evaluation of statistical approaches to text categorization, Information Retrieval 1999",
+    ),
+    MetricSpec(
         "tied_share",
         "Tied",
         "diagnostic",
@@ -199,27 +225,34 @@ class MetricColumn:
         k: Number of ranks; None for metrics without one.
         macro: Whether it is a mean over classes.
         concatenated: Whether it was computed on the concatenated embeddings of several models.
+        full: Whether the gallery contained training and test images.
     """
 
     spec: MetricSpec
     k: int | None = None
     macro: bool = False
     concatenated: bool = False
+    full: bool = False
 
     @property
     def label(self) -> str:
         """Name in print.
 
-        >>> [parse_metric(name).label for name in ("recall_at_10", "macro_map_at_r", "concatenated_nmi")]
-        ['R@10', 'MAP@R macro', 'NMI concat.']
+        >>> [parse_metric(name).label for name in ("recall_at_10", "macro_map_at_r", "concatenated_nmi", "full_map_at_r")]
+        ['R@10', 'MAP@R macro', 'NMI concat.', 'MAP@R full']
         """
         label = self.spec.label.replace("<k>", str(self.k))
-        return label + " macro" * self.macro + " concat." * self.concatenated
+        return label + " full" * self.full + " macro" * self.macro + " concat." * self.concatenated
 
     @property
-    def sort_key(self) -> tuple[bool, bool, int, int]:
-        """Sort key for printing: by kind of mean, metric and k."""
-        return self.concatenated, self.macro, METRIC_SPECS.index(self.spec), self.k or 0
+    def sort_key(self) -> tuple[bool, bool, bool, int, int]:
+        """Sort key for printing: by models, kind of mean, gallery, metric and k."""
+        return self.concatenated, self.macro, not self.full, METRIC_SPECS.index(self.spec), self.k or 0
+
+    @property
+    def is_per_query(self) -> bool:
+        """Whether the value is a mean over queries, whose scores are saved."""
+        return self.spec.kind == "retrieval" and not self.macro
 
 
 def parse_metric(name: str) -> MetricColumn | None:
@@ -234,11 +267,26 @@ def parse_metric(name: str) -> MetricColumn | None:
     >>> parse_metric("macro_recall_at_10").k, parse_metric("recall_speed")
     (10, None)
     """
-    concatenated, macro = name.startswith(CONCATENATED), name.removeprefix(CONCATENATED).startswith(MACRO)
-    plain = name.removeprefix(CONCATENATED).removeprefix(MACRO)
+    plain, prefixes = name, []
+    for prefix in (CONCATENATED, FULL, MACRO):
+        prefixes.append(plain.startswith(prefix))
+        plain = plain.removeprefix(prefix)
+    concatenated, full, macro = prefixes
     parts = re.fullmatch(r"(.+_at_)([1-9]\d*)", plain)
     wanted, k = (f"{parts[1]}<k>", int(parts[2])) if parts else (plain, None)
     found = next((spec for spec in METRIC_SPECS if spec.name == wanted), None)
-    if found is None or (macro and found.kind != "retrieval"):
+    if found is None or ((macro or full) and found.kind != "retrieval"):
         return None
-    return MetricColumn(found, k, macro, concatenated)
+    return MetricColumn(found, k, macro, concatenated, full)
+
+
+def canonical_metric(name: str) -> str:
+    """Return the name of a metric's column. Commands accept `accuracy_at_<k>`, another name of Precision@k.
+
+    Args:
+        name: Name of the column, or the other name.
+
+    >>> canonical_metric("accuracy_at_5"), canonical_metric("full_accuracy_at_5"), canonical_metric("nmi")
+    ('precision_at_5', 'full_precision_at_5', 'nmi')
+    """
+    return _ACCURACY.sub("precision_at_", name)

@@ -21,7 +21,7 @@ def write_classes(folder: Path, split: Split) -> None:
         split: Data set of the run.
     """
     _write(folder / run_files.CLASSES, split.class_names("query"))
-    if groups := split.class_groups("query"):
+    if groups := split.class_groups("query", "gallery"):
         _write(folder / run_files.CLASS_GROUPS, groups)
 
 
@@ -37,7 +37,7 @@ def add_groups(folder: Path, split: Split) -> Iterator[str]:
     Yields:
         A line for the user if groups were written, or if the run has other groups, which are kept.
     """
-    file, groups = folder / run_files.CLASS_GROUPS, split.class_groups("query")
+    file, groups = folder / run_files.CLASS_GROUPS, split.class_groups("query", "gallery")
     if not groups:
         return
     known = None

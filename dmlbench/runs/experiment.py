@@ -20,13 +20,16 @@ from dmlbench.data.loader import make_batches
 from dmlbench.data.split import Split
 from dmlbench.errors import MethodFailure
 from dmlbench.evaluation.embedding_files import Embeddings, save_embeddings, save_tensors
-from dmlbench.evaluation.evaluator import EvaluationConfig
 from dmlbench.evaluation.several_models import evaluate_models
 from dmlbench.models.state_files import save_state
 from dmlbench.results import run_files
 from dmlbench.results.columns import SCHEMA_VERSION
 from dmlbench.results.row import MISSING, Row
+from dmlbench.runs.attribute_columns import attribute_columns
 from dmlbench.runs.class_files import write_classes
+from dmlbench.runs.evaluation_settings import evaluation_config
+from dmlbench.runs.image_list import write_images
+from dmlbench.runs.loss_columns import memory_columns, proxy_columns
 from dmlbench.system.regular_files import sha256
 from dmlbench.system.seeding import derive_seed
 from dmlbench.training.embed import refuse_collapse
@@ -63,6 +66,7 @@ def run(plan: Plan, split: Split) -> Row:
     for one in models:
         save_state(one.folder / run_files.MODEL, {"model": one.model.state_dict()})
     write_classes(plan.folder, split)
+    write_images(plan.folder, split, training=plan.protocol.full_gallery)
     written = digest_columns(models)
     seconds = round(time.perf_counter() - began, 3)
     return finished_row(plan, parts[0], models, status="ok", reason=None, evaluate_seconds=seconds, **metrics, **written)
@@ -87,16 +91,17 @@ def evaluated(models: Sequence[TrainedModel], split: Split, plan: Plan) -> Mappi
     found: list[Embeddings] = []
     for one in models:
         with one.reading():
-            embeddings = embed_split(one.model, split, ("query", "gallery"), one.batches, plan)
+            also = ("train", "val") if plan.protocol.full_gallery else ()
+            embeddings = embed_split(one.model, split, ("query", "gallery"), one.batches, plan, also)
         refuse_collapse(cast(torch.Tensor, embeddings.rows))
         save_embeddings(one.folder / run_files.EMBEDDINGS, embeddings)
         found.append(embeddings)
-    result = evaluate_models(found, EvaluationConfig(plan.dataset.recall_at), plan.protocol.fold == "all")
+    result = evaluate_models(found, evaluation_config(plan), plan.protocol.fold == "all")
     for one, own in zip(models, result.each, strict=True):
         if one.folder != plan.folder:
             save_tensors(one.folder / run_files.PER_QUERY, own.tensors)
     save_tensors(plan.folder / run_files.PER_QUERY, result.tensors)
-    return result.columns
+    return {**result.columns, **attribute_columns(models, split, plan)}
 
 
 def digest_columns(models: Sequence[TrainedModel]) -> dict[str, Scalar]:
@@ -107,25 +112,6 @@ def digest_columns(models: Sequence[TrainedModel]) -> dict[str, Scalar]:
     """
     names = {"embeddings_sha256": run_files.EMBEDDINGS, "model_sha256": run_files.MODEL}
     return {column: sha256(*(one.folder / name for one in models)) for column, name in names.items()}
-
-
-def proxy_columns(models: Sequence[TrainedModel]) -> dict[str, Scalar]:
-    """Return the numbers of proxies and of dead proxies over all models, and how far proxies turned in the first steps.
-
-    Args:
-        models: Models, of which the last may not have been trained to the end.
-
-    Returns:
-        `n_proxies`, `n_dead_proxies` and `proxy_turn_degrees`; None if a model was not trained to the end.
-    """
-    counts = [one.proxies for one in models if one.proxies is not None]
-    complete = len(counts) == len(models)
-    names = ("n_proxies", "n_dead_proxies")
-    turns = [one.history.proxy_turn for one in models if one.history.proxy_turn is not None]
-    return {
-        **{name: sum(count[i] for count in counts) if complete else None for i, name in enumerate(names)},
-        "proxy_turn_degrees": float(np.mean(turns)) if complete and turns else None,
-    }
 
 
 def selection_columns(models: Sequence[TrainedModel], plan: Plan) -> dict[str, Scalar]:
@@ -146,11 +132,12 @@ def selection_columns(models: Sequence[TrainedModel], plan: Plan) -> dict[str, S
         return {"selected_on": plan.protocol.selection, "selected_epoch": None}
     columns: dict[str, Scalar] = {"selected_on": plan.protocol.selection}
     if validated:
-        best = [history.best("validation_map_at_r") for history in histories]
+        score = plan.protocol.validation_score
+        best = [history.best(score) for history in histories]
         epochs = [int(one["epoch"]) for one in best]
-        columns["selected_score"] = float(np.mean([one["validation_map_at_r"] for one in best]))
+        columns["selected_score"] = float(np.mean([one[score] for one in best]))
         columns["untrained_trunk_score"] = float(np.mean([one.trunk_score for one in models]))
-        columns["untrained_score"] = float(np.mean([history.evaluations[0]["validation_map_at_r"] for history in histories]))
+        columns["untrained_score"] = float(np.mean([history.evaluations[0][score] for history in histories]))
     else:
         epochs = [len(history.epochs) for history in histories]
     columns["selected_epoch"] = epochs[0] if len(epochs) == 1 else str(epochs)
@@ -223,6 +210,7 @@ def finished_row(
         "n_model_parameters": _n_parameters(first.model),
         "n_loss_parameters": _n_parameters(first.objective) if first.objective else 0,
         **proxy_columns(models),
+        **memory_columns(models),
         "device": device_name(plan.device),
         **cpu_columns(),
         **versions(),

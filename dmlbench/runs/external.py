@@ -68,7 +68,7 @@ def evaluate_file(file: Path, request: ExternalRequest) -> tuple[Path, Row]:
             "and the labels of an .npy file with --labels"
         )
     embeddings = load_embeddings(file, request.labels, follow_links=True)
-    config = request.config if request.config.ks else replace(request.config, ks=DEFAULT_KS)
+    config = replace(request.config, ks=request.config.ks or DEFAULT_KS, queries=request.config.queries or None)
     refuse_impossible(embeddings, config, str(file))
     began = time.perf_counter()
     try:

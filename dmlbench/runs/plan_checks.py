@@ -8,9 +8,9 @@ from dmlbench.data.folds import training_splits
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError
 from dmlbench.models.embedder import build_embedder
+from dmlbench.training.epoch_sampler import EpochSampler, training_labels
 from dmlbench.training.optimization import parameter_groups
 from dmlbench.training.trained_model import initial_objective
-from dmlbench.training.trainer import epoch_sampler, training_labels
 
 
 def check_plan(plan: Plan, split: Split) -> None:
@@ -28,7 +28,7 @@ def check_plan(plan: Plan, split: Split) -> None:
         if objective is None:
             return
         smallest = min(training_splits(split, plan.protocol), key=lambda part: len(part.ids("train")))
-        epoch_sampler(plan, training_labels(smallest))(0)
+        EpochSampler(plan, training_labels(smallest))(0)
         groups = parameter_groups(model, objective, plan)
     except UserError:
         raise

@@ -13,7 +13,6 @@ from omegaconf import OmegaConf
 from dmlbench.config.compose import Composed, Settings, dataset_settings, resolve
 from dmlbench.config.identity import columns_of, flatten
 from dmlbench.config.instantiate import build, check, source_sha256
-from dmlbench.config.learning_rates import rates_from
 from dmlbench.config.plan import Plan, dataset_source, method_columns, protocol_columns
 from dmlbench.config.provenance import provenance
 from dmlbench.config.schema import Dataset, Scalar, Trunk
@@ -22,8 +21,17 @@ from dmlbench.data.folds import training_splits
 from dmlbench.data.prepare import prepare as prepare_files
 from dmlbench.data.split import Split
 from dmlbench.results import columns as registry
-from dmlbench.runs.checks import available_device, check_recall, checked_method, checked_trunk
+from dmlbench.runs.checks import (
+    available_device,
+    check_evaluation,
+    check_selection_metric,
+    check_validation,
+    checked_method,
+    checked_trunk,
+    with_attributes,
+)
 from dmlbench.system.atomic_write import remove_stale_temporaries
+from dmlbench.tuning.rate_source import rate_source
 
 LoadSplit = Callable[[Dataset, Path, bool], Split]
 CACHES = "cache"  # directory below `paths.data`
@@ -55,11 +63,13 @@ def plan_for(composed: Composed, split: Split) -> Plan:
     Raises:
         UserError: A value is wrong, or does not fit the data set.
     """
-    protocol = resolve(composed).protocol
+    protocol, dataset = resolve(composed).protocol, resolve(composed).dataset
+    check_selection_metric(protocol, dataset)
     if protocol.crop_to_box:
         split.boxes()  # raises before any work if there are none
-    check_recall(resolve(composed).dataset, split)
+    check_evaluation(protocol, dataset, split, composed.overrides)
     part = training_splits(split, protocol)[0]  # all folds have the same number of training classes
+    check_validation(protocol, dataset, part)
     return freeze(composed, resolve(composed, part.facts), split)
 
 
@@ -78,8 +88,8 @@ def load_split(dataset: Dataset, data_dir: Path, training_only: bool = False) ->
     if training_only:
         split = split.training()
     split = readable_split(split, dataset.split, dataset.on_unreadable, data_dir)
-    for directory in (data_dir, data_dir / CACHES):  # what was killed while another process finished the same write
-        remove_stale_temporaries(directory, recursive=False)
+    # What was killed while another process finished the same write. Other files of the user may be in `data_dir` itself.
+    remove_stale_temporaries(data_dir / CACHES, recursive=False)
     if not training_only:
         split.verify(dataset.name, {})  # skipped images may have left a role empty
     return split
@@ -131,10 +141,11 @@ def freeze(composed: Composed, settings: Settings, split: Split) -> Plan:
         The plan.
 
     Raises:
-        UserError: A constructor refuses its arguments, or the device is not available.
+        UserError: A constructor refuses its arguments, the device is not available, or the method uses attributes and the data
+            set has none.
     """
     protocol, dataset = settings.protocol, settings.dataset
-    method = checked_method(settings.method, dataset, protocol)
+    method = with_attributes(checked_method(settings.method, dataset, protocol), dataset, split)
     trunk = checked_trunk(settings.trunk)
     device = available_device(settings.device)
     check("sampler", settings.sampler, positional=3)
@@ -147,7 +158,7 @@ def freeze(composed: Composed, settings: Settings, split: Split) -> Plan:
         trunk=trunk,
         method=method,
         protocol=protocol,
-        sampler=settings.sampler,
+        sampler=settings.batch_sampler,
         optimizer=settings.optimizer,
         seed=settings.seed,
         shared=shared,
@@ -163,7 +174,7 @@ def freeze(composed: Composed, settings: Settings, split: Split) -> Plan:
         provenance={
             **provenance(composed),
             "dataset_source": dataset_source(dataset),
-            "resolved_sampler": json.dumps(settings.sampler),  # the shared columns keep references to the method as text
+            "resolved_sampler": json.dumps(settings.batch_sampler),  # the shared columns keep references to the method as text
         },
     )
 
@@ -195,7 +206,7 @@ def shared_columns(composed: Composed, settings: Settings, split: Split, trunk: 
         "protocol": protocol.name,
         "precision": precision,
         **protocol_columns(protocol),
-        "lr_from": rates_from(settings.method, tuned=settings.tuning.trials > 0),
+        "lr_from": rate_source(settings.method, protocol, settings.tuning.trials > 0),
     }
     for group in ("sampler", "optimizer"):
         columns[group] = composed.choices[group]

@@ -9,29 +9,26 @@ of them, so nothing is downloaded. Loss, sampler and optimizer are not built at 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
-from dmlbench.config.compose import SPLIT_FACTS, Composed, compose, dataset_settings, directory, plain
-from dmlbench.config.files import entries
-from dmlbench.config.identity import flatten
+from dmlbench.config.compose import Composed, compose, directory, plain
 from dmlbench.config.instantiate import source_sha256
 from dmlbench.config.plan import Plan
-from dmlbench.config.schema import Dataset, Method, Protocol, Trunk
+from dmlbench.config.schema import Method, Protocol, Trunk
 from dmlbench.config.typed import typed
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError
 from dmlbench.results.row import EXTERNAL, Row
 from dmlbench.runs.checks import available_device
-from dmlbench.runs.prepare import load_split
-from dmlbench.runs.recorded_values import json_object, local_path, plain_value, with_columns
+from dmlbench.runs.recorded_dataset import dataset_choice, known_file, load_recorded, recorded_dataset
+from dmlbench.runs.recorded_values import plain_value, with_columns
 
 # The largest values of a protocol that a row may have: a forged size must not exhaust the machine.
 _MOST = {"threads": 1024, "batch_size": 65_536, "image_px": 4096, "resize_px": 8192, "embedding_dim": 1_000_000}
-_PATHS = ("root", "manifest")
+_MOST_ATTRIBUTES = 100_000
+# Fields of a method that determine its model, and their values in rows without them.
+_OF_MODEL: dict[str, Any] = {"attributes": "ignored", "n_attributes": None, "layer": "embedding"}
 
 
 def recorded_plan(row: Row, options: Sequence[str] = (), config_dir: Path | None = None) -> tuple[Plan, Split]:
@@ -49,45 +46,36 @@ def recorded_plan(row: Row, options: Sequence[str] = (), config_dir: Path | None
         UserError: A value is missing, or not accepted from a row. The images or the user's own code are not those of the run.
         HydraException, OmegaConfBaseException: The options do not compose.
     """
+    plan, composed = _composed_plan(row, options, config_dir)
+    split = load_recorded(plan.dataset, composed, row)
+    return plan, split
+
+
+def recorded_model_plan(row: Row, options: Sequence[str] = (), config_dir: Path | None = None) -> Plan:
+    """Make the plan of a saved run as `recorded_plan` does, without reading its images, to embed other images.
+
+    Args:
+        row: Row of the run. It is not trusted.
+        options: Overrides that the user typed. They are trusted.
+        config_dir: Directory of the user's own configuration files, which are trusted.
+
+    Raises:
+        UserError: A value is missing, or not accepted from a row. The user's own code is not that of the run.
+        HydraException, OmegaConfBaseException: The options do not compose.
+    """
+    return _composed_plan(row, options, config_dir)[0]
+
+
+def _composed_plan(row: Row, options: Sequence[str], config_dir: Path | None) -> tuple[Plan, Composed]:
     place = row.folder or row["run_id"]
     try:
         if row["protocol"] == EXTERNAL or row.get("parent") is not None:
             raise UserError("it was not written by `dmlbench train`, so it has no model")
-        choices = [f"trunk={_known('trunk', str(row['trunk']), config_dir)}", f"dataset={_dataset_file(row, config_dir)}"]
+        choices = [f"trunk={known_file('trunk', str(row['trunk']), config_dir)}", dataset_choice(row, config_dir)]
         composed = compose([*choices, *options], config_dir)
-        plan = _plan(composed, row, options)
+        return _plan(composed, row, options), composed
     except UserError as error:
         raise UserError(f"{place}: {error}") from None
-    split = load_split(_without_facts(plan.dataset), directory(composed.cfg, "data"))
-    if split.digest != row.get("split_digest"):
-        raise UserError(
-            f"{place}: the images below {split.root} are not those of the run; name others with dataset.root=DIRECTORY, or "
-            "type what the run changed, such as dataset.make.KEY=VALUE"
-        )
-    return plan, split
-
-
-def _without_facts(dataset: Dataset) -> Dataset:
-    """The declared facts are not compared with the files: the digest of the split says more."""
-    none: Any = dict.fromkeys(("images", *SPLIT_FACTS))
-    return replace(dataset, **none)
-
-
-def _known(group: str, name: str, config_dir: Path | None) -> str:
-    if name not in dict(entries(group, config_dir)):
-        kind = "data set" if group == "dataset" else group
-        raise UserError(f"there is no {kind} {name!r} here; one of the user needs its --config-dir")
-    return name
-
-
-def _dataset_file(row: Row, config_dir: Path | None) -> str:
-    """The configuration file of the data set. Older rows do not record it; it has the name of the data set, or is `folder`."""
-    files = json_object(row.get("config_files"))
-    for file in files:
-        if file.startswith("dataset/"):
-            return _known("dataset", file.removeprefix("dataset/"), config_dir)
-    name = str(row["dataset"])
-    return name if name in dict(entries("dataset", config_dir)) else "folder"
 
 
 def _plan(composed: Composed, row: Row, options: Sequence[str]) -> Plan:
@@ -98,7 +86,7 @@ def _plan(composed: Composed, row: Row, options: Sequence[str]) -> Plan:
     if device == "auto":
         device = "cpu" if str(row.get("device")).startswith("cpu") else "cuda"
     return Plan(
-        dataset=_dataset(composed, row, options),
+        dataset=recorded_dataset(composed, row, options),
         trunk=_trunk(composed, row),
         method=_method(row),
         protocol=_protocol(row),
@@ -146,34 +134,8 @@ def _method(row: Row) -> Method:
     kind = row.get("loss_kind")
     values = {"name": str(row["loss"]), "label": str(row.get("loss_label")), "kind": kind}
     values["features"] = row.get("loss_features", "trunk")
+    values |= {key: row.get(f"loss_{key}", default) for key, default in _OF_MODEL.items()}
+    n_attributes = values["n_attributes"]
+    if values["attributes"] == "predicted" and not (isinstance(n_attributes, int) and 1 <= n_attributes <= _MOST_ATTRIBUTES):
+        raise UserError(f"loss.n_attributes is {n_attributes}; a run directory needs 1 to {_MOST_ATTRIBUTES:,}")
     return typed(Method, "loss", {**values, "make": None if kind == "none" else {}})
-
-
-def _dataset(composed: Composed, row: Row, options: Sequence[str]) -> Dataset:
-    """The data set as configured and typed, with the recorded paths and arguments that are accepted from a row.
-
-    Arguments that the configuration takes from elsewhere, such as `root: ${paths.data}`, are not read from the row.
-    """
-    configured = plain(composed.cfg, "dataset")
-    typed_keys = {one.partition("=")[0].lstrip("+~").removeprefix("dataset.") for one in options}
-    source = json_object(row.get("dataset_source"))
-    rule, seed = row.get("split_rule"), row.get("split_seed")
-    values = {"split": plain_value("split_rule", rule), "split_seed": seed} if rule is not None else {"split_seed": seed}
-    roots = (Path(), directory(composed.cfg, "data"))
-    for name in _PATHS:
-        if name not in typed_keys:
-            values[name] = local_path(name, source.get(name), configured.get(name), roots)
-    if "on_unreadable" in source:
-        values["on_unreadable"] = plain_value("on_unreadable", source["on_unreadable"])
-    if source.get("make_group") is not None:
-        values["group"] = plain_value("group", source["make_group"])
-    kept = {f"dataset.{key}": value for key, value in values.items() if key not in typed_keys and key in configured}
-    dataset = dataset_settings(composed.with_values(kept))
-    if not source:
-        return dataset
-    written = OmegaConf.to_container(composed.cfg.dataset.make, resolve=False)
-    elsewhere = {name for name, value in flatten("make", written) if "${" in str(value)}
-    trusted = dict(flatten("make", dataset.make))
-    names = elsewhere | {key.replace(".", "_") for key in typed_keys}
-    columns = {**source, **{name: trusted[name] for name in names if name in trusted}}
-    return replace(dataset, make=with_columns("make", dataset.make, columns))

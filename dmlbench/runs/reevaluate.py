@@ -24,13 +24,13 @@ from dmlbench.evaluation.embedding_files import Embeddings, load_embeddings, sav
 from dmlbench.evaluation.evaluator import EvaluationConfig, refuse_impossible
 from dmlbench.evaluation.several_models import evaluate_models
 from dmlbench.models.embedder import Embedder, Layer, build_embedder
-from dmlbench.models.state_files import UnreadableStateError, load_state
+from dmlbench.models.state_files import UnreadableStateError, load_state, load_tensors
 from dmlbench.results import columns as registry
 from dmlbench.results import run_files
 from dmlbench.results.columns import column
-from dmlbench.results.metric_specs import parse_metric
 from dmlbench.results.row import EXTERNAL, Row
 from dmlbench.results.row_files import read_row, read_rows, write_row
+from dmlbench.runs.evaluation_settings import config_for_run
 from dmlbench.runs.recorded_plan import recorded_plan
 from dmlbench.system.own_directory import refuse_links
 from dmlbench.system.regular_files import sha256
@@ -79,10 +79,11 @@ def reevaluate(path: Path, request: RunRequest) -> list[tuple[Path, Row]]:
 
 def _reevaluate_run(folder: Path, parent: Row, request: RunRequest) -> tuple[Path, Row]:
     began = time.perf_counter()
-    config = request.config if request.config.ks else replace(request.config, ks=_ks_of(parent))
+    config = config_for_run(request.config, parent)
     models = _models(folder, parent)
     device = parent.get("device")
-    if request.layer == "embedding" and config.whiten is None and config.beta is None:
+    has_training = not config.full_gallery or parent.get("protocol_full_gallery")
+    if request.layer == "embedding" and config.whiten is None and config.beta is None and has_training:
         found = _saved([model / run_files.EMBEDDINGS for model in models], parent)
     else:
         found, device = _embed_again(models, parent, request, config)
@@ -91,7 +92,8 @@ def _reevaluate_run(folder: Path, parent: Row, request: RunRequest) -> tuple[Pat
         result = evaluate_models(found, config, parent.get("protocol_fold") == "all")
     except MethodFailure as failure:
         raise UserError(f"{folder}: {failure}") from None
-    settings: dict[str, Scalar] = {**config.columns, "evaluation_layer": request.layer}
+    requested = replace(request.config, ks=config.ks)  # without what the row has as columns of its protocol
+    settings: dict[str, Scalar] = {**requested.columns, "evaluation_layer": request.layer}
     columns: dict[str, Scalar] = {
         **{name: value for name, value in parent.columns.items() if not column(name).evaluated},
         **settings,
@@ -107,14 +109,6 @@ def _reevaluate_run(folder: Path, parent: Row, request: RunRequest) -> tuple[Pat
     run_id = registry.run_id(fingerprint, str(parent["method_digest"]), parent.seed)
     row = Row({**columns, "fingerprint": fingerprint, "run_id": run_id})
     return write_evaluation(folder / f"evaluate-{digest(settings)[:8]}", row, result.tensors)
-
-
-def _ks_of(row: Row) -> tuple[int, ...]:
-    """The values of k of a run's Recall@k."""
-    found = [parse_metric(name) for name in row.metrics]
-    return tuple(
-        one.k for one in found if one and one.k and one.spec.name == "recall_at_<k>" and not (one.macro or one.concatenated)
-    )
 
 
 def _models(folder: Path, parent: Row) -> list[Path]:
@@ -158,7 +152,7 @@ def _embed_again(
     plan, split = recorded_plan(parent, request.options, request.config_dir)
     make_deterministic(plan.protocol.threads)
     batches = make_batches(plan, split)
-    also = "train" if config.whiten is not None else None
+    also = ("train", "val") if config.full_gallery else ("train",) if config.whiten is not None else ()
     found = []
     _refuse_replaced([folder / run_files.MODEL for folder in models], parent, "model_sha256")
     for folder in models:
@@ -168,13 +162,34 @@ def _embed_again(
     return found, device_name(plan.device)
 
 
+def load_saved_model(row: Row, plan: Plan) -> Embedder:
+    """Load the model of a finished run; the first one if it has one per fold. Nothing in the file is executed.
+
+    A run directory that was made elsewhere may contain `model.safetensors` instead of `model.pt`.
+
+    Args:
+        row: Row of the run, with its directory. It is not trusted.
+        plan: Result of `recorded_plan`.
+
+    Raises:
+        UserError: There is no model, it is not what the run wrote, or its tensors are those of another one.
+    """
+    assert row.folder is not None
+    file = row.folder / run_files.MODEL_SAFETENSORS
+    if file.is_file():
+        return _load_model(file, plan)
+    folders = _models(row.folder, row)
+    _refuse_replaced([folder / run_files.MODEL for folder in folders], row, "model_sha256")
+    return _load_model(folders[0] / run_files.MODEL, plan)
+
+
 def _load_model(file: Path, plan: Plan) -> Embedder:
     try:
         model = build_embedder(plan)
     except (RuntimeError, MemoryError, ArithmeticError) as error:
         raise UserError(f"{file}: the model that the row describes cannot be built: {_first_line(error)}") from error
     try:
-        model.load_state_dict(load_state(file)["model"])
+        model.load_state_dict(load_tensors(file) if file.suffix == ".safetensors" else load_state(file)["model"])
     except UnreadableStateError as error:
         raise UserError(f"{file} does not contain the model of this run: {error}") from error
     except (RuntimeError, LookupError, TypeError, AttributeError) as error:

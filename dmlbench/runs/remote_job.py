@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dmlbench.config.compose import Composed, register_with_hydra
 from dmlbench.config.files import conf_dir
-from dmlbench.config.jobs import Job, JobList, job_name
+from dmlbench.config.jobs import Job, JobList, job_of_sweep
 from dmlbench.runs.job_events import EventLog
 from dmlbench.runs.runner import Outcome, run_job
 
@@ -103,7 +103,7 @@ class RemoteJob:
         own = OmegaConf.create(cfg)
         with open_dict(own):
             own.pop("hydra", None)
-        return Job(job_name(cfg, choices, overrides, self.swept), Composed(own, choices, overrides, self.config_dir))
+        return job_of_sweep(Composed(own, choices, overrides, self.config_dir), self.swept)
 
 
 _watched: set[int | None] = set()  # parents that a thread watches already, because a process runs several jobs

@@ -91,6 +91,17 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         _sync_directory(path.parent)
 
 
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left of writes of one file or directory. Those of a running process are kept.
+
+    Args:
+        path: The file or directory.
+    """
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if _TEMPORARY.fullmatch(leftover.name):
+            _remove_abandoned(leftover)
+
+
 def remove_stale_temporaries(directory: Path, recursive: bool = True) -> list[Path]:
     """Remove the temporary files and directories of writes that were killed.
 
@@ -132,9 +143,7 @@ def _temporary(path: Path, create: Callable[[Path], object]) -> Iterator[Path]:
 
     What a killed process left of the same write is removed before.
     """
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        if _TEMPORARY.fullmatch(leftover.name):
-            _remove_abandoned(leftover)
+    remove_leftovers(path)
     name = path
 
     def create_with_new_name() -> Path:

@@ -5,7 +5,6 @@ A resumed run therefore needs no saved generator state, and the second job of a 
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,28 +12,9 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+from dmlbench.system.streams import derive_seed, numpy_generator
 
-def derive_seed(seed: int, stream: str, *path: int) -> int:
-    """Return the seed of one random choice: 63 bits that depend on every argument.
-
-    Args:
-        seed: Seed of the run.
-        stream: Name of what is drawn, such as `augment`.
-        path: Position in the stream, such as step and index in the batch.
-    """
-    text = ":".join(map(str, (seed, stream, *path)))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
-
-
-def numpy_generator(seed: int, stream: str, *path: int) -> np.random.Generator:
-    """Return the NumPy generator of one random choice.
-
-    Args:
-        seed: Seed of the run, or of the split.
-        stream: Name of what is drawn.
-        path: Position in the stream.
-    """
-    return np.random.default_rng(derive_seed(seed, stream, *path))
+__all__ = ["crop_stream", "derive_seed", "numpy_generator", "seed_globals", "torch_stream"]
 
 
 def seed_globals(seed: int) -> None:

@@ -2,8 +2,9 @@
 
 `loss` compares methods, whose rows agree in all shared columns. On any other axis, rows have the same method and differ in one
 thing only: `trunk` compares trunks, `sampler` samplers, `loss.make.alpha` values of a hyper-parameter, each for one loss at a
-time. On `tuning.trials`, rows also differ in the hyper-parameters that each budget found. On `preset`, rows differ in several
-things at once; they are not comparable, and none is marked as best.
+time; `layer` compares the layers of one model that images are retrieved by. On `tuning.trials`, rows also differ in the
+hyper-parameters that each budget found. On `preset`, rows differ in several things at once; they are not comparable, and none
+is marked as best.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ GROUP_AXES = ("trunk", "sampler", "optimizer", "protocol")
 NOT_AXES = {"dataset", "loss", "preset", *GROUP_AXES}  # columns that are not a single value
 TUNING = "tuning_"
 ABSENT = "not set"  # printed for a column that a row does not have
+LAYER = "evaluation_layer"
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,13 @@ class Axis:
         return found
 
     def value(self, row: Row) -> Scalar:
-        """Return the value of a row on the axis.
+        """Return the value of a row on the axis. The layer `embedding` is the one by which the method retrieves images.
 
         Args:
             row: Result row.
         """
+        if self.column == LAYER and row.get(LAYER, "embedding") == "embedding":
+            return row.get("loss_layer", "embedding")
         return row.get(self.column or self.groups[0], ABSENT)
 
     def label(self, row: Row) -> str:
@@ -126,12 +130,14 @@ def find_axis(vary: str, rows: Sequence[Row]) -> Axis:
         return Axis(vary, OWNED_BY_PRESET)
     if vary in GROUP_AXES:
         return Axis(vary, (vary,))
+    if vary == "layer":
+        return Axis(vary, column=LAYER)
     names = {name for row in rows for name in row.columns}
     known = {name for name in names if column(name).role in ("shared", "method")} - NOT_AXES
     name = column_name(vary)
     if name in known:
         return Axis(vary, column=name, followers=tuple(_followers(name, rows)))
-    axes = ["loss", "preset", *GROUP_AXES]
+    axes = ["loss", "preset", *GROUP_AXES, "layer"]
     values = [key for key in map(override_key, known) if column_name(key) in known]
     similar = next((found for keys in (axes, values) if (found := suggest(vary, keys)).startswith("; did")), None)
     similar = similar or f"; known are {', '.join(axes)} and single values such as loss.make.alpha"

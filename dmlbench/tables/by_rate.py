@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from dmlbench.config.schema import Scalar
-from dmlbench.errors import UserError, suggest
+from dmlbench.errors import UserError
 from dmlbench.results.formatting import format_seeds
 from dmlbench.results.row import BASELINES, Row
 from dmlbench.tables.axis import Axis
 from dmlbench.tables.caption import caption, dataset_label
 from dmlbench.tables.confidence import t_interval
-from dmlbench.tables.grouping import ORDER, table_sort_key
+from dmlbench.tables.grouping import ORDER, group_except
+from dmlbench.tables.ranks import ranks, spearman
 from dmlbench.tables.row_labels import row_labels
 from dmlbench.tables.table_row import Cell
 
@@ -84,20 +85,21 @@ def compare_rates(rows: Sequence[Row], metric: str = "map_at_r") -> list[RateTab
     Raises:
         UserError: No method has several rates, or no row has the metric.
     """
-    known = {name for row in rows for name in row.metrics}
-    if rows and metric not in known:
-        raise UserError(f"--metrics {metric}: no row has this metric{suggest(metric, known)}")
-    groups: dict[str, list[tuple[Row, Row]]] = {}
-    for row in rows:
-        without = Row({**row.columns, **{name: value for name, value in _RATES.items() if name in row.columns}}, row.folder)
-        groups.setdefault(json.dumps(without.shared, sort_keys=True), []).append((row, without))
-    found = [(group[0][1].shared, table) for group in groups.values() if (table := _table(group, metric)) is not None]
+    columns = [_RATES, {name: value for name, value in _RATES.items() if name != "lr_from"}]
+    parts = [[row for row in rows if _searched_differently(row) is differently] for differently in (False, True)]
+    groups = [group for part, of_part in zip(parts, columns, strict=True) for group in group_except(part, of_part, metric)]
+    found = [table for group in groups if (table := _table(group, metric)) is not None]
     if not found:
         raise UserError(
             "no method has results at several learning rates; run `dmlbench sweep sweep=lr_sensitivity`, then name the "
             "directory of its runs"
         )
-    return [table for _, table in sorted(found, key=lambda pair: table_sort_key(pair[0]))]
+    return found
+
+
+def _searched_differently(row: Row) -> bool:
+    """Whether the source of the rates says more than whose they are: which of them were not searched as in other rows."""
+    return ": " in str(row.get("lr_from"))
 
 
 def _table(group: Sequence[tuple[Row, Row]], metric: str) -> RateTable | None:
@@ -157,38 +159,13 @@ def _row(label: str, by_rate: _ByRate, metric: str, all_seeds: set[int]) -> Rate
 
 
 def _ranked(rows: Sequence[RateRow], rates: Sequence[float]) -> list[RateRow]:
-    ranks: list[dict[float | None, int]] = [{} for _ in rows]
-    for rate in rates:
-        means = [cell.mean if (cell := row.cells.get(rate)) else None for row in rows]
-        for mean, own in zip(means, ranks, strict=True):
-            if mean is not None:
-                own[rate] = 1 + sum(other is not None and other > mean for other in means)
-    return [RateRow(row.label, row.loss, row.cells, own, row.best, row.notes) for row, own in zip(rows, ranks, strict=True)]
+    at_rate = {rate: ranks([cell.mean if (cell := row.cells.get(rate)) else None for row in rows]) for rate in rates}
+    return [
+        replace(row, ranks={rate: rank for rate, found in at_rate.items() if (rank := found[i]) is not None})
+        for i, row in enumerate(rows)
+    ]
 
 
 def _correlation(rows: Sequence[RateRow], before: float, after: float) -> float | None:
     pairs = [(a.mean, b.mean) for row in rows if (a := row.cells.get(before)) and (b := row.cells.get(after))]
     return spearman(*zip(*pairs, strict=True)) if len(pairs) > 2 else None
-
-
-def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return Spearman's rank correlation; equal numbers share their mean rank.
-
-    Args:
-        first: Numbers.
-        second: As many numbers.
-
-    Returns:
-        The correlation; None if all numbers of a list are equal.
-
-    >>> spearman([1, 2, 3], [10, 30, 20]), spearman([1, 1, 2], [1, 1, 2]), spearman([1, 1], [1, 2])
-    (0.5, 1.0, None)
-    """
-
-    def deviations(values: Sequence[float]) -> list[float]:
-        ranks = [sum(other < value for other in values) + (values.count(value) + 1) / 2 for value in values]
-        return [rank - (len(values) + 1) / 2 for rank in ranks]
-
-    a, b = deviations(first), deviations(second)
-    norm = (sum(x * x for x in a) * sum(y * y for y in b)) ** 0.5
-    return round(sum(x * y for x, y in zip(a, b, strict=True)) / norm, 12) if norm else None

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean
 
 from dmlbench.config.schema import Scalar
-from dmlbench.errors import UserError, suggest
+from dmlbench.errors import UserError
 from dmlbench.results.formatting import format_seeds
 from dmlbench.results.row import BASELINES, Row
 from dmlbench.tables.axis import Axis
-from dmlbench.tables.by_rate import spearman
 from dmlbench.tables.caption import caption
 from dmlbench.tables.confidence import t_interval
-from dmlbench.tables.grouping import ORDER, table_sort_key
+from dmlbench.tables.grouping import ORDER, group_except
+from dmlbench.tables.ranks import ranks, spearman
 from dmlbench.tables.row_labels import row_labels
 from dmlbench.tables.table_row import Cell
 
@@ -79,20 +79,13 @@ def compare_splits(rows: Sequence[Row], metric: str = "map_at_r") -> list[SplitT
     Raises:
         UserError: No rows differ in the split only, or no row has the metric.
     """
-    known = {name for row in rows for name in row.metrics}
-    if rows and metric not in known:
-        raise UserError(f"--metrics {metric}: no row has this metric{suggest(metric, known)}")
-    groups: dict[str, list[tuple[Row, Row]]] = {}
-    for row in rows:
-        without = Row({**row.columns, **{name: value for name, value in _OF_SPLIT.items() if name in row.columns}}, row.folder)
-        groups.setdefault(json.dumps(without.shared, sort_keys=True), []).append((row, without))
-    several = [group for group in groups.values() if len({row.get("split_seed") for row, _ in group}) > 1]
+    groups = group_except(rows, _OF_SPLIT, metric)
+    several = [group for group in groups if len({row.get("split_seed") for row, _ in group}) > 1]
     if not several:
         raise UserError(
             "no method has results on several class splits; run `dmlbench sweep sweep=splits`, then name the directory of its "
             "runs"
         )
-    several.sort(key=lambda group: table_sort_key(group[0][1].shared))
     return [_table(group, metric) for group in several]
 
 
@@ -154,16 +147,10 @@ def _row(label: str, rows: Sequence[Row], seeds: Sequence[int], metric: str) -> 
 
 
 def _ranked(rows: Sequence[SplitRow]) -> list[SplitRow]:
-    """Return the rows with the ranks of the trained methods; equal scores have the same rank."""
-    found = []
-    for row in rows:
-        ranks: list[int | None] = [None] * len(row.scores)
-        for i, score in enumerate(row.scores):
-            if score is not None and row.loss not in BASELINES:
-                others = [other.scores[i] for other in rows if other.loss not in BASELINES]
-                ranks[i] = 1 + sum(other is not None and other > score for other in others)
-        found.append(SplitRow(row.label, row.loss, row.scores, tuple(ranks), row.mean, row.notes))
-    return found
+    """Return the rows with the ranks of the trained methods."""
+    n_splits = len(rows[0].scores)
+    in_split = [ranks([None if row.loss in BASELINES else row.scores[split] for row in rows]) for split in range(n_splits)]
+    return [replace(row, ranks=tuple(found[i] for found in in_split)) for i, row in enumerate(rows)]
 
 
 def _correlation(rows: Sequence[SplitRow]) -> float | None:

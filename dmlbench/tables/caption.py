@@ -8,16 +8,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from dmlbench.config.schema import Scalar
+from dmlbench.config.schema import CLOSED_SET_RULES, Scalar
 from dmlbench.results.column_specs import COLUMNS, Column
+from dmlbench.results.formatting import selected_by
 from dmlbench.results.row import BASELINES, EXTERNAL, Row
 from dmlbench.tables.axis import Axis
+from dmlbench.tables.drawn_queries import drawn_queries
 from dmlbench.tables.overrides import overridden_columns, overrides_clauses
 from dmlbench.tables.significance_notes import limits_of_data
 
 SELECTED = {"last": "last epoch", "validation": "best epoch on held-out training classes"}
 _SELECTED_BRIEFLY = SELECTED | {"validation": "validation"}
 _NOT_TRAINED = "not trained"
+_ONE_SEED = "scores in %, one seed (n = 1)"
 # The fields of a protocol that every caption shows, in the order of their declaration.
 _PROTOCOL_FIELDS = tuple(one for one in COLUMNS if one.name.startswith("protocol_") and one.caption)
 
@@ -31,7 +34,7 @@ def caption(rows: Sequence[Row], axis: Axis, seeds: Collection[int], bold: str) 
         seeds: Numbers of seeds of the methods with results.
         bold: Meaning of bold, a clause; empty if nothing is bold.
     """
-    numbers = "; ".join(part for part in (_numbers_clause(seeds), bold) if part)
+    numbers = "; ".join(part for part in (_numbers_clause(seeds, _agreed_queries(rows)), bold) if part)
     sentences = [f"{sentence[0].upper()}{sentence[1:]}" for sentence in (_protocol_sentence(rows, axis), numbers) if sentence]
     # The first sentence starts with the name of the data set, whose spelling is kept.
     return " ".join(f"{sentence}." for sentence in (_data_sentence(rows, axis), *sentences))
@@ -47,13 +50,19 @@ def details(rows: Sequence[Row], axis: Axis, selection_differs: bool, costs: Seq
         costs: Costs that are printed.
         oracle: Whether the oracle gap is printed.
     """
-    found = [_selection_sentence(rows, axis, selection_differs), _cost_sentence(rows, costs)]
+    found = [_selection_sentence(rows, axis, selection_differs), _split_sentence(rows), _cost_sentence(rows, costs)]
     found += limits_of_data(_seed_counts(rows), _agreed(rows, "n_test_classes"))
     if oracle:
         found.append(
             "Oracle gap: additional MAP@R that choosing the epoch on the test set would have claimed; it affects no result"
         )
     return [sentence for sentence in found if sentence]
+
+
+def _split_sentence(rows: Sequence[Row]) -> str:
+    if not all(row.get("split_rule") in CLOSED_SET_RULES for row in rows):
+        return ""
+    return "Half of the images of each class were used for training, so no test class is unseen"
 
 
 def selection_of(rows: Sequence[Row]) -> str:
@@ -68,6 +77,9 @@ def selection_of(rows: Sequence[Row]) -> str:
     if rows[0]["loss"] in BASELINES:
         return _NOT_TRAINED
     found = [_SELECTED_BRIEFLY.get(name, name) for name in _values(rows, "selected_on")]
+    by = selected_by(rows[0].get("protocol_selection_metric"), rows[0].get("protocol_clusters_per_class"))
+    if by and found == [_SELECTED_BRIEFLY["validation"]]:
+        found[0] += by
     if found:  # empty for runs that have not ended
         found += [f"tuned ({trials} trials)" for trials in _values(rows, "tuning_trials")]
     return ", ".join(found)
@@ -141,13 +153,21 @@ def _protocol_clause(row: Row, axis: Axis, overridden: Collection[str]) -> str:
     values = ["1 epoch" if value == "1 epochs" else value for value in values]
     if row.get("optimizer") is not None and not axis.owns("optimizer") and "optimizer" not in without:
         values.append(str(row["optimizer"]))
-    if row.get("lr_from") == "method" and not axis.owns("lr_from"):
-        values.append("learning rates of each method (loss.lr, loss.head_lr_scale)")
+    if not axis.owns("lr_from"):
+        values += _rates_clause(str(row.get("lr_from")))
     if row.get("preset") not in (None, "none"):
         values.insert(0, f"preset {row['preset']}")
     if axis.owns("protocol"):
         return ", ".join(values)
     return protocol_name(row) + (f": {', '.join(values)}" if values else "")
+
+
+def _rates_clause(source: str) -> list[str]:
+    """Return the source of the learning rates, unless all are those of the protocol."""
+    whose, _, differences = source.partition(": ")
+    if whose == "method":
+        return [f"learning rates of each method ({differences or 'loss.lr, loss.head_lr_scale'})"]
+    return [differences] if differences else []
 
 
 def protocol_name(row: Row) -> str:
@@ -160,13 +180,20 @@ def protocol_name(row: Row) -> str:
     return f"protocol {row['protocol']}{version}"
 
 
-def _numbers_clause(seeds: Collection[int]) -> str:
+def _agreed_queries(rows: Sequence[Row]) -> int | None:
+    """Return how many queries were drawn for all rows with results, of which intervals account for the choice."""
+    counts = {drawn_queries(row) for row in rows if row.ok}
+    return counts.pop() if len(counts) == 1 else None
+
+
+def _numbers_clause(seeds: Collection[int], queries: int | None) -> str:
     if not seeds:
         return "no run has results"
+    drawn = "" if queries is None else f"{queries:,} drawn queries"
     if set(seeds) == {1}:
-        return "scores in %, one seed (n = 1)"
+        return f"scores ± 95 % confidence interval over {drawn}, in %, one seed (n = 1)" if drawn else _ONE_SEED
     count = f"n = {max(seeds)} seeds" if len(set(seeds)) == 1 else "n seeds"
-    return f"mean ± 95 % confidence interval over {count}, in %"
+    return f"mean ± 95 % confidence interval over {count}{' and ' * bool(drawn)}{drawn}, in %"
 
 
 def _selection_sentence(rows: Sequence[Row], axis: Axis, differs: bool) -> str:
@@ -199,7 +226,9 @@ def selection_clause(rows: Sequence[Row], with_hyper_parameters: bool = True) ->
         return ""
     fold, folds = _agreed(rows, "protocol_fold"), _agreed(rows, "protocol_folds")
     held_out = f", fold {fold} of {folds}" if selections == ["validation"] and isinstance(fold, int) else ""
-    clause = f"{' or '.join(SELECTED.get(name, name) for name in selections)}{held_out}"
+    metrics, clusters = _agreed(rows, "protocol_selection_metric"), _agreed(rows, "protocol_clusters_per_class")
+    by = selected_by(metrics, clusters) if selections == ["validation"] else ""
+    clause = f"{' or '.join(SELECTED.get(name, name) for name in selections)}{by}{held_out}"
     if trials:
         clause += f"; hyper-parameters tuned with {' or '.join(trials)} trials on folds of the training classes"
     elif with_hyper_parameters:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dmlbench.results import run_files
+from dmlbench.results.class_files import class_group_names
 from dmlbench.results.row import Row
-from dmlbench.system.regular_files import read_json
 
 MIN_GROUPS = 5  # with fewer, the variance between groups is hardly known, and the test could find almost nothing
 _KIND = "class_group_kind"
@@ -50,11 +50,11 @@ def class_groups(rows: Sequence[Row], labels: np.ndarray) -> tuple[ClassGroups |
     kinds = {kind for row in rows if (kind := row.get(_KIND)) is not None}
     if not kinds:
         return None, None
-    found = [_read_groups(row, labels) for row in rows]
+    found = [_groups_of(row, labels) for row in rows]
     known = [names for names in found if names is not None]
     if len(known) < len(found):
-        missing = f"{len(found) - len(known)} of {len(found)} runs"
-        return None, f"the groups of the classes are missing in {missing} ({run_files.CLASS_GROUPS}); run their commands again"
+        missing = f"{len(found) - len(known)} of {len(found)} runs ({run_files.CLASS_GROUPS})"
+        return None, f"the groups of the classes are missing or damaged in {missing}; run their commands again"
     if len(kinds) > 1 or any(names != known[0] for names in known):
         return None, "the rows have different groups of classes"
     groups = ClassGroups(str(kinds.pop()), np.unique(known[0], return_inverse=True)[1])
@@ -67,15 +67,8 @@ def class_groups(rows: Sequence[Row], labels: np.ndarray) -> tuple[ClassGroups |
     return groups, None
 
 
-def _read_groups(row: Row, labels: np.ndarray) -> list[str] | None:
-    """Return the group of each class, from the run or the run that was evaluated again; None if one is unknown."""
-    for folder in (row.folder, row.folder.parent) if row.folder else ():
-        try:
-            names = read_json(folder / run_files.CLASS_GROUPS)
-        except (OSError, ValueError):
-            continue
-        if not isinstance(names, dict):
-            return None
-        groups = [group for label in labels if isinstance(group := names.get(str(label)), str)]
-        return groups if len(groups) == len(labels) else None
-    return None
+def _groups_of(row: Row, labels: np.ndarray) -> list[str] | None:
+    """Return the group of each class; None if one is unknown."""
+    names = class_group_names(row) or {}
+    groups = [names[str(label)] for label in labels if str(label) in names]
+    return groups if len(groups) == len(labels) else None

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dmlbench.results import run_files
+from dmlbench.results.class_files import class_names
 from dmlbench.results.row import Row
-from dmlbench.system.regular_files import read_json
 from dmlbench.tables.class_scores import ClassScores
 
 
@@ -43,22 +42,10 @@ def class_means(scores: ClassScores | None, *rows: Row) -> tuple[ClassMeans, ...
     """
     if scores is None:
         return ()
-    names = next((found for row in rows if (found := _class_names(row))), {})
+    names = next((found for row in rows if (found := class_names(row))), {})
     means_a, means_b = scores.means.mean(1)
     classes = [
         ClassMeans(int(label), names.get(str(label)) or f"class {label}", int(n), float(a), float(b))
         for label, n, a, b in zip(scores.labels, scores.counts, means_a, means_b, strict=True)
     ]
     return tuple(sorted(classes, key=lambda one: (-one.gain, one.label)))
-
-
-def _class_names(row: Row) -> dict[str, str]:
-    """Return the names of the classes by label, from the run or the run that was evaluated again; empty if unknown."""
-    for folder in (row.folder, row.folder.parent) if row.folder else ():
-        try:
-            names = read_json(folder / run_files.CLASSES)
-        except (OSError, ValueError):
-            continue
-        if isinstance(names, dict):
-            return {label: name for label, name in names.items() if isinstance(name, str)}
-    return {}

@@ -9,22 +9,20 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from dmlbench.results import run_files
 from dmlbench.results.metric_specs import MACRO, parse_metric
+from dmlbench.results.query_scores import read_query_scores
 from dmlbench.results.row import Row
-from dmlbench.system.regular_files import open_regular
 from dmlbench.tables.class_groups import ClassGroups, class_groups
+from dmlbench.tables.unequal_weights import MIN_EFFECTIVE, effective_number
 from dmlbench.tables.variance_components import Study
 
 # Largest difference between a row's metric and the mean of its per-query scores, which are saved in single precision.
 TOLERANCE = 1e-6
-_KINDS = ("iu", "iu", "fiub")  # NumPy's kinds of dtype of ids, labels and scores
-_MAX_BYTES = 2**29  # a million queries with twenty metrics have 96 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,8 +84,8 @@ def class_scores_per_method(methods: Sequence[Sequence[Row]], metric: str) -> tu
         none.
     """
     column = parse_metric(metric)
-    if column is not None and column.spec.kind == "clustering":
-        return None, "clustering metrics have no per-query scores"
+    if column is not None and column.spec.kind in ("clustering", "attributes"):
+        return None, f"{column.spec.kind.removesuffix('s')} metrics have no per-query scores"
     plain = metric.replace(MACRO, "", 1)
     found = [[read_class_means(row, plain) for row in rows] for rows in methods]
     runs = [[run for run in each if run is not None] for each in found]
@@ -105,6 +103,12 @@ def class_scores_per_method(methods: Sequence[Sequence[Row]], metric: str) -> tu
     scores = [
         ClassScores(first.labels, first.counts, np.stack([run.means for run in each])[None], macro, groups) for each in runs
     ]
+    effective = effective_number(scores[0].study.unit_weights)
+    if groups is not None and effective < MIN_EFFECTIVE:
+        return None, (
+            f"a few groups contain most queries: the {groups.count} groups ({groups.kind}) are worth {effective:.1f} equal "
+            f"ones, and the test needs {MIN_EFFECTIVE:.0f}"
+        )
     for one, rows in zip(scores, methods, strict=True):
         # A comparison with NaN is false, so neither scores nor rows with NaN pass.
         expected = [math.nan if (value := row.number(metric)) is None else value for row in rows]
@@ -132,7 +136,7 @@ def read_class_means(row: Row, metric: str) -> RunClassMeans | None:
     Returns:
         The class means; None if the scores were not saved or cannot be read.
     """
-    found = None if row.folder is None else _read_scores(row.folder / run_files.PER_QUERY, metric)
+    found = None if row.folder is None else read_query_scores(row.folder / run_files.PER_QUERY, metric)
     if found is None:
         return None
     ids, labels, values = found
@@ -140,22 +144,3 @@ def read_class_means(row: Row, metric: str) -> RunClassMeans | None:
     queries = np.stack([ids[order], labels[order]]).astype("<i8")
     unique, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
     return RunClassMeans(unique, np.bincount(index, values) / counts, counts, hashlib.sha256(queries.tobytes()).hexdigest())
-
-
-def _read_scores(file: Path, metric: str) -> list[np.ndarray] | None:
-    """Return ids and labels, integers `(Q,)`, and scores, floats `(Q,)`; None if they are missing or cannot be read."""
-    try:
-        open_regular(file, _MAX_BYTES).close()
-    except OSError:
-        return None
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="numpy") as tensors:
-            if not {metric, "labels", "ids"}.issubset(tensors.keys()):
-                return None
-            found = [tensors.get_tensor(name) for name in ("ids", "labels", metric)]
-    except (SafetensorError, OSError, TypeError, AttributeError):  # the last two for dtypes that NumPy does not have
-        return None
-    fits = all(array.ndim == 1 and array.shape == found[0].shape for array in found)
-    return found if fits and all(array.dtype.kind in kinds for array, kinds in zip(found, _KINDS, strict=True)) else None

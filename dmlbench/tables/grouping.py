@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 
 from dmlbench.config.identity import digest
 from dmlbench.config.schema import Scalar
+from dmlbench.errors import UserError, suggest
 from dmlbench.results.row import BASELINES, Row
 from dmlbench.tables.axis import Axis
 from dmlbench.tables.table_row import TableRow
@@ -32,6 +33,30 @@ def group_by_table(rows: Sequence[Row], axis: Axis) -> list[list[Row]]:
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return list(groups.values())
+
+
+def group_except(rows: Sequence[Row], columns: Mapping[str, Scalar], metric: str) -> list[list[tuple[Row, Row]]]:
+    """Group rows that agree in every shared column, except for some columns, for a table of one metric over these columns.
+
+    Args:
+        rows: Result rows in any order.
+        columns: Columns in which the rows of a group may differ, with a value that stands for all of theirs.
+        metric: Metric of the table.
+
+    Returns:
+        Groups in printed order; each row with its copy in which these columns are replaced.
+
+    Raises:
+        UserError: No row has the metric.
+    """
+    known = {name for row in rows for name in row.metrics}
+    if rows and metric not in known:
+        raise UserError(f"--metrics {metric}: no row has this metric{suggest(metric, known)}")
+    groups: dict[str, list[tuple[Row, Row]]] = {}
+    for row in rows:
+        replaced = Row({**row.columns, **{name: columns[name] for name in columns if name in row.columns}}, row.folder)
+        groups.setdefault(json.dumps(replaced.shared, sort_keys=True), []).append((row, replaced))
+    return sorted(groups.values(), key=lambda group: table_sort_key(group[0][1].shared))
 
 
 def group_by_method(rows: Sequence[Row]) -> tuple[dict[MethodKey, dict[int, Row]], list[str]]:

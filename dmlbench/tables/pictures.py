@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dmlbench.errors import UserError
 from dmlbench.results.formatting import metric_label
@@ -24,26 +25,32 @@ SUFFIXES = (".png", ".svg", ".pdf")
 BEST, OTHER, GRID = "#1b6ca8", "#8a8f94", "#e3e5e8"
 _MARKERS = "osD^vPX*<>"
 _SHOWN = ("map_at_r", "recall_at_1")  # panels of a table of methods
+# Installed ones of these are used for characters that the first lacks, which comes with matplotlib.
+_FONTS = (
+    *("DejaVu Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans", "Noto Sans Devanagari", "Noto Sans Thai"),
+    *("WenQuanYi Zen Hei", "Hiragino Sans", "PingFang SC", "Arial Unicode MS", "Unifont"),
+)
 _STYLE: dict[Any, Any] = {"font.size": 10, "svg.hashsalt": "dmlbench", "axes.spines.top": False, "axes.spines.right": False}
 
 
-def check_picture(file: Path) -> None:
+def check_picture(file: Path, option: str = "--picture") -> None:
     """Refuse a picture that cannot be drawn, before any work.
 
     Args:
         file: File to write.
+        option: Option that names the file, for errors.
 
     Raises:
         UserError: matplotlib is not installed, the suffix is unknown, or the directory does not exist.
     """
     if file.suffix not in SUFFIXES:
-        raise UserError(f"--picture {file} needs one of the suffixes {', '.join(SUFFIXES)}")
+        raise UserError(f"{option} {file} needs one of the suffixes {', '.join(SUFFIXES)}")
     if not file.parent.is_dir():
-        raise UserError(f"--picture {file}: {file.parent} is not a directory")
+        raise UserError(f"{option} {file}: {file.parent} is not a directory")
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise UserError(f"--picture needs matplotlib: pip install 'dmlbench[pictures]' ({error})") from None
+        raise UserError(f"{option} needs matplotlib: pip install 'dmlbench[pictures]' ({error})") from None
 
 
 def draw_methods(table: Table, file: Path) -> None:
@@ -60,7 +67,7 @@ def draw_methods(table: Table, file: Path) -> None:
     rows = [row for row in reversed(table.rows) if any(row.cells.get(metric) for metric in metrics)]
     if not metrics or not rows:
         raise UserError(f"--picture {file}: the table has no scores to draw")
-    with _figure(file, (9, 0.9 + 0.31 * len(rows))) as figure:
+    with figure_file(file, (9, 0.9 + 0.31 * len(rows))) as figure:
         panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
         for panel, metric in zip(panels, metrics, strict=True):
             for height, row in enumerate(rows):
@@ -92,7 +99,7 @@ def draw_rates(table: RateTable, file: Path) -> None:
         table: Table to draw.
         file: Picture to write.
     """
-    with _figure(file, (8, 4.2)) as figure:
+    with figure_file(file, (8, 4.2)) as figure:
         axes = figure.subplots()
         for number, row in enumerate(table.rows):
             points = [(rate, cell) for rate in table.rates if (cell := row.cells.get(rate)) is not None]
@@ -118,15 +125,34 @@ def draw_rates(table: RateTable, file: Path) -> None:
 
 
 @contextmanager
-def _figure(file: Path, size: tuple[float, float]) -> Iterator[Figure]:
-    """A figure that is written when the context ends. The same table gives the same file."""
-    from matplotlib import rc_context
+def figure_file(
+    file: Path, size: tuple[float, float], layout: Literal["constrained"] | None = "constrained"
+) -> Iterator[Figure]:
+    """Make a figure that is written when the context ends. The same contents give the same file, whatever the user's style.
+
+    Args:
+        file: Picture to write, with one of `SUFFIXES`.
+        size: Width and height in inches.
+        layout: Layout engine of matplotlib; None if the caller places all parts.
+
+    Yields:
+        The figure, which is empty.
+    """
+    from matplotlib import style
     from matplotlib.figure import Figure as NewFigure
 
     without_date = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    with rc_context(_STYLE):
-        figure = NewFigure(figsize=size, dpi=130, layout="constrained")
+    with style.context(["default", {**_STYLE, "font.family": _fonts()}]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")  # a box is drawn instead
+        figure = NewFigure(figsize=size, dpi=130, layout=layout)
         yield figure
         out = io.BytesIO()
         figure.savefig(out, format=file.suffix[1:], metadata=without_date[file.suffix])
     atomic_write(file, out.getvalue())
+
+
+def _fonts() -> list[str]:
+    from matplotlib import font_manager
+
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return [name for name in _FONTS if name in installed]

@@ -17,13 +17,14 @@ from dmlbench.errors import UserError, suggest
 from dmlbench.results.column_specs import COLUMNS, Column
 from dmlbench.results.formatting import format_value, metric_column
 from dmlbench.results.literature import SPLIT, PublishedResult, find_published
-from dmlbench.results.metric_specs import CONCATENATED
+from dmlbench.results.metric_specs import CONCATENATED, FULL
 from dmlbench.results.row import EXTERNAL, Row
 from dmlbench.tables.axis import Axis, find_axis
 from dmlbench.tables.baseline import unbeaten_baseline, with_baseline_notes
 from dmlbench.tables.bold import Bold, find_bold
 from dmlbench.tables.caption import caption, details
 from dmlbench.tables.costs import costs_of, machine_warning
+from dmlbench.tables.drawn_queries import query_notes
 from dmlbench.tables.grouping import ORDER, MethodKey, group_by_method, group_by_table, method_sort_key, table_sort_key
 from dmlbench.tables.row_labels import recipe_notes, row_labels
 from dmlbench.tables.table_row import ORACLE, TableRow, make_table_row, selection_differs, with_costs, with_oracle_gap
@@ -171,7 +172,7 @@ def _table(rows: Sequence[Row], axis: Axis, options: _Options) -> Table:
         metrics=metrics,
         columns=printed,
         caption=caption(unique, axis, {row.n for row in table_rows if any(row.cells.values())}, bold.meaning),
-        details=(*details(unique, axis, differs, costs, oracle), *bold.details),
+        details=(*details(unique, axis, differs, costs, oracle), *query_notes(unique, printed), *bold.details),
         notes=(*(recipe_notes(labels, firsts, axis) if axis.is_preset else []), *map(_capitalized, warnings)),
         comparable=comparable,
         bold=bold.best,
@@ -222,8 +223,15 @@ def _published(rows: Sequence[Row], metrics: Sequence[str], options: _Options) -
 
 
 def _default_metrics(rows: Sequence[Row], metrics: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the metrics that are printed by default, if all rows with results have them."""
+    """Return the metrics that are printed by default, if all rows with results have them.
+
+    With a full gallery, these are Precision@k and Retrieved@k in both galleries.
+    """
     ok = [row for row in rows if row.ok]
+    if any(metric.startswith(FULL) for metric in metrics):  # Tables II and III of Yuan et al., side by side
+        columns = [metric for metric in metrics if metric.removeprefix(FULL).startswith(("precision_at_", "retrieved_at_"))]
+        if columns and all(metric in row.columns for metric in columns for row in ok):
+            return tuple(columns)
     usual = [metric for metric in metrics if metric.startswith(("recall_at_", "r_precision", "map_at_r"))]
     usual += [metric for metric in metrics if metric in (f"{CONCATENATED}recall_at_1", f"{CONCATENATED}map_at_r")]
     return tuple(metric for metric in usual if all(metric in row.columns for row in ok))

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 
 from dmlbench.results.column_specs import Column
 from dmlbench.results.formatting import format_seeds, metric_label
+from dmlbench.results.metric_specs import parse_metric
 from dmlbench.results.row import BASELINES, MISSING, Row
 from dmlbench.tables.caption import selection_of
 from dmlbench.tables.confidence import t_interval
 from dmlbench.tables.costs import cost_of, is_expected, mean_cost
+from dmlbench.tables.drawn_queries import drawn_queries, has_query_interval, query_interval
 from dmlbench.tables.warnings import warnings_of
 
 ORACLE = "oracle_map_at_r"
@@ -85,7 +87,7 @@ def make_table_row(
     """
     ok = [row for row in rows if row.ok]
     complete = len(ok) == len(rows)
-    cells = {metric: _mean(row.number(metric) for row in rows) if complete else None for metric in metrics}
+    cells = {metric: _cell(rows, metric) if complete else None for metric in metrics}
     reasons: dict[str, list[int]] = {}
     for row in rows:
         if not row.ok:
@@ -93,8 +95,9 @@ def make_table_row(
             reasons.setdefault(f"{status}: {row.get('reason') or 'no reason given'}", []).append(row.seed)
     notes = [f"{_seeds(seeds)} {reason}" for reason, seeds in reasons.items()]
     for metric in printed:
-        if complete and cells.get(metric) is None:
+        if complete and cells.get(metric) is None and _is_expected(metric, rows):
             notes.append(_missing(metric_label(metric), [row for row in rows if row.number(metric) is None]))
+    notes += _unread_queries(rows, [metric for metric in printed if complete and cells.get(metric) is not None])
     if absent := all_seeds - {row.seed for row in rows}:
         notes.append(f"no {_seeds(absent)}, which other methods have")
     notes += warnings_of(ok)
@@ -108,6 +111,12 @@ def make_table_row(
         selection=selection_of(rows),
         rows=tuple(rows),
     )
+
+
+def _is_expected(metric: str, rows: Sequence[Row]) -> bool:
+    """Whether a metric is missing if a row does not have it. Only methods that predict attributes have metrics of them."""
+    found = parse_metric(metric)
+    return found is None or found.spec.kind != "attributes" or any(row.get("loss_attributes") == "predicted" for row in rows)
 
 
 def selection_differs(rows: Iterable[TableRow]) -> bool:
@@ -165,6 +174,23 @@ def _mean(values: Iterable[float | None]) -> Cell | None:
     per_seed = list(values)
     numbers = [value for value in per_seed if value is not None]
     return Cell(*t_interval(numbers)) if len(numbers) == len(per_seed) else None
+
+
+def _cell(rows: Sequence[Row], metric: str) -> Cell | None:
+    """Return the cell of one row per seed. On drawn queries, the interval is over seeds and queries, if there are scores."""
+    drawn = all(drawn_queries(row) is not None for row in rows) and has_query_interval(metric)
+    if drawn and (found := query_interval(rows, metric)) is not None:
+        return Cell(*found)
+    return _mean(row.number(metric) for row in rows)
+
+
+def _unread_queries(rows: Sequence[Row], metrics: Sequence[str]) -> list[str]:
+    """Return which intervals of a method are over seeds only, because scores of its drawn queries are missing."""
+    if not any(drawn_queries(row) is not None for row in rows):
+        return []
+    unread = [metric for metric in metrics if has_query_interval(metric) and query_interval(rows, metric) is None]
+    names = ", ".join(map(metric_label, unread))
+    return [f"the intervals of {names} are over seeds only: scores of the drawn queries are missing"] if unread else []
 
 
 def _seeds(seeds: Iterable[int]) -> str:

@@ -10,10 +10,11 @@ where classes of one group may be alike. All methods are evaluated on the same c
 they share cancel in the difference: easy classes, and seeds that are good for all methods. Each method may have variances of
 its own.
 
-- **Classes** (or groups): the variance is estimated from the differences of these two methods alone. Classes may have
-  different weights, because a class with many queries counts more in a mean over queries, and is measured better.
-- **Seeds**: there are only a few, so that the variance of one pair alone is hardly known. With three methods or more, it is
-  pooled over all methods, in units of the residual standard deviation of each method, which many classes determine well. A
+- **Classes** (or groups): the variance is estimated from the differences of these two methods alone if there are at least
+  `MANY_UNITS`. Classes may have different weights, because a class with many queries counts more in a mean over queries, and
+  is measured better. If a few have most of the weight, there are fewer degrees of freedom (`unequal_weights`).
+- **Few classes or groups, and seeds**: the variance of one pair alone is hardly known. With three methods or more, it is
+  pooled over all methods, in units of the residual standard deviation of each method, which all classes determine well. A
   method that varies significantly more than the others is not pooled with them. With two methods, seeds are paired if there
   are at least `MIN_PAIRED_SEEDS`; below that, the variances of the two methods are added.
 
@@ -27,12 +28,17 @@ errors for linear regression with multi-stage samples, Survey Methodology 2002.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from dmlbench.tables.unequal_weights import degrees_of_freedom
+
 MIN_PAIRED_SEEDS = 4
+MANY_UNITS = 20  # classes or groups from which on the variance of a pair of methods is known well enough without the others
+VarianceOfMean = Callable[[np.ndarray], np.ndarray]
 OUTLIER_LEVEL = 0.2  # of the F test that finds methods with a larger seed variance; a lower level misses more of them
 
 
@@ -61,6 +67,11 @@ class Study:
         """Return the mean of each method over seeds and classes, `(..., M)`."""
         return (self.means @ self.weights).mean(-1)
 
+    @property
+    def unit_weights(self) -> np.ndarray:
+        """Weight of each independent unit, which is a class or a group: `(U,)`, with sum 1."""
+        return self.weights if self.groups is None else np.bincount(self.groups, self.weights)
+
 
 def difference_variance(study: Study, i: int, j: int) -> Component:
     """Estimate the variance of the difference of two methods.
@@ -76,6 +87,8 @@ def difference_variance(study: Study, i: int, j: int) -> Component:
     gains = study.means[..., i, :, :] - study.means[..., j, :, :]
     units, weights = _units(gains, study.weights, study.groups)
     by_class, residual = _class_components(units, weights)
+    if len(weights) < MANY_UNITS and study.means.shape[-3] > 2:
+        by_class = _few_units_component(study, i, j)
     return _total(_seed_component(study, i, j), by_class, residual)
 
 
@@ -102,16 +115,22 @@ def _units(gains: np.ndarray, weights: np.ndarray, groups: np.ndarray | None) ->
 
 def _class_components(gains: np.ndarray, weights: np.ndarray) -> tuple[Component, Component]:
     """Return the contributions of classes and of residuals to the variance of a mean."""
-    n_seeds, n_units = gains.shape[-2:]
+    n_seeds = gains.shape[-2]
     class_means, seed_means = gains.mean(-2), gains @ weights
     overall = seed_means.mean(-1)[..., None]
-    by_class = np.maximum(_variance_of_mean(class_means, weights), _robust_variance(class_means - overall, weights))
-    full = np.full(by_class.shape, n_units - 1.0)
+    by_class = _larger_variance(class_means, weights)
+    full = np.full(by_class.shape, degrees_of_freedom(weights, _larger_variance))
     if n_seeds == 1:
         return Component(by_class, full), Component(np.zeros_like(by_class), full)
     residuals = gains - seed_means[..., None] - class_means[..., None, :] + overall[..., None]
     residual = _variance_of_mean(residuals, weights).sum(-1) / ((n_seeds - 1) * n_seeds)
     return Component(by_class, full), Component(residual, full * (n_seeds - 1))
+
+
+def _larger_variance(units: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the larger one of two estimates of the variance of a weighted mean of units `(..., U)`."""
+    deviations = units - (units @ weights)[..., None]
+    return np.maximum(_variance_of_mean(units, weights), _robust_variance(deviations, weights))
 
 
 def _variance_of_mean(units: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -150,14 +169,45 @@ def _seed_component(study: Study, i: int, j: int) -> Component:
     """Return the contribution of seeds, including residuals, to the variance of the difference of two methods."""
     scores = study.means @ study.weights  # (..., M, S)
     n_methods, n_seeds = scores.shape[-2:]
-    paired = (scores[..., i, :] - scores[..., j, :]).var(-1, ddof=1) / n_seeds
-    full = np.full(paired.shape, n_seeds - 1.0)
-    if n_methods == 2:
-        return Component(paired, full) if n_seeds >= MIN_PAIRED_SEEDS else _added(scores, i, j)
-    noise = _residual_variance(study)
-    pooled = _pooled_ratio(scores, noise) * (noise[..., i] + noise[..., j]) / n_seeds
-    apart = (_is_outlier(scores, noise, i) | _is_outlier(scores, noise, j)) & (paired > pooled)
-    return Component(np.where(apart, paired, pooled), np.where(apart, full, (n_methods - 1) * full))
+
+    def variance_of_mean(values: np.ndarray) -> np.ndarray:
+        return values.var(-1, ddof=1) / n_seeds
+
+    if n_methods > 2:
+        return _pooled(scores, _residual_variance(study), i, j, variance_of_mean, n_seeds - 1.0)
+    if n_seeds < MIN_PAIRED_SEEDS:
+        return _added(scores, i, j)
+    paired = variance_of_mean(scores[..., i, :] - scores[..., j, :])
+    return Component(paired, np.full(paired.shape, n_seeds - 1.0))
+
+
+def _few_units_component(study: Study, i: int, j: int) -> Component:
+    """Return the contribution of a few classes or groups, including residuals, to the variance of the difference of methods."""
+    effects, weights = _units(study.means.mean(-2), study.weights, study.groups)  # (..., M, U)
+    free = degrees_of_freedom(weights, _larger_variance)
+    return _pooled(effects, _residual_variance(study), i, j, lambda values: _larger_variance(values, weights), free)
+
+
+def _pooled(effects: np.ndarray, noise: np.ndarray, i: int, j: int, variance_of_mean: VarianceOfMean, free: float) -> Component:
+    """Pool the variance of effects over methods, unless one of two methods varies significantly more than the others.
+
+    Args:
+        effects: Mean score of each method for each seed, class or group, `(..., M, R)`.
+        noise: Residual variance of each method, `(..., M)`.
+        i: Index of a method.
+        j: Index of another method.
+        variance_of_mean: Estimates the variance of the mean over the last dimension.
+        free: Degrees of freedom of this estimate.
+
+    Returns:
+        The variance of the mean difference of methods i and j.
+    """
+    n_methods = effects.shape[-2]
+    paired = variance_of_mean(effects[..., i, :] - effects[..., j, :])
+    pooled = _pooled_ratio(effects, noise, variance_of_mean) * (noise[..., i] + noise[..., j])
+    outlier = [_is_outlier(effects, noise, method, variance_of_mean, free) for method in (i, j)]
+    apart = (outlier[0] | outlier[1]) & (paired > pooled)
+    return Component(np.where(apart, paired, pooled), np.where(apart, free, (n_methods - 1) * free))
 
 
 def _added(scores: np.ndarray, i: int, j: int) -> Component:
@@ -165,8 +215,8 @@ def _added(scores: np.ndarray, i: int, j: int) -> Component:
     n_seeds = scores.shape[-1]
     first, second = (scores[..., method, :].var(-1, ddof=1) / n_seeds for method in (i, j))
     with np.errstate(invalid="ignore"):
-        degrees_of_freedom = (n_seeds - 1) * (first + second) ** 2 / (first**2 + second**2)
-    return Component(first + second, np.where(np.isfinite(degrees_of_freedom), degrees_of_freedom, n_seeds - 1))
+        welch = (n_seeds - 1) * (first + second) ** 2 / (first**2 + second**2)
+    return Component(first + second, np.where(np.isfinite(welch), welch, n_seeds - 1))
 
 
 def _residual_variance(study: Study) -> np.ndarray:
@@ -177,12 +227,11 @@ def _residual_variance(study: Study) -> np.ndarray:
     return np.where((found > 0).all(-1, keepdims=True), found, 1.0)
 
 
-def _pooled_ratio(scores: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Return the seed variance of all methods in units of their residual variance, without what methods share, `(...)`."""
-    n_methods, n_seeds = scores.shape[-2:]
-    own = scores - scores.mean(-1, keepdims=True)
+def _pooled_ratio(effects: np.ndarray, noise: np.ndarray, variance_of_mean: VarianceOfMean) -> np.ndarray:
+    """Return the variance of the mean effect of all methods, in units of their noise, without what methods share, `(...)`."""
+    own = effects - effects.mean(-1, keepdims=True)  # first, so that equal effects leave exactly zero
     deviations = own - _weighted_mean(own, noise)[..., None, :]
-    found: np.ndarray = (np.square(deviations) / noise[..., None]).sum((-2, -1)) / ((n_methods - 1) * (n_seeds - 1))
+    found: np.ndarray = (variance_of_mean(deviations) / noise).sum(-1) / (effects.shape[-2] - 1)
     return found
 
 
@@ -192,18 +241,20 @@ def _weighted_mean(scores: np.ndarray, noise: np.ndarray) -> np.ndarray:
     return found
 
 
-def _is_outlier(scores: np.ndarray, noise: np.ndarray, method: int) -> np.ndarray:
-    """Return whether a method varies significantly more over seeds than the others do among themselves, `(...)`."""
+def _is_outlier(
+    effects: np.ndarray, noise: np.ndarray, method: int, variance_of_mean: VarianceOfMean, free: float
+) -> np.ndarray:
+    """Return whether a method varies significantly more than the others do among themselves, `(...)`."""
     from scipy.special import fdtrc
 
-    n_methods, n_seeds = scores.shape[-2:]
-    others, their_noise = np.delete(scores, method, axis=-2), np.delete(noise, method, axis=-1)
-    own = (scores[..., method, :] - _weighted_mean(others, their_noise)).var(-1, ddof=1)
+    n_methods = effects.shape[-2]
+    others, their_noise = np.delete(effects, method, axis=-2), np.delete(noise, method, axis=-1)
+    own = variance_of_mean(effects[..., method, :] - _weighted_mean(others, their_noise))
     own = own / (noise[..., method] + 1 / (1 / their_noise).sum(-1))
-    rest = _pooled_ratio(others, their_noise)
+    rest = _pooled_ratio(others, their_noise, variance_of_mean)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(rest > 0, own / rest, np.inf)
-    found: np.ndarray = fdtrc(n_seeds - 1, (n_methods - 2) * (n_seeds - 1), ratio) <= OUTLIER_LEVEL
+    found: np.ndarray = fdtrc(free, (n_methods - 2) * free, ratio) <= OUTLIER_LEVEL
     return found & (own > 0)
 
 

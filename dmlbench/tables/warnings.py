@@ -1,4 +1,7 @@
-"""Warnings about runs: proxies that did not move, a nearly collapsed embedding, failed tuning trials, old protocol versions."""
+"""Warnings about runs.
+
+Proxies that did not move, an unused memory, a nearly collapsed embedding, failed tuning trials, old protocol versions.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,18 @@ def warnings_of(rows: Sequence[Row]) -> list[str]:
     Returns:
         Clauses that name the seeds concerned.
     """
-    return [*_dead_proxies(rows), *_low_rank(rows), *_failed_trials(rows)]
+    return [*_dead_proxies(rows), *_unused_memory(rows), *_low_rank(rows), *_failed_trials(rows)]
 
 
 def _dead_proxies(rows: Sequence[Row]) -> list[str]:
     dead = _seeds_by_share(rows, "n_dead_proxies", "n_proxies", "proxies")
     return [f"{_with_seeds(dead)} did not move during training"] if dead else []
+
+
+def _unused_memory(rows: Sequence[Row]) -> list[str]:
+    unused = "the loss never used its memory of earlier batches, because training ended before loss.make.start_step"
+    seeds = [row.seed for row in rows if row.get("n_memory_steps") == 0]
+    return [_with_seeds({unused: seeds})] if seeds else []
 
 
 def _low_rank(rows: Sequence[Row]) -> list[str]:
@@ -59,20 +68,21 @@ def _with_seeds(found: Mapping[str, Sequence[int]]) -> str:
 
 
 def split_warnings(rows: Sequence[Row]) -> list[str]:
-    """Return a clause for test classes, and one for test images, that are training classes or images too.
+    """Return a clause each for test classes, groups of test classes, and test images that are also for training.
 
     Args:
         rows: Rows of one table, which have the same split.
     """
     found = []
-    for name, meaning in (
-        ("n_shared_classes", "{} of {} test classes are training classes too: they are not unseen"),
-        ("n_duplicates_across_split", "{} test images equal a training image, or nearly"),
+    for name, total, meaning in (
+        ("n_shared_classes", "n_test_classes", "{} of {} test classes are training classes too: they are not unseen"),
+        ("n_shared_groups", "n_test_groups", "{} of {} groups of the test classes also occur in training"),
+        ("n_duplicates_across_split", "", "{} test images equal a training image, or nearly"),
     ):
         counts = [(int(count), row) for row in rows if isinstance(count := row.get(name), int) and count > 0]
-        if counts and not (name == "n_shared_classes" and counts[0][1].get("split_rule") in CLOSED_SET_RULES):
+        if counts and not (total and counts[0][1].get("split_rule") in CLOSED_SET_RULES):
             count, row = max(counts, key=lambda one: one[0])
-            found.append(meaning.format(f"{count:,}", row.get("n_test_classes")))
+            found.append(meaning.format(f"{count:,}", row.get(total)))
     return found
 
 

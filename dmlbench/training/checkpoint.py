@@ -29,9 +29,10 @@ class History:
             head if the trunk is frozen), `seconds` and `images_per_second`.
         n_resumed: How often training resumed from a checkpoint.
         evaluations: One entry per evaluation during training: `epoch` (0 is before the first step), and
-            `validation_map_at_r`, `test_map_at_r` or both, in [0, 1].
+            `validation_map_at_r` (or another metric of the protocol), `test_map_at_r` or both.
         proxy_turn: Mean angle by which proxies turned in the first steps, in degrees; None without proxies.
         run: Name of the training, which no other one has. Empty in checkpoints of earlier versions.
+        sampler: What the sampler keeps between epochs: tensors and numbers. Empty for most samplers.
     """
 
     epochs: list[dict[str, float]] = field(default_factory=list)
@@ -39,6 +40,7 @@ class History:
     evaluations: list[dict[str, float]] = field(default_factory=list)
     proxy_turn: float | None = None
     run: str = ""
+    sampler: dict[str, Any] = field(default_factory=dict)
 
     def best(self, score: str) -> dict[str, float]:
         """Return the evaluation with the highest score, the earliest one if several are equal.
@@ -172,6 +174,8 @@ def _history_of(state: dict[str, Any]) -> History:
         raise TypeError("an entry of the history is not a mapping")
     if not isinstance(history.run, str):
         raise TypeError("the name of the training is not text")
+    if not isinstance(history.sampler, dict):
+        raise TypeError("the state of the sampler is not a mapping")
     return history
 
 

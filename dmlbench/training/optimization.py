@@ -90,7 +90,14 @@ def set_training_mode(model: Embedder, epoch: int, protocol: Protocol) -> None:
         model.trunk.requires_grad_(epoch >= protocol.head_only_epochs)
 
 
-def batch_loss(model: Embedder, objective: Objective, images: torch.Tensor, labels: torch.Tensor, plan: Plan) -> torch.Tensor:
+def batch_loss(
+    model: Embedder,
+    objective: Objective,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    plan: Plan,
+    attributes: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Compute the loss of a batch: the model in the precision of the plan, the objective in float32.
 
     Args:
@@ -99,6 +106,8 @@ def batch_loss(model: Embedder, objective: Objective, images: torch.Tensor, labe
         images: uint8 `(B, 3, H, W)`, or features, float32 `(B, C)`; on the CPU.
         labels: int64 `(B,)`, on the CPU.
         plan: Plan with device and precision.
+        attributes: Annotated attributes, float32 `(B, K)` with NaN for missing values, on the CPU. None if the method ignores
+            them.
 
     Returns:
         The loss, a scalar with its graph.
@@ -108,10 +117,11 @@ def batch_loss(model: Embedder, objective: Objective, images: torch.Tensor, labe
     """
     moved = to_device(images, plan.device)
     with torch.autocast(plan.device, dtype=torch.bfloat16, enabled=plan.precision == "bf16_training"):
-        embeddings = model(moved)
+        embeddings, logits = (model(moved), None) if model.attributes is None else model.with_attributes(moved)
     embeddings = embeddings.float()
+    known = None if attributes is None else attributes.to(plan.device, non_blocking=True)
     try:
-        return objective(embeddings, labels.to(plan.device, non_blocking=True))
+        return objective(embeddings, labels.to(plan.device, non_blocking=True), known, logits)
     except _STEP_ERRORS as error:  # such as a miner that cannot draw from these distances
         if torch.isfinite(embeddings).all():
             raise

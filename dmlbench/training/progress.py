@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from dmlbench.results.formatting import format_duration
+from dmlbench.results.formatting import format_duration, metric_label
 from dmlbench.training.checkpoint import History
+
+VALIDATION = "validation_"  # prefix of validation scores in a history
 
 
 class Progress:
@@ -77,8 +79,9 @@ class Progress:
         epoch, done = history.epochs[-1], len(history.epochs)
         parts = [f"loss {epoch['loss']:.4g}", f"{epoch['images_per_second']:,.0f} images/s"]
         evaluation = history.evaluations[-1] if history.evaluations else {"epoch": -1}
-        if evaluation["epoch"] == epoch["epoch"] and "validation_map_at_r" in evaluation:
-            parts.append(f"validation MAP@R {evaluation['validation_map_at_r']:.1%}")
+        scores = {name: value for name, value in evaluation.items() if name.startswith(VALIDATION)}
+        if evaluation["epoch"] == epoch["epoch"]:
+            parts += [f"validation {metric_label(name.removeprefix(VALIDATION))} {value:.1%}" for name, value in scores.items()]
         if left := self.epochs - done:
             seconds = (time.perf_counter() - self.began) / (done - self.start) * left
             parts.append(f"about {format_duration(seconds)} left")

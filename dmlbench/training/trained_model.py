@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,8 @@ from dmlbench.data.loader import AnyBatches, Batches, FeatureBatches
 from dmlbench.data.split import Split
 from dmlbench.evaluation.embedding_files import Embeddings
 from dmlbench.evaluation.evaluator import refuse_one_class
-from dmlbench.evaluation.metrics import score
+from dmlbench.evaluation.queries import draw_queries
+from dmlbench.evaluation.single_metric import single_metric
 from dmlbench.losses.objective import Objective, build_objective
 from dmlbench.losses.proxies import copy_proxies
 from dmlbench.losses.proxy_diagnostics import count_proxies, mean_turn
@@ -38,7 +40,7 @@ class TrainedModel:
         batches: Batches that it reads: images, or the features of its frozen trunk.
         features_seconds: Time spent on computing features, in seconds; 0 if they were cached, None if the model reads images.
         history: History of its training.
-        trunk_score: Validation MAP@R of the untrained trunk without projection; None without validation.
+        trunk_score: Validation score of the untrained trunk without projection; None without validation.
         proxies: Numbers of proxies and of dead proxies; None until training has ended.
     """
 
@@ -85,7 +87,7 @@ def initial_objective(plan: Plan) -> Objective | None:
         The objective; None for a method that trains nothing.
     """
     with torch_stream(derive_seed(plan.seed, "initialise loss")):
-        return build_objective(plan.method)
+        return build_objective(plan.method, plan.sampler or None)
 
 
 def fit(trained: TrainedModel, split: Split, plan: Plan, name: str = "") -> None:
@@ -103,7 +105,7 @@ def fit(trained: TrainedModel, split: Split, plan: Plan, name: str = "") -> None
     with trained.reading():
         if plan.protocol.selection == "validation":
             with trained.model.without_projection():
-                trained.trunk_score = map_at_r_on(trained.model, split, ("val", "val"), trained.batches, plan)
+                trained.trunk_score = validation_score(trained.model, split, trained.batches, plan)
         validate = validation_function(split, trained.batches, plan)
         objective, dim = trained.objective, plan.protocol.embedding_dim
         initial = copy_proxies(objective, dim)  # before a checkpoint is loaded
@@ -143,23 +145,36 @@ def validation_function(split: Split, batches: AnyBatches, plan: Plan) -> Valida
     def validate(model: Embedder) -> dict[str, float]:
         scores = {}
         if validates:
-            scores["validation_map_at_r"] = map_at_r_on(model, split, ("val", "val"), batches, plan)
+            scores[plan.protocol.validation_score] = validation_score(model, split, batches, plan)
         if plan.oracle:
-            scores["test_map_at_r"] = map_at_r_on(model, split, ("query", "gallery"), batches, plan)
+            scores["test_map_at_r"] = metric_on(model, split, ("query", "gallery"), batches, plan, "map_at_r")
         return scores
 
     return validate
 
 
-def map_at_r_on(model: Embedder, split: Split, roles: tuple[str, str], batches: AnyBatches, plan: Plan) -> float:
-    """Return MAP@R of a model on some images, in [0, 1].
+def validation_score(model: Embedder, split: Split, batches: AnyBatches, plan: Plan) -> float:
+    """Return the metric on which the protocol selects models, on the validation images.
+
+    Args:
+        model: Model to evaluate.
+        split: Data set with validation images.
+        batches: Loads the images, or their features.
+        plan: Plan of the model.
+    """
+    return metric_on(model, split, ("val", "val"), batches, plan, plan.protocol.selection_metric)
+
+
+def metric_on(model: Embedder, split: Split, roles: tuple[str, str], batches: AnyBatches, plan: Plan, metric: str) -> float:
+    """Return one metric of a model on some images. Test images are evaluated with the queries of the protocol.
 
     Args:
         model: Model to evaluate.
         split: Data set.
         roles: Roles of the queries and of the gallery.
         batches: Loads the images, or their features.
-        plan: Device and precision.
+        plan: Device and precision, and the protocol with its queries and clusters.
+        metric: Name of a retrieval or clustering metric, such as `map_at_r`.
 
     Raises:
         MethodFailure: An embedding is not finite. A collapsed embedding is accepted: another epoch may be selected.
@@ -168,7 +183,9 @@ def map_at_r_on(model: Embedder, split: Split, roles: tuple[str, str], batches: 
     embeddings = embed_split(model, split, roles, batches, plan)
     refuse_one_class(embeddings, f"{plan.dataset.name}, {roles[1]} images")
     refuse_not_finite(cast(torch.Tensor, embeddings.rows))
-    return score(embeddings.ranking(depth=1), (1,))["map_at_r"]
+    if roles[0] == "query":
+        embeddings = draw_queries(embeddings, plan.protocol.evaluation_queries, plan.dataset.split_seed)
+    return single_metric(embeddings, metric, plan.protocol.clusters_per_class)
 
 
 def embed_split(
@@ -177,7 +194,7 @@ def embed_split(
     roles: tuple[str, str],
     batches: AnyBatches,
     plan: Plan,
-    also: str | None = None,
+    also: Sequence[str] = (),
     unit: bool = True,
 ) -> Embeddings:
     """Embed the query and gallery images of a split.
@@ -188,7 +205,7 @@ def embed_split(
         roles: Roles of the queries and of the gallery.
         batches: Loads the images, or their features.
         plan: Device and precision.
-        also: Another role whose images are embedded, as neither query nor gallery.
+        also: Other roles whose images are embedded, as neither query nor gallery.
         unit: Whether to normalise the embeddings to unit length.
 
     Returns:
@@ -196,8 +213,8 @@ def embed_split(
     """
     queries, gallery = (split.ids(role) for role in roles)
     ids = np.union1d(queries, gallery)
-    if also is not None:
-        ids = np.union1d(ids, split.ids(also))
+    for role in also:
+        ids = np.union1d(ids, split.ids(role))
     return Embeddings(
         rows=embed(model, batches, ids.tolist(), plan.device, unit=unit),
         labels=torch.from_numpy(split.frame["label"].to_numpy()[ids]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +11,18 @@ import torch
 
 from dmlbench.config.instantiate import build
 from dmlbench.config.plan import Plan
-from dmlbench.config.schema import Protocol
-from dmlbench.data.loader import AnyBatches
+from dmlbench.config.schema import Method, Protocol
+from dmlbench.data.loader import AnyBatches, Batch
 from dmlbench.data.split import Split
 from dmlbench.losses.objective import Objective
 from dmlbench.losses.proxy_diagnostics import FIRST_STEPS
 from dmlbench.models.embedder import Embedder
 from dmlbench.models.state_files import save_state
 from dmlbench.results import run_files
-from dmlbench.system.seeding import derive_seed, numpy_generator, seed_globals
+from dmlbench.system.seeding import derive_seed, seed_globals
 from dmlbench.training.checkpoint import History, load_model, resume, save_checkpoint
+from dmlbench.training.embed import embed
+from dmlbench.training.epoch_sampler import EpochSampler, training_labels
 from dmlbench.training.optimization import (
     batch_loss,
     clip_gradients,
@@ -33,9 +35,9 @@ from dmlbench.training.optimization import (
 )
 from dmlbench.training.progress import Progress
 
-__all__ = ["ValidateFunction", "epoch_sampler", "out_of_patience", "record_validation", "train", "training_labels"]
+__all__ = ["ValidateFunction", "out_of_patience", "record_validation", "train"]
 
-# Scores a model during training: `validation_map_at_r`, and `test_map_at_r` for the oracle.
+# Scores a model during training: `Protocol.validation_score`, and `test_map_at_r` for the oracle.
 ValidateFunction = Callable[[Embedder], dict[str, float]]
 
 
@@ -79,23 +81,25 @@ def train(
     """
     protocol, folder = plan.protocol, folder or plan.folder
     ids, labels = split.ids("train"), training_labels(split)
-    sampler = epoch_sampler(plan, labels)
-    steps = len(sampler(0))
+    sampler = EpochSampler(plan, labels, lambda: embed(model, batches, ids.tolist(), plan.device).numpy())
+    steps, batch_size = EpochSampler(plan, labels)(0).shape
     optimizer = build("optimizer", plan.optimizer, parameter_groups(model, objective, plan))
     base_lrs = [group["lr"] for group in optimizer.param_groups]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     run = f"{plan.run_id}, trained with seed {plan.seed}"  # each fold of a run has another seed
     history = resume(folder / run_files.CHECKPOINT, model, objective, optimizer, plan.oracle, run)
+    sampler.load_state_dict(history.sampler)
     start = len(history.epochs)
     label_of = torch.full((len(split.frame),), -1, dtype=torch.int64)
     label_of[torch.from_numpy(ids)] = torch.from_numpy(labels)
-    loaded = batches.training(
-        (ids[batch] for epoch in range(start, protocol.epochs) for batch in sampler(epoch)), plan.seed, first=start * steps
-    )
+    attributes = attribute_values(split, plan.method)
+    batches_of = epoch_batches(sampler, batches, ids, plan, range(start, protocol.epochs), steps)
 
     def run_epoch(epoch: int, progress: Progress) -> dict[str, float]:
         progress.start_epoch(epoch)
         began, losses = time.perf_counter(), torch.zeros(steps, device=plan.device)
+        loaded = batches_of(epoch)
+        set_training_mode(model, epoch, protocol)
         for step in range(epoch * steps, (epoch + 1) * steps):
             factor = lr_factor(step, steps, protocol)
             for group, lr in zip(optimizer.param_groups, base_lrs, strict=True):
@@ -103,7 +107,8 @@ def train(
             images, image_ids = next(loaded)
             seed_globals(derive_seed(plan.seed, "step", step))
             with divergence_as_failure(parameters, epoch, step % steps):
-                loss = batch_loss(model, objective, images, label_of[image_ids], plan)
+                known = None if attributes is None else attributes[image_ids]
+                loss = batch_loss(model, objective, images, label_of[image_ids], plan, known)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 clip_gradients(parameters, protocol)
@@ -119,22 +124,22 @@ def train(
             "loss": losses.mean().item(),
             "lr": optimizer.param_groups[0]["lr"],
             "seconds": round(seconds, 3),
-            "images_per_second": round(steps * protocol.batch_size / seconds, 1),
+            "images_per_second": round(steps * batch_size / seconds, 1),
         }
 
-    progress = Progress(plan.method.name, name, protocol.epochs, steps, protocol.batch_size, start)
+    progress = Progress(plan.method.name, name, protocol.epochs, steps, batch_size, start)
     if validate is not None and not history.evaluations:
-        record_validation(model, 0, history, validate, folder)
+        record_validation(model, 0, history, validate, folder, protocol)
     on_epoch_end(history)
     objective.train()
     with progress:
         for epoch in range(start, protocol.epochs):
             if out_of_patience(history, protocol):
                 break
-            set_training_mode(model, epoch, protocol)
             history.epochs.append(run_epoch(epoch, progress))
             if validate is not None and ((epoch + 1) % protocol.validate_every == 0 or epoch + 1 == protocol.epochs):
-                record_validation(model, epoch + 1, history, validate, folder)
+                record_validation(model, epoch + 1, history, validate, folder, protocol)
+            history.sampler = sampler.state_dict()
             history.write(folder / run_files.HISTORY)
             save_checkpoint(folder / run_files.CHECKPOINT, model, objective, optimizer, history)
             progress.end_epoch(history)
@@ -143,6 +148,31 @@ def train(
     if protocol.selection == "validation":
         load_model(folder / run_files.BEST, model, plan.device, run)
     return history
+
+
+def epoch_batches(
+    sampler: EpochSampler, batches: AnyBatches, ids: np.ndarray, plan: Plan, epochs: range, steps: int
+) -> Callable[[int], Iterator[Batch]]:
+    """Return a function of the epoch that returns an iterator whose next batches are those of the epoch.
+
+    The batches of all epochs are loaded ahead by one loader, unless the sampler depends on the model or on earlier epochs.
+
+    Args:
+        sampler: Draws the batches of an epoch, as indices into `ids`.
+        batches: Loads the images, or their features.
+        ids: Ids of the training images, int64 `(N,)`.
+        plan: Plan with the seed.
+        epochs: Indices of the epochs.
+        steps: Number of steps per epoch.
+    """
+
+    def load(drawn: Iterable[np.ndarray], first: int) -> Iterator[Batch]:
+        return batches.training((ids[batch] for epoch in drawn for batch in epoch), plan.seed, first=first * steps)
+
+    if sampler.has_state:
+        return lambda epoch: load([sampler(epoch)], epoch)
+    loaded = load(map(sampler, epochs), epochs.start)
+    return lambda epoch: loaded
 
 
 def is_measured(n_steps: int, steps_per_epoch: int) -> bool:
@@ -158,7 +188,9 @@ def is_measured(n_steps: int, steps_per_epoch: int) -> bool:
     return n_steps == FIRST_STEPS or (n_steps < FIRST_STEPS and n_steps % steps_per_epoch == 0)
 
 
-def record_validation(model: Embedder, epoch: int, history: History, validate: ValidateFunction, folder: Path) -> None:
+def record_validation(
+    model: Embedder, epoch: int, history: History, validate: ValidateFunction, folder: Path, protocol: Protocol
+) -> None:
     """Score the model, add the scores to the history, and save the model if it is the best on validation so far.
 
     Args:
@@ -167,9 +199,11 @@ def record_validation(model: Embedder, epoch: int, history: History, validate: V
         history: History to which the scores are added.
         validate: Scores the model.
         folder: Directory in which the best model is saved.
+        protocol: Protocol with the metric on which models are selected.
     """
     history.evaluations.append({"epoch": epoch, **validate(model)})
-    if "validation_map_at_r" in history.evaluations[-1] and history.best("validation_map_at_r") is history.evaluations[-1]:
+    name = protocol.validation_score
+    if name in history.evaluations[-1] and history.best(name) is history.evaluations[-1]:
         save_state(folder / run_files.BEST, {"model": model.state_dict(), "run": history.run})
 
 
@@ -185,38 +219,20 @@ def out_of_patience(history: History, protocol: Protocol) -> bool:
     """
     if protocol.patience is None or not history.evaluations:
         return False
-    return history.evaluations[-1]["epoch"] - history.best("validation_map_at_r")["epoch"] > protocol.patience
+    return history.evaluations[-1]["epoch"] - history.best(protocol.validation_score)["epoch"] > protocol.patience
 
 
-def training_labels(split: Split) -> np.ndarray:
-    """Return the labels of the training images as indices of the training classes.
-
-    Args:
-        split: Data set.
-
-    Returns:
-        int64 `(N,)`, from 0 to the number of training classes minus 1, in the order of `split.ids("train")`.
-    """
-    return np.unique(split.labels("train"), return_inverse=True)[1].astype(np.int64)
-
-
-def epoch_sampler(plan: Plan, labels: np.ndarray) -> Callable[[int], np.ndarray]:
-    """Return a function that draws the batches of an epoch.
+def attribute_values(split: Split, method: Method) -> torch.Tensor | None:
+    """Return the attributes of all images, if a method uses them.
 
     Args:
-        plan: Plan with sampler, batch size and seed.
-        labels: Labels of the training images, int64 `(N,)`.
+        split: Data set, with attributes if the method uses them.
+        method: Method that is trained.
 
     Returns:
-        Function of the epoch, from 0, that returns indices into `labels`, int64 `(steps, batch_size)`.
+        float32 `(N, K)` in the order of the image ids, NaN for missing values; None if the method ignores attributes.
     """
-
-    def sample(epoch: int) -> np.ndarray:
-        generator = numpy_generator(plan.seed, "data order", epoch)
-        steps = plan.protocol.steps_per_epoch
-        passes = [build("sampler", plan.sampler, labels, plan.protocol.batch_size, generator)]
-        while steps is not None and sum(map(len, passes)) < steps:
-            passes.append(build("sampler", plan.sampler, labels, plan.protocol.batch_size, generator))
-        return np.concatenate(passes)[:steps]
-
-    return sample
+    if method.attributes == "ignored":
+        return None
+    assert split.attributes is not None  # `runs.prepare` refuses such a plan
+    return torch.from_numpy(split.attributes.values)

@@ -80,7 +80,7 @@ class Pruner:
 
         Args:
             step: Step of the score, in epochs over all folds.
-            score: Validation MAP@R, in [0, 1].
+            score: Validation score, at most 1.
         """
         self._trial.report(score, step)
         return self._trial.should_prune()

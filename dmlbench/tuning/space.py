@@ -115,14 +115,22 @@ def search_space(method: Method, protocol: Protocol) -> Space:
     Raises:
         UserError: A range or a list of choices is not valid, or the space is empty.
     """
-    space = parse_space(method.search, _rates(method, protocol))
+    space = parse_space(method.search, rate_ranges(method, protocol))
     if not space:
         raise UserError(f"loss/{method.name}: every key of loss.search is null, so there is nothing to tune")
     return space
 
 
-def _rates(method: Method, protocol: Protocol) -> dict[str, dict[str, Any]]:
-    """The ranges of the learning rates. A rate of 0 has no range, because nothing is trained with it."""
+def rate_ranges(method: Method, protocol: Protocol) -> dict[str, dict[str, Any]]:
+    """Return the ranges of the learning rates, which `search` may change.
+
+    Args:
+        method: Method. One with parameters of its own also has a range of `lr_scale`.
+        protocol: Protocol. A rate of 0 has no range, because nothing is trained with it.
+
+    Returns:
+        Key of the rate to its range.
+    """
     centres = {name: getattr(protocol, name) for name in OF_PROTOCOL}
     ranges = {
         name: {"low": float(f"{centre / FACTOR:.{DIGITS}g}"), "high": float(f"{centre * FACTOR:.{DIGITS}g}"), "log": True}

@@ -1,7 +1,8 @@
 """A study: the hyper-parameter search of one method, shared by all seeds and all processes that need it.
 
 Trial 1 uses the hyper-parameters of the configuration; every further trial is proposed from the trials before it. A trial
-trains on all folds of the training classes but one, and its score is MAP@R on that fold. A study loads no test image.
+trains on all folds of the training classes but one, and its score is the protocol's `selection_metric` on that fold, MAP@R by
+default. A study loads no test image.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from dmlbench.system.seeding import derive_seed
 from dmlbench.training.environment import make_deterministic
 from dmlbench.tuning.history import BEST_VALUES, CSV, PICTURE, write_history
 from dmlbench.tuning.proposals import Pruner, propose, require_optuna
+from dmlbench.tuning.rate_source import rate_source
 from dmlbench.tuning.space import Space, canonical, format_values, initial_values, search_space
 from dmlbench.tuning.trial_run import run_trial
 from dmlbench.tuning.trials import (
@@ -80,6 +82,8 @@ class Study:
         """Everything that determines a trial, except its number. The number of trials is left out, so that it can be raised."""
         excluded = ("tuning_trials", "split_recall_at")
         shared = {name: value for name, value in self.plan.shared.items() if name not in excluded}
+        # The space says which rates are searched, and `lr_from` whose rates the first trial has.
+        shared["lr_from"] = rate_source(self.plan.method, self.plan.protocol, tuned=False)
         return {"space": canonical(self.space), **shared, **method_columns(self.plan.method)}
 
     @property
@@ -142,6 +146,7 @@ def search(study: Study, wait: bool, report: Callable[[str], None]) -> list[Tria
     for trial in all_trials(study):
         study.refuse_foreign(trial.number, trial.values)
     images: Batches | None = None
+    metric = study.plan.protocol.selection_metric
     while unfinished := [number for number in study.trial_numbers if read_trial(study.folder, number) is None]:
         ran_one = False
         for number in unfinished:
@@ -154,13 +159,13 @@ def search(study: Study, wait: bool, report: Callable[[str], None]) -> list[Tria
                     trial = _run(study, number, images)
                     write_trial(study.folder, trial)
                     report(_describe(study, trial))
-                    write_history(study.folder, study.space, all_trials(study), picture=False)
+                    write_history(study.folder, study.space, all_trials(study), picture=False, metric=metric)
         if not ran_one:
             if not wait:
                 return None
             with trial_lock(study.folder, unfinished[0], wait=True):
                 pass  # the process that held the lock has finished the trial, or was killed
-    write_history(study.folder, study.space, all_trials(study), picture=True)
+    write_history(study.folder, study.space, all_trials(study), picture=True, metric=metric)
     finished_trials = read_trials(study.folder, study.trial_numbers)
     for trial in finished_trials:
         study.refuse_foreign(trial.number, trial.values)
@@ -208,8 +213,9 @@ def tuning_columns(study: Study, trials: Sequence[Trial]) -> dict[str, Scalar]:
         study: The study.
         trials: Finished trials of the budget, by number.
     """
-    best = best_trial(trials)
+    best, metric = best_trial(trials), study.plan.protocol.selection_metric
     return {
+        **({"tuned_metric": metric} if metric != "map_at_r" else {}),
         "tuned_values": json.dumps(dict(best.values)),
         "tuned_score": best.score,
         "tuned_trial": best.number,

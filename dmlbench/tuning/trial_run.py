@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dmlbench.config.plan import Plan
-from dmlbench.config.schema import Scalar
+from dmlbench.config.schema import Protocol, Scalar
 from dmlbench.data.folds import training_splits
 from dmlbench.data.loader import AnyBatches, Batches
 from dmlbench.data.split import Split
@@ -18,7 +18,7 @@ from dmlbench.errors import MethodFailure
 from dmlbench.models.embedder import Embedder
 from dmlbench.system.seeding import derive_seed
 from dmlbench.training.checkpoint import History
-from dmlbench.training.trained_model import build_model, map_at_r_on
+from dmlbench.training.trained_model import build_model, validation_score
 from dmlbench.training.trainer import ValidateFunction, train
 from dmlbench.tuning.proposals import Pruner
 from dmlbench.tuning.trials import State, Trial
@@ -35,6 +35,7 @@ class _Progress:
     epochs: int  # per fold
     folds: int
     pruner: Pruner | None
+    score: str = "validation_map_at_r"  # name of the validation score
     histories: list[History] = field(default_factory=list)
     seconds_before: float = 0.0  # of training before interruptions
     intermediate_values: list[tuple[int, float]] = field(default_factory=list)
@@ -54,7 +55,7 @@ class _Progress:
             recorded = self.intermediate_values and step <= self.intermediate_values[-1][0]
             if evaluation["epoch"] == 0 or recorded:  # before the first step, all trials have the same score
                 continue
-            score = float(np.mean([*self.fold_scores, evaluation["validation_map_at_r"]]))
+            score = float(np.mean([*self.fold_scores, evaluation[self.score]]))
             self.intermediate_values.append((step, score))
             is_last = step == self.folds * self.epochs
             if self.pruner is not None and self.pruner.should_prune(step, score) and not is_last:
@@ -86,7 +87,7 @@ def run_trial(
     """
     began = time.perf_counter()
     parts = training_splits(split, plan.protocol)
-    progress = _Progress(plan.protocol.epochs, len(parts), pruner)
+    progress = _Progress(plan.protocol.epochs, len(parts), pruner, plan.protocol.validation_score)
     state: State = "complete"
     score, reason = 0.0, None
     try:
@@ -94,7 +95,7 @@ def run_trial(
             own = replace(plan, seed=derive_seed(plan.seed, "fold", fold))
             name = f"trial {number}" + (f", fold {fold + 1} of {len(parts)}" if len(parts) > 1 else "")
             _train_fold(own, split, part, folder / f"fold{fold}", images, progress, name)
-            progress.fold_scores.append(_score(progress.histories[-1], plan.protocol.selection))
+            progress.fold_scores.append(_score(progress.histories[-1], plan.protocol))
         score = float(np.mean(progress.fold_scores))
     except _PrunedError:
         state, score = "pruned", progress.intermediate_values[-1][1]
@@ -128,12 +129,13 @@ def _train_fold(
 
 def _validation_function(part: Split, batches: AnyBatches, plan: Plan) -> ValidateFunction:
     def validate(model: Embedder) -> dict[str, float]:
-        return {"validation_map_at_r": map_at_r_on(model, part, ("val", "val"), batches, plan)}
+        return {plan.protocol.validation_score: validation_score(model, part, batches, plan)}
 
     return validate
 
 
-def _score(history: History, selection: str) -> float:
+def _score(history: History, protocol: Protocol) -> float:
     """The validation score of the model that the protocol selects."""
-    evaluation = history.best("validation_map_at_r") if selection == "validation" else history.evaluations[-1]
-    return evaluation["validation_map_at_r"]
+    name = protocol.validation_score
+    evaluation = history.best(name) if protocol.selection == "validation" else history.evaluations[-1]
+    return evaluation[name]

@@ -38,9 +38,9 @@ class Trial:
     Args:
         number: Number of the trial, from 1.
         state: `complete`; `pruned` if it was stopped early because it fell behind others; `failed` if the method broke down.
-        score: Validation MAP@R, in [0, 1]: the last one for a pruned trial, 0 for a failed one.
+        score: Validation score, MAP@R or another metric of the protocol: the last one for a pruned trial, 0 for a failed one.
         values: Hyper-parameters of the trial, by their key below `loss`.
-        intermediate_values: Step and validation MAP@R of every validation. A step is an epoch, counted over all folds.
+        intermediate_values: Step and validation score of every validation. A step is an epoch, counted over all folds.
         epochs: Number of trained epochs, over all folds.
         seconds: Duration in seconds, including the time before interruptions.
         n_resumed: How often the trial resumed from a checkpoint.
@@ -109,8 +109,8 @@ def _refuse_impossible(trial: Trial) -> None:
     scores = {"score": [trial.score], "intermediate_values": [score for _, score in trial.intermediate_values]}
     for name, found in scores.items():
         for score in found:
-            if not 0 <= score <= 1 + ROUNDING:
-                raise UserError(f"trial.{name} has the score {score!r}, which has to be a number from 0 to 1")
+            if not -1 <= score <= 1 + ROUNDING:  # AMI may be below 0
+                raise UserError(f"trial.{name} has the score {score!r}, which has to be a number from -1 to 1")
     counts: dict[str, tuple[float, float]] = {
         "epochs": (trial.epochs, sys.maxsize),
         "n_resumed": (trial.n_resumed, sys.maxsize),

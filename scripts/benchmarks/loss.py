@@ -2,7 +2,8 @@
 
 A step is forward, backward and a step of AdamW on embeddings of 512 dimensions in a batch of 112. Memory is the peak above
 that of the process before the loss is built. It includes parameters, gradients and the state of the optimizer. Each loss runs
-in its own process. On a machine with CUDA, loss and embeddings are on the GPU.
+in its own process. On a machine with CUDA, loss and embeddings are on the GPU. Losses that pytorch-metric-learning has too, but
+slower, are compared with it first; see `loss_ratio`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Sequence
 import torch
 from pytorch_metric_learning import losses as _losses  # noqa: F401  # imported before the memory is measured
 
+from benchmarks import loss_ratio
 from benchmarks.timing import measure_in_process
 from dmlbench.config.compose import compose, resolve
 from dmlbench.config.files import entries
@@ -40,6 +42,7 @@ def measure(quick: bool, overrides: Sequence[str]) -> None:
     classes = (10, 20, 40) if quick else CLASSES
     chosen = [one.partition("=")[2] for one in overrides if one.startswith("loss=")]
     others = [one for one in overrides if not one.startswith("loss=")]
+    loss_ratio.measure(quick, chosen)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     largest = 0.0
     print(f"loss    a step on {device}, batch {BATCH}, {DIM} dimensions, for {' / '.join(f'{n:,}' for n in classes)} classes")

@@ -16,8 +16,9 @@ from dmlbench.models.embedder import Embedder, build_embedder
 from dmlbench.results import run_files
 from dmlbench.runs.prepare import prepare
 from dmlbench.training.environment import make_deterministic
+from dmlbench.training.epoch_sampler import EpochSampler, training_labels
 from dmlbench.training.trained_model import initial_objective
-from dmlbench.training.trainer import epoch_sampler, train, training_labels
+from dmlbench.training.trainer import train
 
 
 def measure(quick: bool, overrides: Sequence[str]) -> None:
@@ -35,7 +36,7 @@ def measure(quick: bool, overrides: Sequence[str]) -> None:
         plan.folder.mkdir(parents=True)
         batches = Batches(split.paths(), plan.protocol)  # keeps the decoded images in memory, for both sides
         labels = torch.from_numpy(training_labels(split))
-        ids, sampler = split.ids("train"), epoch_sampler(plan, training_labels(split))
+        ids, sampler = split.ids("train"), EpochSampler(plan, training_labels(split))
         batches_of_run = [batch for epoch in range(epochs) for batch in sampler(epoch)]
 
         def build() -> tuple[Embedder, Objective]:

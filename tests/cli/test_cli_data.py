@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli_helpers import Photos, on_photos, refused
+from cli_helpers import Photos, on_photos, refused, rows_below
 
 from dmlbench.cli import run
 
@@ -101,3 +101,46 @@ def test_a_directory_of_two_classes_has_no_second_unseen_class_and_is_refused_wi
         assert "the test images have a single class, 'class01', so every embedding would score 100 %" in sentence
         assert "dataset.split=half_per_class" in sentence
     assert run(["train", "loss=contrastive", *overrides, "dataset.split=half_per_class"]) == 0
+
+
+def write_attributes(value: str = "1") -> str:
+    """Write a CSV file with two attributes of one image per class, and return the override that reads it."""
+    file = Path(f"attributes_{value}.csv")
+    lines = [f"class{label:02}/0.png,{label % 2},{value}" for label in range(8)]
+    file.write_text("\n".join(["path,odd,noisy", *lines]) + "\n")
+    return f"dataset.attributes={file}"
+
+
+def test_attributes_of_a_csv_file_are_counted_and_recorded_and_change_no_result(
+    photos: Photos, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = photos()
+    attributes = write_attributes()
+    assert run(["data", "check", "folder", f"dataset.root={root}", attributes]) == 0
+    output = capsys.readouterr().out
+    assert (
+        "attributes 2 attributes; 75.0 % of the known values are 1, 50.0 to 100.0 % per attribute; missing values: 64" in output
+    )
+    assert run(["train", "loss=contrastive", *on_photos(root, attributes, "paths.runs=with")]) == 0
+    assert run(["train", "loss=contrastive", *on_photos(root, "paths.runs=without")]) == 0
+    [described], [plain] = rows_below("with"), rows_below("without")
+    assert described["n_attributes"] == 2
+    assert "n_attributes" not in plain
+    assert described["run_id"] == plain["run_id"]
+    assert described["map_at_r"] == plain["map_at_r"]
+
+
+def test_wrong_attributes_are_refused_in_one_sentence(photos: Photos, capsys: pytest.CaptureFixture[str]) -> None:
+    root = photos()
+    for attributes, sentence in (
+        (write_attributes("0"), "no image has the attribute 'noisy' of attributes_0.csv (8 values are 0 and 32 are"),
+        (write_attributes("red"), "'noisy' of attributes_red.csv has the value 'red'; attributes must be 0, 1, or empty"),
+        ("dataset.attributes=[has_*]", "dataset.attributes=[has_*] needs dataset.manifest=FILE"),
+        ("dataset.attributes=gone.csv", "dataset.attributes 'gone.csv' does not exist, neither as a path nor under"),
+        ("dataset.attributes=true", "dataset.attributes is true, but text or a list of texts or null is needed"),
+        ("dataset.atributes=x.csv", "did you mean 'dataset.attributes'?"),
+    ):
+        assert sentence in refused(capsys, "train", "loss=contrastive", *on_photos(root, attributes))
+    assert "dataset.attributes=a.csv has no effect with dataset/digits" in refused(
+        capsys, "data", "check", "digits", "dataset.attributes=a.csv"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import subprocess
 import sys
@@ -41,10 +42,10 @@ def test_the_help_of_a_command_is_printed_wherever_the_option_is(command: str, c
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_example_of_a_help_is_accepted_by_the_command(command: str) -> None:
     parser = parser_of(command)
-    for line in parser.examples.strip().splitlines():
-        _, *argv = shlex.split(line, comments=True)
-        if line.startswith(command):  # the help of `tune` also shows a sweep
-            parser.parse(argv)
+    examples = [shlex.split(line, comments=True) for line in parser.examples.strip().splitlines()]
+    own = [argv for name, *argv in examples if name == command]  # the help of `tune` also shows a sweep
+    assert own
+    assert all(isinstance(parser.parse(argv), argparse.Namespace) for argv in own)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -210,6 +210,11 @@ def test_a_key_that_is_needed_or_unknown_cannot_be_removed(
         (["dataset=digits", "dataset.train_images=1201"], "train_images is declared as 1,201 but the files under"),
         (["trunk=resnet18", "trunk.weights=IMAGENET1K_V9"], "neither a file nor a published name"),
         (["dataset=digits", "dataset.recall_at=[9999999]"], "dataset.recall_at is [9999999], but the gallery has 1,200 images"),
+        (
+            ["dataset=digits", "dataset.recall_at=[1,1200]"],
+            "dataset.recall_at is [1, 1200], but the gallery has 1,200 images, so any method has a Recall@1200 of 100 %; use "
+            "values below 1,200",
+        ),
         (["dataset=folder"], "dataset.root"),
         (["dataset=folder", "dataset.root=nowhere"], "nowhere"),
     ],

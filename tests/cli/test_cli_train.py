@@ -32,7 +32,7 @@ def test_a_run_writes_its_row_and_its_files(photos: Photos, capsys: pytest.Captu
     [directory] = {path.parent for path in Path("runs").rglob("row.json")}
     assert {path.name for path in directory.iterdir()} == {
         *("row.json", "history.jsonl", "overrides.json", "embeddings.safetensors", "per_query.safetensors", "model.pt"),
-        *("classes.json", ".lock"),
+        *("classes.json", "images.json", ".lock"),
     }
     names = json.loads((directory / "classes.json").read_text())
     assert list(names.values()) == ["class04", "class05", "class06", "class07"]

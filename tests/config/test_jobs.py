@@ -83,6 +83,26 @@ def test_a_hyper_parameter_of_one_of_several_losses_is_refused_for_the_others() 
         all_jobs(["loss=arcface,triplet", "loss.make.scale=3"])
 
 
+def test_a_method_without_training_has_one_job_of_a_sweep_over_rates_and_no_rate() -> None:
+    jobs = all_jobs(["loss=triplet,raw_pixels", "loss.lr=0.01,0.02", "loss.head_lr_scale=3", "seed=0,1"]).jobs
+    assert [job.name for job in jobs] == [
+        *(f"loss=triplet seed={seed} loss.lr={rate}" for rate in ("0.01", "0.02") for seed in (0, 1)),
+        *(f"loss=raw_pixels seed={seed}" for seed in (0, 1)),
+    ]
+    alone = one_job(["loss=raw_pixels", "seed=1"]).jobs[0].composed
+    assert resolve(jobs[-1].composed) == resolve(alone)
+    assert sorted(jobs[-1].composed.overrides) == sorted(alone.overrides)
+    from_file = all_jobs(["sweep=lr_sensitivity", "loss=raw_pixels,untrained", "seed=0"]).jobs
+    assert [job.name for job in from_file] == ["loss=raw_pixels seed=0", "loss=untrained seed=0"]
+
+
+@pytest.mark.parametrize("override", ["lr=1", "head_lr_scale=2", "lr_scale=2", "weight_decay=0.1", "proxy_init=unit"])
+def test_a_value_of_training_is_refused_for_one_run_without_training(override: str) -> None:
+    key = override.partition("=")[0]
+    with pytest.raises(UserError, match=rf"^loss\.{key} has no effect with loss=untrained, which trains nothing$"):
+        one_job(["loss=untrained", f"loss.{override}"])
+
+
 def test_the_launcher_and_the_users_directory_are_those_of_the_overrides(tmp_path: Path) -> None:
     assert all_jobs(["seed=0,1"]).launcher == BASIC_LAUNCHER
     jobs = all_jobs(["hydra/launcher=joblib", "seed=0"], str(tmp_path))

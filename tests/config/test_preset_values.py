@@ -6,12 +6,17 @@ Learning rates are absolute, margins and temperatures in the unit of the constru
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import torch
 
-from dmlbench.config.compose import compose, resolve
+from dmlbench.config.compose import Settings, compose, resolve
 from dmlbench.config.presets import available, expand_preset
+from dmlbench.losses.objective import build_objective
+from dmlbench.losses.proxies import copy_proxies
 
 # What the names of the following tables mean, as a function of the composed settings.
 READ = {
@@ -30,6 +35,8 @@ READ = {
     "dim": lambda s, c: s.protocol.embedding_dim,
     "pooling": lambda s, c: s.protocol.pooling,
     "norm": lambda s, c: s.protocol.head_norm,
+    "hidden": lambda s, c: list(s.protocol.head_layers),
+    "boxes": lambda s, c: s.protocol.crop_to_box,
     "epochs": lambda s, c: s.protocol.epochs,
     "steps": lambda s, c: s.protocol.steps_per_epoch,
     "head_only": lambda s, c: s.protocol.head_only_epochs,
@@ -49,15 +56,22 @@ READ = {
     "patience": lambda s, c: (s.protocol.validate_every, s.protocol.patience),
     "make": lambda s, c: s.method.make,
     "miner": lambda s, c: s.method.miner,
+    "clusters": lambda s, c: (s.protocol.selection_metric, s.protocol.clusters_per_class),
+    "sampling": lambda s, c: s.method.sampler,
 }
 
 TORCHVISION_CROP = ("random_resized", 0.08, 1.0)  # the default of torchvision's RandomResizedCrop
-EVERY_PAPER = {"bf16": False, "clip_norm": None, "clip_value": None, "head_only": 0, "norm": "none", "flip": True, "eps": 1e-8}
+# `proxy_norm` is the mean length of the proxies before training, which decides how fast a learning rate turns them.
+EVERY_PAPER = {
+    **{"bf16": False, "clip_norm": None, "clip_value": None, "head_only": 0, "norm": "none", "flip": True, "eps": 1e-8},
+    "proxy_norm": None,
+}
 
 FASTAP = {
     **EVERY_PAPER,
     **{"trunk": "resnet50", "optimizer": "adam", "lr": 1e-5, "head_lr": 1e-4, "batch": 96, "epochs": 30, "px": (256, 224)},
-    **{"schedule": "constant", "make": {"num_bins": 10}},
+    **{"schedule": "constant", "decay": 0, "dim": 512, "pooling": "avg", "frozen_bn": False},  # train_hard.m trains batch norm
+    **{"crop": ("random_resized", 0.16, 1.0), "make": {"num_bins": 10}},
 }
 MULTI_SIMILARITY = {
     **EVERY_PAPER,
@@ -71,6 +85,7 @@ NORMALIZED_SOFTMAX = {  # epoch 0 trains head and class weights, then 15 + 15 ep
     **{"trunk": "resnet50", "optimizer": "sgd", "momentum": 0.9, "decay": 1e-4, "lr": 0.01, "head_lr": 0.01, "loss_lr": 0.01},
     **{"batch": 75, "per_class": 5, "dim": 2048, "pooling": "avg", "norm": "layer", "epochs": 31, "head_only": 1},
     **{"drops": [16], "factor": 0.1, "frozen_bn": False, "px": (256, 224), "crop": "random", "make": {"temperature": 0.05}},
+    "proxy_norm": math.sqrt(1 / 3),  # uniform within 1 / sqrt(dim) of 0
 }
 SLOW = {"lr": 0.001, "head_lr": 0.001, "loss_lr": 0.001}
 PROXY_ANCHOR = {
@@ -79,6 +94,7 @@ PROXY_ANCHOR = {
     **{"loss_lr": 1e-2, "batch": 180, "dim": 512, "pooling": "avg+max", "epochs": 60, "head_only": 1, "clip_value": 10},
     **{"drops": [10, 20, 30, 40, 50], "factor": 0.5, "frozen_bn": True, "px": (256, 224), "crop": TORCHVISION_CROP},
     "make": {"alpha": 32, "margin": 0.1},
+    "proxy_norm": math.sqrt(2 / 100 * 512),  # kaiming_normal_ with mode fan_out: variance 2 / classes
 }
 LARGE = {"lr": 6e-4, "head_lr": 6e-4, "loss_lr": 6e-2, "drops": [20, 40], "factor": 0.25, "frozen_bn": False}
 PROXY_NCA = {  # a reproduction, because the authors' code is not public
@@ -86,15 +102,46 @@ PROXY_NCA = {  # a reproduction, because the authors' code is not public
     **{"trunk": "bn_inception", "optimizer": "adam", "eps": 1.0, "sampler": "shuffle", "decay": 0, "lr": 0.045},
     **{"head_lr": 0.045, "loss_lr": 1.0, "batch": 32, "dim": 64, "pooling": "avg", "epochs": 50, "factor": 0.94},
     **{"drops": [*range(1, 50)], "frozen_bn": False, "px": (256, 227), "crop": TORCHVISION_CROP, "make": {"softmax_scale": 9}},
+    "proxy_norm": 1.0,  # randn / 8, "s.t. norm of each proxy ~1"
 }
 SOFTTRIPLE = {
     **EVERY_PAPER,
     **{"trunk": "bn_inception", "optimizer": "adam", "eps": 0.01, "sampler": "shuffle", "decay": 1e-4, "lr": 1e-4},
-    **{"head_lr": 1e-4, "loss_lr": 1e-2, "batch": 32, "dim": 64, "pooling": "avg", "epochs": 50, "drops": [20, 40]},
+    # train.py counts epochs from 0 and drops the rate if (epoch + 1) % 20 == 0.
+    **{"head_lr": 1e-4, "loss_lr": 1e-2, "batch": 32, "dim": 64, "pooling": "avg", "epochs": 50, "drops": [19, 39]},
     **{"factor": 0.1, "frozen_bn": True, "px": (256, 224), "crop": TORCHVISION_CROP},
+    "proxy_norm": math.sqrt(64 / (3 * 98 * 10)),  # kaiming_uniform_ with a = sqrt(5): uniform within 1 / sqrt(98 x 10) of 0
     "make": {"la": 20, "gamma": 0.1, "weight_reg_weight": 0.2, "margin": 0.01, "centers_per_class": 10},
 }
+SGML = {  # the paper names neither epochs, schedule, weight decay nor lambda
+    **EVERY_PAPER,
+    **{"trunk": "resnet101", "optimizer": "adam", "dim": 512, "hidden": [1024], "px": (256, 224), "boxes": False},
+    **{"crop": ("random_resized", 0.9, 1.0)},
+}
+UNKNOWN_CLASSES = {  # a tenth of the learning rate below the last layer; epochs of 10 iterations in the authors' code
+    **EVERY_PAPER,
+    **{"trunk": "inception_v3", "optimizer": "adam", "decay": 0, "sampler": "sixteen_per_class", "batch": 64, "dim": 64},
+    **{"lr": 4e-6, "head_lr": 4e-5, "epochs": 20, "steps": 50, "schedule": "constant", "pooling": "avg", "px": (299, 299)},
+    **{"crop": "center", "flip": False, "frozen_bn": False, "selection": ("validation", 0), "clusters": ("purity", 1)},
+    "make": {"form": "hinge", "margin": 0.2},
+}
+LOCAL = {"epochs": 12, "clusters": ("purity", 3)}
+SLOW_UNKNOWN = {"lr": 1e-6, "head_lr": 1e-5, "epochs": 12}
+SLOWEST_UNKNOWN = {"lr": 1e-7, "head_lr": 1e-6, "epochs": 12}
+CONVENTIONAL = {
+    **UNKNOWN_CLASSES,
+    **{"lr": 1e-6, "head_lr": 1e-5, "batch": 48, "sampling": {"mining": "hard", "hard_share": 0.5, "regenerate_every": 1}},
+}
 PAPER: dict[str, dict[str, Any]] = {
+    "batch_all_cub": UNKNOWN_CLASSES,
+    "batch_all_local_cub": {**UNKNOWN_CLASSES, **SLOW_UNKNOWN, **LOCAL, "make": {"positive_percentile": 60, "margin": 0.2}},
+    "batch_all_squared_cub": {**UNKNOWN_CLASSES, **SLOWEST_UNKNOWN, "make": {"form": "hinge_squared", "margin": 0.2}},
+    "batch_all_squared_local_cub": {**UNKNOWN_CLASSES, **SLOWEST_UNKNOWN, **LOCAL, "make": {"positive_percentile": 60}},
+    "batch_all_soft_cub": {**UNKNOWN_CLASSES, **SLOW_UNKNOWN, "make": {"form": "soft", "margin": 0.2}},
+    "batch_all_soft_local_cub": {**UNKNOWN_CLASSES, **SLOW_UNKNOWN, **LOCAL, "make": {"form": "soft"}},
+    "conventional_cub": {**CONVENTIONAL, "make": {"form": "hinge", "average": "all"}},
+    "conventional_squared_cub": {**CONVENTIONAL, "make": {"form": "hinge_squared", "average": "all"}},
+    "conventional_ratio_cub": {**CONVENTIONAL, "make": {"form": "ratio", "average": "all"}},
     "fastap_sop": FASTAP,
     "fastap_inshop": FASTAP,
     "multi_similarity_cub": MULTI_SIMILARITY,
@@ -103,14 +150,26 @@ PAPER: dict[str, dict[str, Any]] = {
     "normalized_softmax_sop": NORMALIZED_SOFTMAX,
     "normalized_softmax_inshop": NORMALIZED_SOFTMAX,
     "proxy_anchor_cub": PROXY_ANCHOR,
-    "proxy_anchor_cars": {**PROXY_ANCHOR, "drops": [20, 40]},
-    "proxy_anchor_sop": {**PROXY_ANCHOR, **LARGE},
-    "proxy_anchor_inshop": {**PROXY_ANCHOR, **LARGE},
+    "proxy_anchor_cars": {**PROXY_ANCHOR, "drops": [20, 40], "proxy_norm": math.sqrt(2 / 98 * 512)},
+    "proxy_anchor_sop": {**PROXY_ANCHOR, **LARGE, "proxy_norm": math.sqrt(2 / 11318 * 512)},
+    "proxy_anchor_inshop": {**PROXY_ANCHOR, **LARGE, "proxy_norm": math.sqrt(2 / 3997 * 512)},
     "proxy_nca_cub": {**PROXY_NCA, "epochs": 20, "drops": [*range(1, 20)]},
     "proxy_nca_cars": PROXY_NCA,
     "proxy_nca_sop": {**PROXY_NCA, "loss_lr": 10.0, "make": {"softmax_scale": 8}},
+    "sgml_cub": {
+        **SGML,
+        **{"sampler": "triplets", "batch": 3 * 60, "lr": 4e-6, "head_lr": 4e-6, "boxes": True},
+        "make": {"alpha": 3, "beta": 0.1, "linked": True, "detach": False},
+    },
+    "sgml_inshop": {
+        **SGML,
+        **{"sampler": "m_per_class", "batch": 41 * 4, "per_class": 4, "lr": 1e-4, "head_lr": 1e-4},
+        "make": {"alpha": 2, "beta": 0.5, "linked": True, "detach": False},
+    },
     "softtriple_cars": SOFTTRIPLE,
 }
+# Where a preset differs from the values above; the head of its file says so.
+DIFFERENT: dict[str, dict[str, Any]] = {"softtriple_cars": {"drops": [20, 40]}}
 
 # One line per loss and data set: learning rate of the loss's parameters (None without), arguments of the loss, of the miner.
 DATASETS = ("cub", "cars", "sop")
@@ -163,11 +222,25 @@ def _drops(protocol: Any) -> list[int]:
     return [epoch for epoch in range(1, protocol.epochs) if epoch % protocol.step_epochs == 0]
 
 
-def read(preset: str, name: str) -> dict[str, Any]:
+def composed_settings(preset: str, name: str) -> tuple[Settings, Mapping[str, str]]:
     loss, _, dataset = name.rpartition("_")
     composed = compose(expand_preset([f"preset={preset}", f"loss={loss}", f"dataset={dataset}"]))
-    settings = resolve(composed)
-    return {key: function(settings, composed.choices) for key, function in READ.items()}
+    return resolve(composed), composed.choices
+
+
+def read(preset: str, name: str) -> dict[str, Any]:
+    settings, choices = composed_settings(preset, name)
+    return {key: function(settings, choices) for key, function in READ.items()}
+
+
+def proxy_norm(preset: str, name: str) -> float | None:
+    """The mean length of the proxies before training; None for a loss without proxies."""
+    settings = composed_settings(preset, name)[0]
+    torch.manual_seed(0)
+    objective = build_objective(settings.method)
+    assert objective is not None
+    found = copy_proxies(objective, settings.protocol.embedding_dim)
+    return torch.cat(found).norm(dim=1).mean().item() if found else None
 
 
 def differences(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
@@ -190,7 +263,15 @@ def test_every_shipped_preset_has_its_values_in_this_file() -> None:
 
 @pytest.mark.parametrize("name", PAPER)
 def test_a_paper_preset_has_the_values_of_the_authors_code(name: str) -> None:
-    assert differences(read("paper", name), PAPER[name]) == []
+    expected = {key: value for key, value in PAPER[name].items() if key != "proxy_norm"} | DIFFERENT.get(name, {})
+    assert differences(read("paper", name), expected) == []
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_proxies_of_a_paper_preset_start_at_the_length_of_the_authors_code(name: str) -> None:
+    """Every preset has the key: a new one with proxies fails until its length is stated here."""
+    expected, found = PAPER[name]["proxy_norm"], proxy_norm("paper", name)
+    assert found == (expected if expected is None else pytest.approx(expected, rel=0.01))
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -214,7 +295,7 @@ def test_a_reality_check_preset_has_the_published_values(loss: str, dataset: str
 
 
 def test_a_value_that_differs_from_the_authors_is_named() -> None:
-    found = read("paper", "proxy_anchor_cub")
+    found = {**read("paper", "proxy_anchor_cub"), "proxy_norm": PAPER["proxy_anchor_cub"]["proxy_norm"]}
     found["make"]["margin"], found["clip_value"] = 0.2, None
     assert differences(found, PAPER["proxy_anchor_cub"]) == [
         "clip_value is None; the authors have 10",

@@ -68,3 +68,45 @@ def test_the_whole_reality_check_has_50_trials_on_four_folds_and_ten_reproductio
     assert (protocol.name, protocol.fold, protocol.folds, protocol.epochs) == ("reality_check", "all", 4, 1000)
     chosen = {(job.composed.choices["trunk"], job.composed.choices["optimizer"]) for job in found.jobs}
     assert chosen == {("bn_inception", "rmsprop")}
+
+
+def test_the_ablation_of_sgml_has_its_four_methods() -> None:
+    found = jobs("sweep=sgml_ablation")
+    assert [job.composed.choices["loss"] for job in found.jobs] == ["binomial_deviance", "attributes_only", "multitask", "sgml"]
+    methods = [resolve(job.composed).method for job in found.jobs]
+    assert [one.attributes for one in methods] == ["ignored", "predicted", "predicted", "predicted"]
+    assert [one.layer for one in methods] == ["embedding", "fully_connected", "embedding", "embedding"]
+    values = [{name: (one.make or {}).get(name) for name in ("alpha", "beta", "attribute_weight")} for one in methods]
+    assert values[2] == values[3]
+    assert {**values[3], "attribute_weight": None} == values[0]
+
+
+def test_the_sensitivity_of_sgml_is_the_grid_of_the_paper() -> None:
+    found = [resolve(job.composed).method.make or {} for job in jobs("sweep=sgml_sensitivity").jobs]
+    expected = {(alpha, beta) for alpha in (2, 2.5, 2.7, 3) for beta in (0, 0.1, 0.3, 0.5, 0.7)}
+    assert {(make["alpha"], make["beta"]) for make in found} == expected
+    assert len(found) == 20
+
+
+def test_unknown_classes_compares_batch_and_conventional_triplets_in_four_losses_and_with_local_positives() -> None:
+    every = ["", "_squared", "_ratio", "_soft"]
+    expected = [f"{name}{form}{local}" for name in ("batch_all", "conventional") for form in every for local in ("", "_local")]
+    expected = [name for name in expected if not (name.startswith("conventional") and name.endswith("_local"))]
+    found = all_jobs(["sweep=unknown_classes", "dataset=cub"])
+    assert sorted(job.composed.choices["loss"] for job in found.jobs) == sorted(["untrained", *expected])
+    settings = [resolve(job.composed) for job in found.jobs]
+    [protocol] = {one.protocol.name for one in settings}
+    first = settings[0].protocol
+    assert (protocol, first.embedding_dim, first.image_px, first.crop_to_box) == ("unknown_classes", 64, 299, True)
+    assert (first.epochs * (first.steps_per_epoch or 0), first.batch_size) == (1000, 64)
+    assert (first.selection, first.selection_metric) == ("validation", "purity")
+    assert {job.composed.choices["trunk"] for job in found.jobs} == {"inception_v3"}
+    assert {one.sampler["samples_per_class"] for one in settings} == {16}
+    builds_triplets = {one.method.name for one in settings if one.method.sampler is not None}
+    assert builds_triplets == {name for name in expected if name.startswith("conventional")}
+
+
+def test_unknown_classes_also_composes_for_other_data_sets_and_protocols() -> None:
+    found = jobs("sweep=unknown_classes", "protocol=quick", "trunk=convnet", "loss=batch_all,conventional", "seed=0,1,2")
+    assert len(found.jobs) == 6
+    assert {job.composed.choices["protocol"] for job in found.jobs} == {"quick"}

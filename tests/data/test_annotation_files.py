@@ -80,24 +80,6 @@ def test_grey_images_of_cub_are_readable_and_its_boxes_fit_their_images(cub_arch
     assert check_images(cub(str(cub_archive))).errors == {}
 
 
-def test_the_312_attributes_of_cub_are_read_on_request_even_if_lines_have_an_extra_field(cub_archive: Path) -> None:
-    frame = cub(str(cub_archive), attributes=True).frame
-    columns = [name for name in frame if str(name).startswith("attribute_")]
-    assert len(columns) == 312
-    expected = [[(image_id + k) % 7 == 0 for k in range(1, 313)] for image_id in range(1, 401)]
-    np.testing.assert_array_equal(frame[columns].to_numpy().astype(bool), expected)
-
-
-def test_attributes_of_cub_without_a_value_are_refused(cub_copy: Path) -> None:
-    file = cub_copy / "attributes" / "image_attribute_labels.txt"
-    make.write(file, "\n".join(file.read_text().splitlines()[2:]))
-    with pytest.raises(UserError, match=r"image_attribute_labels\.txt has no value for 2 attributes of images"):
-        cub(str(cub_copy), attributes=True)
-    (cub_copy.parent / "attributes.txt").unlink()
-    with pytest.raises(UserError, match=r"attributes\.txt is neither in .*CUB_200_2011 nor in its parent"):
-        cub(str(cub_copy), attributes=True)
-
-
 def test_half_per_class_trains_on_half_of_the_images_of_each_class(tmp_path: Path) -> None:
     frame = cub(str(make.cub(tmp_path, per_class=4)), split="half_per_class").frame
     assert (frame.groupby("label")["train"].sum() == 2).all()
@@ -251,7 +233,7 @@ def test_sop_uses_its_two_official_lists(tmp_path: Path) -> None:
         "query_images": 24,
         "gallery_images": 24,
     }
-    assert set(split.frame["attribute_super_class"]) == {"bicycle", "chair", "mug"}
+    assert set(split.frame["group"]) == {"bicycle", "chair", "mug"}
     # classes are ordered as numbers: 10 comes after 9, so the training classes come first
     assert split.frame.loc[split.frame["train"], "label"].max() == 9
 
@@ -302,13 +284,6 @@ def test_query_and_gallery_of_inshop_are_different_images_of_the_same_items(tmp_
     assert not (frame["query"] & frame["gallery"]).any()
     assert set(frame.loc[frame["query"], "label"]) == set(frame.loc[frame["gallery"], "label"])
     assert frame[list(BOX)].iloc[0].tolist() == [2, 3, 30, 20]
-
-
-def test_the_463_attributes_of_inshop_are_those_of_the_item(tmp_path: Path) -> None:
-    frame = inshop(str(make.inshop(tmp_path)), attributes=True).frame
-    columns = [name for name in frame if str(name).startswith("attribute_")]
-    assert len(columns) == 463
-    np.testing.assert_array_equal(frame[columns].iloc[4], [(k + 1) % 5 == 0 for k in range(463)])
 
 
 def test_large_images_of_inshop_are_read_only_on_request(tmp_path: Path) -> None:

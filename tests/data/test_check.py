@@ -12,6 +12,7 @@ from PIL import Image
 
 from dmlbench.config.schema import Dataset
 from dmlbench.data import check, contents
+from dmlbench.data.attributes import Attributes
 from dmlbench.data.check import check_images, find_duplicates, readable_split
 from dmlbench.data.check_report import check_data, report
 from dmlbench.data.contents import hash_contents
@@ -301,3 +302,23 @@ def test_data_check_hashes_every_file_again(tmp_path: Path, monkeypatch: pytest.
     [line] = [line for line in data_check(split, tmp_path / "data") if line.startswith("changed")]
     assert line == "changed    contents that changed although size and times of the file did not: 1 (a/1.jpg)"
     assert not any(line.startswith("changed") for line in data_check(split, tmp_path / "data"))
+
+
+def test_data_check_counts_attributes_and_names_those_that_never_occur(tmp_path: Path) -> None:
+    split = make_split(tmp_path / "root")  # images 0 to 5 are training images
+    values = np.zeros((12, 14), dtype=np.float32)
+    values[6:, 0] = 1  # only in test images
+    values[:, 1] = np.nan
+    values[3], values[3:5, 1] = np.nan, np.nan
+    values[0, 2] = 1
+    split = replace(split, attributes=Attributes(("tested", "unknown", *(f"part {k}" for k in range(12))), values))
+    lines = [line for line in data_check(split, tmp_path / "data") if line.startswith("attributes")]
+    names = ", ".join(["unknown", *(f"part {k}" for k in range(1, 10))])
+    assert lines == [
+        "attributes 14 attributes; 4.9 % of the known values are 1, 0.0 to 54.5 % per attribute; missing values: 25 (14.9 %)",
+        "attributes images without any known value: 1",
+        f"attributes that no image has: 12 ({names}, and 2 more)",
+        "attributes that no training image has: 1 (tested)",
+    ]
+    plain = data_check(replace(split, attributes=None), tmp_path / "data")
+    assert not any(line.startswith("attributes") for line in plain)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dmlbench.data.datasets.image_folder import folder
-from dmlbench.data.split import Split
+from dmlbench.data.split import ROLES, Split
 from dmlbench.errors import UserError
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -243,12 +243,11 @@ def test_a_box_with_a_wrong_or_missing_number_is_refused(tmp_path: Path) -> None
         read_manifest(tmp_path, "path,label,box\n0.png,1,1 2 3\n1.png,2,1 2 3\n")
 
 
-def test_all_other_columns_become_attributes(tmp_path: Path) -> None:
-    frame = read_manifest(tmp_path, "path,label,class_name,hue,orig_split\n0.png,1,cat,red,a\n1.png,2,dog,blue,b\n").frame
-    assert frame["attribute_hue"].tolist() == ["red", "blue"]
-    assert frame["attribute_orig_split"].tolist() == ["a", "b"]
-    assert frame["class_name"].tolist() == ["cat", "dog"]
-    assert [name for name in frame.columns if name.startswith("attribute_")] == ["attribute_hue", "attribute_orig_split"]
+def test_columns_without_a_meaning_are_ignored(tmp_path: Path) -> None:
+    split = read_manifest(tmp_path, "path,label,class_name,hue,orig_split\n0.png,1,cat,red,a\n1.png,2,dog,blue,b\n")
+    assert list(split.frame.columns) == ["path", "label", "class_name", *ROLES, "size_bytes"]
+    assert split.frame["class_name"].tolist() == ["cat", "dog"]
+    assert split.attributes is None
 
 
 def test_a_manifest_may_be_outside_the_root_and_file_sizes_are_recorded(tmp_path: Path) -> None:

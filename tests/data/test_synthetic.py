@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from dmlbench.data.datasets.synthetic import COLOURS, PATTERNS, SHAPES, SIZES, synthetic
+from dmlbench.data.datasets.synthetic import PROPERTIES, synthetic
 from dmlbench.data.images import read_image
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError
 
-ATTRIBUTES = {"shape": SHAPES, "colour": COLOURS, "pattern": PATTERNS, "size": SIZES}
-COLUMNS = [f"attribute_{name}" for name in ATTRIBUTES]
+
+def values_of(split: Split, name: str) -> pd.Series:
+    """The value of a property of each image, from the attributes."""
+    assert split.attributes is not None
+    names = [one.partition("::") for one in split.attributes.names]
+    of_property = [column for column, (kind, _, _) in enumerate(names) if kind == name]
+    present = split.attributes.values[:, of_property]
+    assert (present.sum(axis=1) == 1).all()
+    return pd.Series([names[of_property[column]][2] for column in present.argmax(axis=1)])
+
+
+def values_of_all(split: Split) -> pd.DataFrame:
+    return pd.DataFrame({name: values_of(split, name) for name in PROPERTIES})
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +48,15 @@ def test_half_of_the_classes_are_training_classes_and_the_others_test_classes(ma
 
 
 def test_any_two_classes_differ_in_at_least_two_attributes(made: Split) -> None:
-    classes = made.frame.groupby("label")[COLUMNS].first().to_numpy()
+    by_label = values_of_all(made).groupby(made.frame["label"])
+    classes = by_label.first().to_numpy()
     assert min((one != other).sum() for one, other in combinations(classes, 2)) >= 2
-    assert (made.frame.groupby("label")[COLUMNS].nunique() == 1).all(axis=None)
+    assert (by_label.nunique() == 1).all(axis=None)
 
 
-@pytest.mark.parametrize(("name", "values"), ATTRIBUTES.items(), ids=list(ATTRIBUTES))
-def test_training_and_test_classes_have_the_same_attribute_values(made: Split, name: str, values: dict[str, float]) -> None:
-    column = made.frame[f"attribute_{name}"]
+@pytest.mark.parametrize(("name", "values"), PROPERTIES.items(), ids=list(PROPERTIES))
+def test_training_and_test_classes_have_the_same_attribute_values(made: Split, name: str, values: list[str]) -> None:
+    column = values_of(made, name)
     assert set(column[made.frame["train"]]) == set(column[made.frame["query"]]) == set(values)
 
 
@@ -51,7 +65,7 @@ def test_a_box_is_inside_its_image_and_larger_for_large_shapes(made: Split) -> N
     assert (frame[["x", "y"]] >= 0).all(axis=None)
     assert (frame["x"] + frame["width"] <= 64).all()
     assert (frame["y"] + frame["height"] <= 64).all()
-    sides = frame[["width", "height"]].max(axis=1).groupby(frame["attribute_size"]).mean()
+    sides = frame[["width", "height"]].max(axis=1).groupby(values_of(made, "size")).mean()
     assert sides["large"] > 1.2 * sides["small"]
 
 
@@ -59,7 +73,7 @@ def test_the_box_contains_the_colour_of_the_class(made: Split) -> None:
     """The fraction of strongly red pixels inside the box, for red shapes and for others."""
     shares = {}
     for red in (True, False):
-        rows = made.frame[(made.frame["attribute_colour"] == "red") == red]
+        rows = made.frame[(values_of(made, "colour") == "red") == red]
         inside = []
         for image_id, row in rows.iterrows():
             r, g, b = read_image(made.paths()[image_id]).numpy().astype(float)
@@ -77,6 +91,20 @@ def test_equal_arguments_give_equal_files_and_another_seed_gives_others(made: Sp
     same_size = synthetic(str(tmp_path), images_per_class=2, image_px=16)
     assert other.digest != same_size.digest
     assert other.paths()[0].read_bytes() != same_size.paths()[0].read_bytes()
+
+
+def test_attributes_are_the_name_of_the_class_value_by_value_and_only_those_that_occur(made: Split, tmp_path: Path) -> None:
+    assert made.n_attributes == 6 + 6 + 4 + 2
+    assert values_of_all(made).agg(" ".join, axis=1).tolist() == made.frame["class_name"].tolist()
+    few = synthetic(str(tmp_path), classes=4, images_per_class=2, image_px=16)
+    assert few.attributes is not None
+    assert values_of_all(few).agg(" ".join, axis=1).tolist() == few.frame["class_name"].tolist()
+    assert few.attributes.values.any(axis=0).all()
+
+
+def test_images_roles_and_digest_are_those_from_before_there_were_attributes(made: Split) -> None:
+    assert made.digest == "51215696b9d72974"
+    assert hashlib.sha256("".join(made.frame["path"]).encode()).hexdigest()[:8] == "5c432e67"
 
 
 def test_no_image_repeats(made: Split) -> None:

@@ -212,6 +212,68 @@ def cross_batch_memory(x: Array, y: Array, o: Objective, at: Array) -> float:
     return float(total / len(x))
 
 
+# Losses with attributes
+
+
+def attribute_batch(n: int) -> tuple[Array, Array]:
+    """Logits and annotated attributes of a batch, each `(n, 5)`; some annotations are missing."""
+    generator = np.random.default_rng(7)
+    logits, attributes = 2 * generator.normal(size=(n, 5)), (generator.random((n, 5)) < 0.4).astype(float)
+    attributes[generator.random((n, 5)) < 0.2] = np.nan
+    return logits, attributes
+
+
+def binomial_deviance(x: Array, y: Array, o: Objective, at: Array) -> float:
+    return deviance(x, y, lambda i, j: 0.0)
+
+
+def soft_binomial_deviance(x: Array, y: Array, o: Objective, at: Array) -> float:
+    _, attributes = attribute_batch(len(x))
+    return deviance(x, y, lambda i, j: annotated_cosine(attributes[i], attributes[j]))
+
+
+def attributes_only(x: Array, y: Array, o: Objective, at: Array) -> float:
+    return cross_entropy(*attribute_batch(len(x)))
+
+
+def multitask(x: Array, y: Array, o: Objective, at: Array) -> float:
+    return binomial_deviance(x, y, o, at) + cross_entropy(*attribute_batch(len(x)))
+
+
+def sgml(x: Array, y: Array, o: Objective, at: Array) -> float:
+    logits, attributes = attribute_batch(len(x))
+    probabilities = sigmoid(logits)
+    return deviance(x, y, lambda i, j: cosine(probabilities[i], probabilities[j])) + cross_entropy(logits, attributes)
+
+
+def deviance(
+    x: Array, y: Array, granularity: Callable[[int, int], float], alpha: float = 2.0, beta: float = 0.5, chosen: Any = None
+) -> float:
+    """The mean over positive pairs plus the mean over negative pairs; `chosen` replaces all pairs."""
+    positive, negative = pairs(y) if chosen is None else chosen
+    near = [np.logaddexp(0, -alpha * (x[i] @ x[j] + granularity(i, j) - beta)) for i, j in positive]
+    far = [np.logaddexp(0, alpha * (x[i] @ x[j] - granularity(i, j) - beta)) for i, j in negative]
+    return mean(near) + mean(far)
+
+
+def cosine(a: Array, b: Array) -> float:
+    norms = np.sqrt((a * a).sum()) * np.sqrt((b * b).sum())
+    return float((a * b).sum() / norms) if norms else 0.0
+
+
+def annotated_cosine(a: Array, b: Array) -> float:
+    """The cosine over the attributes that are known for both."""
+    known = ~np.isnan(a) & ~np.isnan(b)
+    return cosine(a[known], b[known])
+
+
+def cross_entropy(logits: Array, attributes: Array) -> float:
+    """The mean over the known values."""
+    known = ~np.isnan(attributes)
+    z, a = logits[known], attributes[known]
+    return mean(a * np.logaddexp(0, -z) + (1 - a) * np.logaddexp(0, z))
+
+
 # Losses of ranks
 
 
@@ -267,6 +329,100 @@ def recall_at_k(x: Array, y: Array, o: Objective, at: Array) -> float:
             recalls.append(min(k, sigmoid((k - ranks) / nominal).sum()) / min(k, len(positive)))
         losses.append(1 - mean(recalls))
     return mean(losses)
+
+
+# Triplet losses over all triplets of a batch, and over consecutive ones
+
+
+def _triplet_loss(form: str, d: Array, a: int, p: int, n: int) -> float:
+    """The loss of a triplet, of the distances between all items."""
+    ap, an, pn = d[a, p], d[a, n], d[p, n]
+    if form == "hinge":
+        return float(max(0.0, ap - an + 0.2))
+    if form == "hinge_squared":
+        return float(max(0.0, ap**2 - an**2 + 0.2))
+    if form == "ratio":
+        both = np.exp(ap) + np.exp(an)
+        return float((np.exp(ap) / both) ** 2 - (np.exp(an) / both) ** 2)
+    return float(ap + np.log(np.exp(0.2 - an) + np.exp(0.2 - pn)))
+
+
+def _unit_distances(x: Array) -> Array:
+    return np.asarray(np.linalg.norm(unit(x)[:, None] - unit(x)[None], axis=-1))
+
+
+def all_triplets(form: str, x: Array, y: Array, at: Array, percentile: float = 100, swap: bool = False) -> float:
+    """The mean over the triplets whose loss is not zero; positives are those within a percentile of the anchor's distances."""
+    positive, _ = pairs(y)
+    d, fixed = _unit_distances(x), _unit_distances(at)
+    losses = []
+    for a in range(len(x)):
+        own = [p for anchor, p in positive if anchor == a]
+        local = [p for p in own if fixed[a, p] <= np.percentile([fixed[a, q] for q in own], percentile) + 1e-12]
+        for p in local:
+            for n in np.flatnonzero(y != y[a]):
+                swapped = swap and fixed[p, n] < fixed[a, n]
+                first, second = (p, a) if swapped else (a, p)
+                if _triplet_loss(form, fixed, first, second, n) != 0:
+                    losses.append(_triplet_loss(form, d, first, second, n))
+    return mean(losses)
+
+
+def batch_all(x: Array, y: Array, o: Objective, at: Array) -> float:
+    return all_triplets("hinge", x, y, at)
+
+
+def batch_all_squared(x: Array, y: Array, o: Objective, at: Array) -> float:
+    return all_triplets("hinge_squared", x, y, at)
+
+
+def batch_all_ratio(x: Array, y: Array, o: Objective, at: Array) -> float:
+    return all_triplets("ratio", x, y, at)
+
+
+def batch_all_soft(x: Array, y: Array, o: Objective, at: Array) -> float:
+    return all_triplets("soft", x, y, at)
+
+
+def batch_all_local(x: Array, y: Array, o: Objective, at: Array) -> float:
+    return all_triplets("hinge", x, y, at, 60)
+
+
+def batch_all_squared_local(x: Array, y: Array, o: Objective, at: Array) -> float:
+    return all_triplets("hinge_squared", x, y, at, 60)
+
+
+def batch_all_ratio_local(x: Array, y: Array, o: Objective, at: Array) -> float:
+    return all_triplets("ratio", x, y, at, 60)
+
+
+def batch_all_soft_local(x: Array, y: Array, o: Objective, at: Array) -> float:
+    return all_triplets("soft", x, y, at, 60)
+
+
+batch_all_library = batch_all
+
+
+def consecutive_triplets(form: str, x: Array) -> float:
+    """The mean over the triplets (0, 1, 2), (3, 4, 5) and so on, whatever their labels."""
+    d = _unit_distances(x)
+    return mean(_triplet_loss(form, d, a, a + 1, a + 2) for a in range(0, len(x), 3))
+
+
+def conventional(x: Array, y: Array, o: Objective, at: Array) -> float:
+    return consecutive_triplets("hinge", x)
+
+
+def conventional_squared(x: Array, y: Array, o: Objective, at: Array) -> float:
+    return consecutive_triplets("hinge_squared", x)
+
+
+def conventional_ratio(x: Array, y: Array, o: Objective, at: Array) -> float:
+    return consecutive_triplets("ratio", x)
+
+
+def conventional_soft(x: Array, y: Array, o: Objective, at: Array) -> float:
+    return consecutive_triplets("soft", x)
 
 
 # Classification losses
@@ -341,6 +497,10 @@ PAIR_LOSSES = (
     *("contrastive", "contrastive_hadsell", "triplet", "multi_similarity", "multi_similarity_no_miner", "fastap"),
     *("snr_contrastive", "margin", "margin_per_class", "supcon", "ntxent", "circle", "lifted_structure"),
     *("cross_batch_memory", "smooth_ap", "roadmap", "recall_at_k"),
+    *("binomial_deviance", "soft_binomial_deviance", "attributes_only", "multitask", "sgml"),
+    *("batch_all", "batch_all_squared", "batch_all_ratio", "batch_all_soft", "batch_all_library"),
+    *("batch_all_local", "batch_all_squared_local", "batch_all_ratio_local", "batch_all_soft_local"),
+    *("conventional", "conventional_squared", "conventional_ratio", "conventional_soft"),
 )
 CLASSIFICATION_LOSSES = (
     *("proxy_nca", "proxy_nca_original", "softtriple", "cosface", "arcface", "subcenter_arcface", "normalized_softmax"),

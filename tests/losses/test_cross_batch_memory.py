@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn.functional import normalize
 
+from dmlbench.cli import run
 from dmlbench.losses.cross_batch_memory import CrossBatchMemoryLoss
+from dmlbench.results.row_files import find_rows, read_row
 
 
 def batches(count: int, size: int = 4) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -59,6 +63,35 @@ def test_the_memory_has_no_gradient() -> None:
     assert not loss.embeddings.requires_grad
 
 
-def test_a_memory_without_slots_is_refused() -> None:
-    with pytest.raises(ValueError, match="memory_size is 0; it must be at least 1"):
-        CrossBatchMemoryLoss(3, memory_size=0)
+SMALL = [
+    *("loss=cross_batch_memory", "dataset=synthetic", "dataset.make.classes=8", "dataset.make.images_per_class=4"),
+    *("dataset.make.image_px=16", "trunk=convnet", "trunk.make.channels=[4]", "protocol=quick", "protocol.epochs=2"),
+    *("protocol.batch_size=8", "protocol.embedding_dim=4", "protocol.image_px=16", "protocol.resize_px=16"),
+]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps", "used"),
+    [
+        ([], 4, 0),
+        (["loss.make.start_step=4"], 4, 0),
+        (["loss.make.start_step=3"], 4, 1),
+        (["protocol.steps_per_epoch=5", "loss.make.start_step=3"], 10, 7),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_run_that_is_too_short_for_the_memory_says_so_before_training_and_its_row_counts_the_steps_with_it(
+    overrides: list[str], steps: int, used: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", *SMALL, *overrides, f"paths.data={tmp_path}", f"paths.runs={tmp_path / 'runs'}"]) == 0
+    [row] = [read_row(path) for path in find_rows(tmp_path / "runs")]
+    assert row["n_memory_steps"] == used
+    start = row["loss_make_start_step"]
+    note = f"note      loss.make.start_step is {start:,}, but training has {steps} steps, so the loss never uses its memory"
+    assert (note in capsys.readouterr().out) == (used == 0)
+
+
+def test_rows_of_losses_without_a_memory_have_no_column_about_it(tmp_path: Path) -> None:
+    assert run(["train", *SMALL, "loss=contrastive", f"paths.data={tmp_path}", f"paths.runs={tmp_path / 'runs'}"]) == 0
+    [row] = [read_row(path) for path in find_rows(tmp_path / "runs")]
+    assert "n_memory_steps" not in row.columns

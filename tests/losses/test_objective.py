@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from loss_formulas import CLASSIFICATION_LOSSES, FORMULAS, unit
+from loss_formulas import CLASSIFICATION_LOSSES, FORMULAS, attribute_batch, unit
 from torch.nn.functional import normalize
 
 from dmlbench.config.compose import Settings, compose, resolve
@@ -79,9 +79,16 @@ def in_use(name: str) -> Objective:
 IN_USE = {"cross_batch_memory": ("loss.make.memory_size=40", "loss.make.start_step=0")}
 
 
-def loss_of(built: Objective, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def loss_of(name: str, built: Objective, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     torch.manual_seed(0)  # one of the miners samples
-    return built(embeddings, labels)
+    return built(embeddings, labels, **attributes_for(name, len(labels), embeddings.dtype))
+
+
+def attributes_for(name: str, n: int, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """What the loss receives in addition to embeddings and labels."""
+    logits, attributes = (torch.from_numpy(array).to(dtype) for array in attribute_batch(n))
+    inputs = {"ignored": {}, "annotated": {"attributes": attributes}}
+    return inputs.get(method(name).attributes, {"attributes": attributes, "logits": logits})
 
 
 def test_every_shipped_loss_has_a_formula() -> None:
@@ -93,7 +100,7 @@ def test_every_shipped_loss_has_a_formula() -> None:
 def test_the_value_of_a_loss_equals_the_formula_of_its_authors(name: str, kind: str) -> None:
     built = in_use(name)
     embeddings, labels = labelled_batch(kind)
-    loss = loss_of(built, embeddings, labels).item()
+    loss = loss_of(name, built, embeddings, labels).item()
     x = embeddings.detach().numpy()
     assert loss == pytest.approx(FORMULAS[name](x, labels.numpy(), built, x), rel=1e-6, abs=1e-9)
 
@@ -104,7 +111,9 @@ def test_the_gradient_of_a_loss_equals_the_derivative_of_its_formula(name: str, 
     built = in_use(name)
     embeddings, labels = labelled_batch(kind, seed=1)
     x, y, h = embeddings.detach().numpy(), labels.numpy(), 1e-6
-    loss_of(built, embeddings, labels).backward()
+    loss = loss_of(name, built, embeddings, labels)
+    if loss.requires_grad:  # the cross-entropy of attributes does not depend on the embeddings
+        loss.backward()
     generator = np.random.default_rng(0)
     memory = {key: value.clone() for key, value in built.state_dict().items()}
 
@@ -138,18 +147,19 @@ def test_every_batch_has_a_finite_loss_and_finite_gradients_in_float32(name: str
     built = in_use(name).float()
     embeddings, labels = labelled_batch(kind)
     embeddings = embeddings.detach().float().requires_grad_()
-    loss = loss_of(built, embeddings, labels)
+    loss = loss_of(name, built, embeddings, labels)
     assert torch.isfinite(loss)
-    loss.backward()
+    if loss.requires_grad:
+        loss.backward()
     for tensor in (embeddings, *built.parameters()):
         assert tensor.grad is None or torch.isfinite(tensor.grad).all()
 
 
-@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("name", [name for name in TRAINED if name != "attributes_only"])
 def test_every_parameter_and_every_embedding_has_a_gradient(name: str) -> None:
     built = objective(name).double()
     embeddings, labels = batch()
-    built(embeddings, labels).backward()
+    loss_of(name, built, embeddings, labels).backward()
     assert embeddings.grad is not None
     assert embeddings.grad.abs().sum() > 0
     for parameter_name, parameter in built.named_parameters():
@@ -170,9 +180,10 @@ def test_the_description_of_a_loss_says_whether_its_hyper_parameters_are_from_it
     assert any(origin in opening for origin in origins)
 
 
-def test_the_sweep_over_all_losses_names_every_shipped_loss() -> None:
+def test_the_sweep_over_all_losses_names_every_shipped_loss_that_needs_no_attributes() -> None:
     text = (conf_dir() / "sweep" / "all.yaml").read_text()
-    assert sorted(re.findall(r"[a-z_]+", text.partition("loss:")[2])) == sorted(METHODS)
+    expected = [name for name in METHODS if method(name).attributes == "ignored"]
+    assert sorted(re.findall(r"[a-z_]+", text.partition("loss:")[2])) == sorted(expected)
 
 
 def test_the_untrained_method_has_no_objective() -> None:

@@ -71,17 +71,30 @@ def test_the_first_steps_turn_the_proxies_of_all_losses_alike_whatever_the_numbe
     assert max(angles.values()) <= 1e-3 * DIM**0.5
 
 
-def test_every_preset_of_a_loss_with_proxies_keeps_the_initialisation_of_its_authors() -> None:
-    for preset, names in available().items():
-        for name in names:
-            loss, _, dataset = name.rpartition("_")
-            found = resolve(compose(expand_preset([f"preset={preset}", f"loss={loss}", f"dataset={dataset}"]))).method
-            assert found.proxy_init == "constructor", f"{preset}/{name}"
+def test_proxies_may_start_at_any_length() -> None:
+    [unit], [short] = (copy_proxies(built("normalized_softmax", *one), DIM) for one in ((), ("loss.proxy_init=0.25",)))
+    assert torch.allclose(short, 0.25 * unit)
+    assert torch.equal(copy_proxies(built("normalized_softmax", "loss.proxy_init=1"), DIM)[0], unit)
+
+
+@pytest.mark.parametrize("length", ["0", "-1"])
+def test_a_length_that_is_not_positive_is_refused(length: str) -> None:
+    with pytest.raises(UserError, match=rf"^loss/proxy_nca: proxy_init is {length}\.0; a length must be above 0$"):
+        built("proxy_nca", f"loss.proxy_init={length}")
+
+
+def test_the_reality_check_has_the_initialisation_of_the_library() -> None:
+    for name in available()["reality_check"]:
+        loss, _, dataset = name.rpartition("_")
+        found = resolve(compose(expand_preset(["preset=reality_check", f"loss={loss}", f"dataset={dataset}"]))).method
+        assert found.proxy_init == "constructor", name
 
 
 def test_unit_length_is_refused_for_a_loss_without_proxies() -> None:
     with pytest.raises(UserError, match=r"^loss/triplet: proxy_init is 'unit', but loss.make has no embedding_size; use "):
         built("triplet", "loss.proxy_init=unit")
+    with pytest.raises(UserError, match=r"^loss/triplet: proxy_init is 0.5, but loss.make has no embedding_size; use "):
+        built("triplet", "loss.proxy_init=0.5")
     with pytest.raises(
         UserError, match=r"^loss/cross_batch_memory: proxy_init is 'unit', but the loss has no matrix of proxies"
     ):

@@ -12,7 +12,8 @@ from dmlbench.config.schema import Trunk
 from dmlbench.errors import UserError
 from dmlbench.models.backbones.convnet import ConvNet
 from dmlbench.models.backbones.torchvision_backbone import TorchvisionTrunk
-from dmlbench.models.embedder import Embedder, pool
+from dmlbench.models.embedder import Embedder
+from dmlbench.models.head import pool
 
 
 def embedder(trunk: nn.Module | None = None, **changes: Any) -> Embedder:
@@ -97,6 +98,57 @@ def test_over_features_the_model_takes_pooled_features_and_has_no_trunk() -> Non
         torch.testing.assert_close(model(features), expected)
         assert {name.partition(".")[0] for name in model.state_dict()} == {"projection"}
     assert any(name.startswith("trunk.") for name in model.state_dict())
+
+
+# Attribute branch
+
+
+@pytest.mark.parametrize("hidden", [(), (12,), (12, 10)])
+def test_the_attribute_branch_reads_the_last_hidden_layer_or_the_pooled_features(hidden: tuple[int, ...]) -> None:
+    model = embedder(hidden=hidden).eval()
+    before = model(images())
+    model.add_attribute_branch(3)
+    assert model.attributes is not None
+    assert model.attributes.in_features == (8, *hidden)[-1]
+    embeddings, logits = model.with_attributes(images())
+    assert torch.equal(embeddings, before)
+    assert torch.equal(model(images()), before)
+    with model.at_layer("fully_connected" if hidden else "pooled"):
+        shared = model.features(images())
+    torch.testing.assert_close(logits, model.attributes(shared))
+    with model.at_layer("attributes"):
+        torch.testing.assert_close(model.features(images()), logits)
+    features = model.pooled(images())
+    with model.over_features():
+        torch.testing.assert_close(model.with_attributes(features), (before, logits))
+        assert "attributes.weight" in model.state_dict()
+
+
+def test_the_attribute_branch_is_trained_with_the_head_and_its_gradient_reaches_the_trunk() -> None:
+    model = embedder(hidden=(12,), pooling="mixed")
+    model.add_attribute_branch(3)
+    assert model.attributes is not None
+    assert {id(one) for one in model.attributes.parameters()} <= {id(one) for one in model.head_parameters()}
+    _, logits = model.with_attributes(images())
+    logits.square().sum().backward()
+    last = list(model.projection.children())[-1]
+    assert isinstance(last, nn.Linear)
+    assert last.weight.grad is None  # the embedding is another branch
+    for parameter in (model.attributes.weight, model.mix, *model.trunk.parameters()):
+        assert parameter is not None
+        assert parameter.grad is not None
+        assert parameter.grad.abs().sum() > 0
+
+
+def test_a_model_without_an_embedding_layer_ends_with_its_last_hidden_layer() -> None:
+    model = embedder(hidden=(12,), embedding_dim=None, pooling="mixed").eval()
+    assert model.embedding_dim == 12
+    assert len(model.head_parameters()) == 3  # weights and biases of the hidden layer, and the share of max pooling
+    before = model(images())
+    assert before.shape == (5, 12)
+    assert (before >= 0).all()  # after ReLU
+    with model.at_layer("fully_connected"):
+        assert torch.equal(model(images()), before)
 
 
 # Input convention

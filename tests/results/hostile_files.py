@@ -217,6 +217,7 @@ RUN_FILES = (
         "history.jsonl",
         "classes.json",
         "class_groups.json",
+        "images.json",
         "overrides.json",
         "words.json",
         "error.txt",

@@ -17,6 +17,7 @@ from rows_factory import COST, make_row
 
 from dmlbench.api import evaluate
 from dmlbench.cli import run
+from dmlbench.evaluation.attribute_quality import attribute_quality
 from dmlbench.results import metric_specs
 from dmlbench.results.columns import SCHEMA_VERSION, column
 from dmlbench.results.metric_specs import METRIC_SPECS, MetricSpec, parse_metric
@@ -115,6 +116,7 @@ def test_an_undeclared_metric_is_not_printed_and_a_declared_one_is(monkeypatch: 
 def test_the_evaluator_computes_exactly_the_declared_metrics() -> None:
     rng = np.random.default_rng(0)
     found = evaluate(rng.standard_normal((24, 4)), np.repeat(np.arange(4), 6), ks=(1, 2))
+    found |= attribute_quality(rng.standard_normal((24, 3)), np.tile([[0.0, 1.0, 1.0]], (24, 1)))
     columns = {name: parse_metric(name) for name in found}
     computed = {one.spec for one in columns.values() if one is not None}
     assert computed == set(METRIC_SPECS)

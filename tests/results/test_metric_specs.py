@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dmlbench.config.schema import Scalar
+from dmlbench.evaluation.attribute_quality import attribute_quality
 from dmlbench.evaluation.embeddings import Embeddings
 from dmlbench.evaluation.evaluator import EvaluationConfig, evaluate
 from dmlbench.results.columns import column
@@ -21,7 +22,9 @@ def columns() -> Mapping[str, Scalar]:
     labels = torch.arange(60) % 6
     rows = torch.nn.functional.normalize(torch.randn(60, 8, generator=generator), dim=1)
     all_items = torch.ones(60, dtype=torch.bool)
-    return evaluate(Embeddings(rows, labels, torch.arange(60), all_items, all_items), EvaluationConfig(ks=(1, 5))).columns
+    found = evaluate(Embeddings(rows, labels, torch.arange(60), all_items, all_items), EvaluationConfig(ks=(1, 5))).columns
+    logits = torch.randn(60, 3, generator=generator)
+    return {**found, **attribute_quality(logits.numpy(), (logits > torch.randn(60, 3, generator=generator)).float().numpy())}
 
 
 def test_every_declared_metric_is_a_column_of_an_evaluation_and_within_its_range(columns: Mapping[str, Scalar]) -> None:
@@ -35,7 +38,7 @@ def test_every_declared_metric_is_a_column_of_an_evaluation_and_within_its_range
 def test_every_number_of_an_evaluation_is_a_declared_metric_or_describes_the_evaluation(
     columns: Mapping[str, Scalar],
 ) -> None:
-    descriptive = {name for name in columns if name.startswith(("n_", "cluster_")) or name.endswith("_std")}
+    descriptive = {name for name in columns if name.startswith(("n_", "cluster_")) or name.endswith(("_std", "_prevalence"))}
     assert {name for name in columns if parse_metric(name) is None} == descriptive
 
 

@@ -68,11 +68,14 @@ OTHER: dict[str, Any] = {
     "steps_per_epoch": 7,
     "validate_every": 2,
     "patience": "3 protocol.selection=validation protocol.fold=0",
+    "selection_metric": "nmi protocol.selection=validation protocol.fold=0",
+    "clusters_per_class": 2,
+    "evaluation_queries": 20,
+    "full_gallery": "true",
 }
-SINGLE = {
-    "name",
-    "crop_to_box",
-}  # the name of its file; a value that needs boxes, which tests/data/test_decoded_cache.py covers
+# The name of its file; a value that needs boxes, which tests/data/test_decoded_cache.py covers; two that the data set has,
+# which tests/runs/test_staysafe.py covers.
+SINGLE = {"name", "crop_to_box", "split", "recall_at"}
 
 
 @pytest.fixture(scope="module")
@@ -259,16 +262,23 @@ def test_a_crash_on_a_full_disk_is_reported_although_it_cannot_be_written_to_a_f
     assert "error.txt" not in outcome.error
 
 
-def _generate_and_die(data: Path) -> None:
-    with atomic_directory(data / "synthetic-0123456789"):
+def _generate_and_die(folder: Path) -> None:
+    with atomic_directory(folder):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_what_a_killed_process_left_among_the_data_is_removed_by_the_next_run(tmp_path: Path) -> None:
-    for directory in (tmp_path, tmp_path / "cache"):
-        writer = multiprocessing.get_context("fork").Process(target=_generate_and_die, args=(directory,))
+def test_a_run_removes_what_killed_processes_left_of_its_data_and_no_other_file(tmp_path: Path) -> None:
+    composed = compose(["dataset=synthetic", "dataset.make.classes=4", f"paths.data={tmp_path}", "protocol.batch_size=8"])
+    prepare(composed)
+    (generated,) = tmp_path.glob("synthetic-*")
+    for folder in (generated.with_name("new"), tmp_path / "cache" / "new"):
+        writer = multiprocessing.get_context("fork").Process(target=_generate_and_die, args=(folder,))
         writer.start()
         writer.join(60)
-    assert len(list(tmp_path.rglob(".synthetic-0123456789.*.tmp"))) == 2
-    prepare(compose(["dataset=synthetic", "dataset.make.classes=4", f"paths.data={tmp_path}", "protocol.batch_size=8"]))
-    assert not list(tmp_path.rglob("*.tmp"))
+        assert writer.exitcode == -signal.SIGKILL
+    (left,) = tmp_path.glob(".new.*.tmp")
+    left.rename(tmp_path / left.name.replace("new", generated.name))  # as if the killed process had generated the same data
+    (other := tmp_path / ".letter.12345678.tmp").write_text("of another program")
+    assert len(list(tmp_path.rglob("*.tmp"))) == 3
+    prepare(composed)
+    assert list(tmp_path.rglob("*.tmp")) == [other]

@@ -65,7 +65,7 @@ def test_the_sweeps_in_the_documentation_of_results_compose(overrides: list[str]
     assert choices["dataset"] == "folder"
     small = choices["protocol"] == "quick"
     assert (choices["trunk"], protocol.embedding_dim) == (("convnet", 64) if small else ("mobilenet_v2", 128))
-    assert choices["protocol"] in ("quick", "standard", "reality_check")
+    assert choices["protocol"] in ("quick", "standard", "reality_check", "staysafe")
 
 
 @pytest.mark.slow

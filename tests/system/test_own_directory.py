@@ -17,6 +17,7 @@ def test_links_to_files_links_above_and_missing_directories_are_accepted(tmp_pat
     (tmp_path / "runs").symlink_to("disk")
     refuse_links(tmp_path / "runs" / "run", {"model.pt"})
     refuse_links(tmp_path / "runs" / "missing")
+    assert (tmp_path / "runs" / "run" / "fold0" / "model.pt").samefile(tmp_path / "file")  # nothing was removed
 
 
 @pytest.mark.parametrize("target", ["..", "nowhere", "loop", "/dev/null"])

@@ -69,6 +69,13 @@ def test_rows_that_differ_in_more_than_the_rate_are_in_other_tables_or_lines(row
     assert [row.label for row in table.rows] == ["Triplet (margin=0.1)", "Triplet (margin=0.2)"]
 
 
+def test_rows_whose_rates_were_searched_differently_are_in_other_tables(rows: Sequence[Row]) -> None:
+    others = [row_at("triplet", rate, 0.5, lr_from="method: head_lr_scale not searched") for rate in RATES]
+    tables = compare_rates([*rows, *others])
+    assert [[row.label for row in table.rows] for table in tables] == [["Contrastive", "Triplet", "CosFace"], ["Triplet"]]
+    assert "head_lr_scale not searched" in tables[1].caption
+
+
 def test_a_failed_and_an_absent_run_have_no_mean_and_a_note(rows: list[Row]) -> None:
     rows = [row for row in rows if (row["loss"], row["loss_lr"], row.seed) != ("triplet", 1e-2, 1)]
     rows[0] = row_at("contrastive", 1e-4, 0.2, status="failed", reason="the loss is nan")

@@ -91,7 +91,7 @@ def test_markdown_and_html_list_the_column_before_the_tables(field: str) -> None
 @pytest.mark.parametrize("field", FIELDS)
 def test_latex_tables_contain_the_value_of_the_column_in_the_caption_or_in_a_note(field: str) -> None:
     column, _, tables = two_tables(field)
-    part = r"\\caption\{(.*)\}\n" if field in CAPTION_TEMPLATES else r"\\footnotesize (In .*)\}\n"
+    part = r"\\caption\{(.*)\}\n" if field in CAPTION_TEMPLATES else r"\\footnotesize .*?(In this table: .*)\}\n"
     texts = re.findall(part, latex(tables))
     template = CAPTION_TEMPLATES.get(field, f"In this table: {column} = {{}} ")
     values = [template.format(printed(value)) for value in differences(tables)[column]]

@@ -112,6 +112,20 @@ def test_only_results_on_the_same_split_are_printed() -> None:
     ]
 
 
+def test_below_both_galleries_of_a_half_split_the_report_on_200_queries_is_printed() -> None:
+    full, test = "full_precision_at_5", "precision_at_5"
+    rows = [
+        Row({**row.columns, full: 0.5, test: 0.4, "retrieved_at_5": 0.05, "full_retrieved_at_5": 0.04})
+        for row in study(split_rule="half_per_class", trunk="bn_inception", protocol="staysafe")
+    ]
+    table = only_table(rows, metrics=(full, test))
+    found = {(one.label, one.source.where): dict(one.values) for one in table.published}
+    assert found["Softtriple", "Table II"][full] == 0.7
+    assert found["Softtriple", "Table III"][test] == 0.414
+    assert len(found) == 10
+    assert test not in found["Softtriple", "Table II"]
+
+
 def test_results_without_any_printed_metric_are_not_printed() -> None:
     table = only_table(study(), metrics=("map_at_r",))
     assert {result.source.cite.split(",")[0] for result in table.published} == {"Musgrave"}

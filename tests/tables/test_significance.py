@@ -14,6 +14,7 @@ from scipy import stats
 from significance_worlds import draw, equal_weights
 
 import dmlbench.tables.significance
+from dmlbench.results.class_files import groups_digest
 from dmlbench.results.row import MISSING, Row
 from dmlbench.tables.class_scores import read_class_means
 from dmlbench.tables.formats import render
@@ -223,9 +224,14 @@ def test_the_examples_in_the_docstrings_are_correct() -> None:
 # --- groups of classes
 
 
-def write_groups(rows: list[Row], n_groups: int, names: dict[int, str] | None = None) -> list[Row]:
-    """Write groups of the 30 classes of `write_rows` beside the rows, and return the rows with the columns of such a run."""
-    groups = {str(label): (names or {}).get(label, f"group {label % n_groups}") for label in range(30)}
+def groups_of(n_groups: int) -> dict[str, str]:
+    """Return groups of the 30 classes of `write_rows`."""
+    return {str(label): f"group {label % n_groups}" for label in range(30)}
+
+
+def write_groups(rows: list[Row], n_groups: int, names: dict[str, str] | None = None) -> list[Row]:
+    """Write groups of classes beside rows, and return the rows with the columns of such a run."""
+    groups = groups_of(n_groups) | (names or {})
     for row in rows:
         assert row.folder is not None
         (row.folder / "class_groups.json").write_text(json.dumps(groups))
@@ -264,13 +270,26 @@ def test_four_groups_are_too_few_for_the_test(tmp_path: Path) -> None:
     assert not any(table.bold.values())
 
 
+def test_groups_of_which_two_have_nearly_all_classes_are_refused(tmp_path: Path) -> None:
+    names = {str(label): f"group {label // 13 if label < 26 else label}" for label in range(30)}
+    rows = write_groups(write_rows(tmp_path, {"triplet": 0.1, "arcface": 0.2}), 6, names)
+    weights = np.array([13, 13, 1, 1, 1, 1]) / 30
+    reason = not_significantly_worse(by_loss(rows), "map_at_r")[1]
+    assert reason == (
+        f"a few groups contain most queries: the 6 groups (alphabet) are worth {1 / (weights**2).sum():.1f} equal ones, and "
+        "the test needs 4"
+    )
+
+
 def test_rows_with_different_or_missing_groups_are_not_tested(tmp_path: Path) -> None:
     plain = write_rows(tmp_path, {"triplet": 0.1, "arcface": 0.2})
     rows = write_groups(plain, 6)
     rest = [row for row in rows if row["loss"] == "arcface"]
     assert not_significantly_worse(by_loss([*plain[:3], *rest]), "map_at_r")[1] is None  # an older row, with the file added
-    write_groups(plain[:1], 6, {0: "another group"})
+    write_groups(plain[:1], 6, {"0": "another group"})
     assert not_significantly_worse(by_loss(rows), "map_at_r")[1] == "the rows have different groups of classes"
+    recorded = [with_columns(row, class_groups_digest=groups_digest(groups_of(6))) for row in rows]
+    changed = "the groups of the classes are missing or damaged in 1 of 6 runs (class_groups.json); run their commands again"
+    assert not_significantly_worse(by_loss(recorded), "map_at_r")[1] == changed
     (plain[0].folder or tmp_path).joinpath("class_groups.json").write_text('{"0": "only one"}')
-    missing = "the groups of the classes are missing in 1 of 6 runs (class_groups.json); run their commands again"
-    assert not_significantly_worse(by_loss(rows), "map_at_r")[1] == missing
+    assert not_significantly_worse(by_loss(rows), "map_at_r")[1] == changed

@@ -444,8 +444,8 @@ def test_without_rows_the_error_names_a_command_that_makes_some():
         ({"vary": "los"}, "--vary los is not an axis of these rows; did you mean 'loss'?"),
         (
             {"vary": "dataset"},
-            "--vary dataset is not an axis of these rows; known are loss, preset, trunk, sampler, optimizer, protocol "
-            "and single values such as loss.make.alpha",
+            "--vary dataset is not an axis of these rows; known are loss, preset, trunk, sampler, optimizer, protocol, "
+            "layer and single values such as loss.make.alpha",
         ),
         (
             {"vary": "loss.make.neg_margn"},

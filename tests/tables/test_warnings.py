@@ -20,6 +20,13 @@ def test_an_embedding_that_is_nearly_one_dimensional_is_reported() -> None:
     assert table.rows[0].notes == ("the embedding is nearly one-dimensional: effective rank 1.3 (seed 0)",)
 
 
+def test_a_memory_of_earlier_batches_that_was_never_used_is_reported() -> None:
+    [table] = compare([make_row(seed=seed, n_memory_steps=n) for seed, n in enumerate((0, 5, 0))])
+    assert table.rows[0].notes == (
+        "the loss never used its memory of earlier batches, because training ended before loss.make.start_step (seeds 0, 2)",
+    )
+
+
 def test_failed_tuning_trials_are_reported_with_their_seeds_if_these_differ() -> None:
     [table] = compare([make_row(seed=seed, n_tuning_trials=3, n_tuning_failed=3) for seed in range(2)])
     assert table.rows[0].notes == ("3 of 3 tuning trials failed",)
@@ -73,6 +80,12 @@ def test_test_classes_and_images_that_are_in_training_are_reported_once_per_tabl
     [table] = compare([make_row(loss=loss, **columns) for loss in ("contrastive", "triplet")])
     assert "3 of 50 test classes are training classes too: they are not unseen" in table.notes
     assert "2 test images equal a training image, or nearly" in table.notes
+
+
+def test_groups_of_test_classes_that_are_in_training_are_reported() -> None:
+    columns = {"split_rule": "manifest", "n_test_groups": 8, "n_shared_groups": 2}
+    assert split_warnings([make_row(**columns)]) == ["2 of 8 groups of the test classes also occur in training"]
+    assert split_warnings([make_row(**{**columns, "split_rule": "half_per_class"})]) == []
 
 
 def test_shared_classes_are_not_reported_if_the_split_rule_is_a_closed_set_and_nothing_if_rows_do_not_say() -> None:

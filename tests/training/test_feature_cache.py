@@ -26,7 +26,8 @@ from dmlbench.data.split import Split
 from dmlbench.errors import UserError
 from dmlbench.evaluation.metrics import score
 from dmlbench.models.backbones.convnet import ConvNet
-from dmlbench.models.embedder import build_embedder, pool
+from dmlbench.models.embedder import build_embedder
+from dmlbench.models.head import pool
 from dmlbench.results.row import Row
 from dmlbench.results.row_files import find_rows, read_row
 from dmlbench.runs import experiment
@@ -36,9 +37,9 @@ from dmlbench.system.seeding import derive_seed, seed_globals
 from dmlbench.tables.table import compare
 from dmlbench.training import feature_cache, trainer
 from dmlbench.training.embed import embed
+from dmlbench.training.epoch_sampler import EpochSampler, training_labels
 from dmlbench.training.feature_cache import cached_features
 from dmlbench.training.trained_model import embed_split, initial_objective
-from dmlbench.training.trainer import epoch_sampler, training_labels
 
 TRAINING_CLASSES, N_IMAGES = 12, 72
 OVERRIDES = [
@@ -128,7 +129,7 @@ def test_training_on_features_equals_training_with_a_frozen_trunk_in_every_step(
     loss_parameters = {"params": list(objective.parameters()), "lr": protocol.lr * plan.method.lr_scale}
     optimizer = build("optimizer", plan.optimizer, [head, loss_parameters])
     model.eval()
-    steps = [batch for epoch in range(protocol.epochs) for batch in epoch_sampler(plan, labels)(epoch)]
+    steps = [batch for epoch in range(protocol.epochs) for batch in EpochSampler(plan, labels)(epoch)]
     for step, batch in enumerate(steps):
         [(crops, _)] = images.test(ids[batch].tolist())
         seed_globals(derive_seed(plan.seed, "step", step))

@@ -28,8 +28,8 @@ from dmlbench.results.row import Row
 from dmlbench.runs.experiment import pending_row
 from dmlbench.runs.prepare import prepare
 from dmlbench.training.environment import make_deterministic
+from dmlbench.training.epoch_sampler import EpochSampler, training_labels
 from dmlbench.training.trained_model import build_model, fit
-from dmlbench.training.trainer import epoch_sampler, training_labels
 
 OF_ANY_DATA = (
     *("protocol=quick", "trunk=convnet"),
@@ -103,7 +103,7 @@ def _observed(plan: Plan, split: Split) -> Observed:
     state = {**model.model.state_dict(), "size": torch.tensor(plan.protocol.image_px)}
     weights = hashlib.sha256(b"".join(name.encode() + value.numpy().tobytes() for name, value in state.items()))
     labels = training_labels(parts[0])
-    batches = epoch_sampler(plan, labels)(0)
+    batches = EpochSampler(plan, labels)(0)
     roles = [parts[0].ids(role).tolist() for role in ("train", "val")]
     return Observed(
         row=Row({**pending_row(plan).columns, "status": "ok"}),
@@ -157,11 +157,13 @@ FIELDS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "patience": (1, (*VALIDATED, "protocol.lr=0", "protocol.epochs=4")),
 }
 NAMES_ONLY = {"name", "version"}  # they name the protocol
+# They change data or evaluation, not training: tests/cli/test_cli_staysafe.py, tests/training/test_selection.py
+OF_EVALUATION = {"split", "recall_at", "evaluation_queries", "full_gallery", "clusters_per_class", "selection_metric"}
 OF_PHOTOS = {"crop_to_box": True, "exif_orientation": "ignored"}  # fields that need images with boxes and EXIF data
 
 
 def test_every_field_of_the_protocol_is_tried_below() -> None:
-    tried = set(FIELDS) | set(OF_PHOTOS) | {"mixed_precision"}
+    tried = set(FIELDS) | set(OF_PHOTOS) | OF_EVALUATION | {"mixed_precision"}
     assert {one.name for one in dataclasses.fields(Protocol)} - NAMES_ONLY == tried
 
 
@@ -300,6 +302,7 @@ def per_class(found: Observed) -> Iterator[list[int]]:
     [
         (("sampler=m_per_class", "loss=triplet", "loss.samples_per_class=2"), "loss_samples_per_class"),
         (("sampler=m_per_class", "sampler.samples_per_class=2"), "sampler_samples_per_class"),
+        (("sampler=sixteen_per_class", "sampler.samples_per_class=2"), "sampler_samples_per_class"),
         (("sampler=by_kind", "loss=triplet", "sampler.pair=2"), "sampler_pair"),
         (("sampler=by_kind", "loss=softtriple", "sampler.classification=2"), "sampler_classification"),
     ],
@@ -320,8 +323,27 @@ def test_a_shuffled_epoch_has_every_image_at_most_once(observe: Observe) -> None
     assert len(drawn) == len(set(drawn)) == 24
 
 
+TRIPLETS = ("sampler=triplets", "loss=batch_all_ratio", "protocol.batch_size=6", "protocol.epochs=3")
+
+
+def test_a_batch_of_triplets_has_two_images_of_a_class_and_one_of_another(observe: Observe) -> None:
+    found = observe(*TRIPLETS)
+    classes = found.labels[found.batches].reshape(-1, 3)
+    assert (classes[:, 0] == classes[:, 1]).all()
+    assert (classes[:, 0] != classes[:, 2]).all()
+
+
+@pytest.mark.parametrize("key", ["mining", "hard_share", "candidates", "regenerate_every"])
+def test_every_argument_of_the_triplets_changes_the_row_and_the_weights(key: str, observe: Observe) -> None:
+    values = {"mining": ("hard", "semi_hard"), "hard_share": (1, 0.2), "candidates": (1, 12), "regenerate_every": (1, 3)}[key]
+    others = [one for one in ("sampler.mining=hard", "sampler.hard_share=1") if key not in one]
+    first, second = (observe(*TRIPLETS, *others, f"sampler.{key}={value}") for value in values)
+    assert (first.row[f"sampler_{key}"], second.row[f"sampler_{key}"]) == values
+    assert first.weights != second.weights
+
+
 def test_every_sampler_is_tried_above() -> None:
-    assert {name for name, _ in entries("sampler")} == {"m_per_class", "by_kind", "shuffle"}
+    assert {name for name, _ in entries("sampler")} == {"m_per_class", "sixteen_per_class", "by_kind", "shuffle", "triplets"}
 
 
 # Keys without effect

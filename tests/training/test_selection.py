@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def test_the_untrained_trunk_is_scored_on_the_same_held_out_classes(data: Path, 
     plan, split = prepared(data, *overrides, "loss=untrained")
     [part] = training_splits(split, plan.protocol)
     model, batches = build_embedder(plan), make_batches(plan, split)
-    assert row["untrained_trunk_score"] == trained_model.map_at_r_on(model, part, ("val", "val"), batches, plan)
+    assert row["untrained_trunk_score"] == trained_model.validation_score(model, part, batches, plan)
     assert row["untrained_trunk_score"] != row["untrained_score"]
 
 
@@ -243,8 +244,71 @@ def test_a_run_announces_how_its_model_will_be_selected(data: Path, tmp_path: Pa
     assert "selection best epoch on held-out training classes; 4 models, one per fold of held-out training classes" in lines
 
 
-def test_recall_at_a_k_above_the_number_of_images_is_1(data: Path, tmp_path: Path) -> None:
-    row = row_of(data, tmp_path, "protocol.epochs=0", "dataset.recall_at=[1,1000]")
-    assert row["recall_at_1000"] == 1  # each query has 149 neighbours
+def test_recall_at_k_is_computed_for_any_k_below_the_size_of_the_gallery(data: Path, tmp_path: Path) -> None:
+    row = row_of(data, tmp_path, "protocol.epochs=0", "dataset.recall_at=[1,149]")
+    assert row["recall_at_149"] == 1  # each query has 149 neighbours
     assert "precision_at_1" in row.columns
-    assert "precision_at_1000" not in row.columns
+    assert "precision_at_149" not in row.columns  # it needs a list of 149 neighbours
+
+
+# Another metric
+
+
+def test_the_epoch_is_selected_on_the_metric_of_the_protocol(data: Path, tmp_path: Path) -> None:
+    """Purity with two clusters per class: k-means runs on the held-out classes in every epoch, always from the same start."""
+    overrides = [*ONE_FOLD, "protocol.selection_metric=purity", "protocol.clusters_per_class=2", "protocol.epochs=4"]
+    row = row_of(data, tmp_path / "one", *overrides, "protocol.lr=0.03")
+    lines = history(row.folder)
+    scores = [line["validation_purity"] for line in lines]
+    assert not any("validation_map_at_r" in line for line in lines)
+    assert (row["selected_epoch"], row["selected_score"], row["untrained_score"]) == (
+        scores.index(max(scores)),
+        max(scores),
+        scores[0],
+    )
+    assert len(set(scores)) > 1
+    assert (row["n_clusters"], row["protocol_clusters_per_class"]) == (50, 2)
+    again = row_of(data, tmp_path / "two", *overrides, "protocol.lr=0.03")
+    assert [line["validation_purity"] for line in history(again.folder)] == scores
+    sentence = "best epoch on held-out training classes by Purity (2 clusters per class), fold 1 of 4"
+    assert sentence in " ".join(render(compare([row]), "markdown").split())
+
+
+def test_early_stopping_follows_the_metric_of_the_protocol(data: Path) -> None:
+    overrides = [*ONE_FOLD, "protocol.selection_metric=nmi", "protocol.patience=1", "protocol.epochs=9"]
+    protocol = prepared(data, *overrides)[0].protocol
+    evaluations = [
+        {"epoch": epoch, "validation_nmi": nmi, "validation_map_at_r": 0.1 * epoch}
+        for epoch, nmi in enumerate((0.3, 0.5, 0.4, 0.4))
+    ]
+    assert not trainer.out_of_patience(History(evaluations=evaluations[:3]), protocol)
+    assert trainer.out_of_patience(History(evaluations=evaluations), protocol)
+
+
+def test_a_run_that_is_selected_on_map_at_r_has_the_same_identity_as_before_the_field_existed(data: Path) -> None:
+    default = prepared(data, *ONE_FOLD)[0]
+    same = ["selection_metric=map_at_r", "clusters_per_class=1", "evaluation_queries=null", "full_gallery=false"]
+    assert prepared(data, *ONE_FOLD, *(f"protocol.{one}" for one in same))[0].run_id == default.run_id
+    assert prepared(data, *ONE_FOLD, "protocol.selection_metric=nmi")[0].run_id != default.run_id
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ([*ONE_FOLD, "protocol.selection_metric=nim"], "protocol.selection_metric is 'nim', .*; did you mean 'nmi'"),
+        ([*ONE_FOLD, "protocol.selection_metric=recal_at_1"], "; did you mean 'recall_at_1'"),
+        ([*ONE_FOLD, "protocol.selection_metric=accuracy_at_5"], "whose name here is precision_at_5"),
+        ([*ONE_FOLD, "protocol.selection_metric=full_map_at_r"], "which is not a metric of validation images"),
+        ([*ONE_FOLD, "protocol.selection_metric=precision_at_99"], "but digits has 36 validation images; use a smaller k"),
+        (["protocol.selection_metric=nmi"], "no effect with protocol.selection=last; it needs protocol.selection=validation"),
+        ([*ONE_FOLD, "protocol.clusters_per_class=7"], "clusters_per_class is 7, but digits has 150 test images of 25 classes"),
+    ],
+)
+def test_a_metric_without_a_value_on_the_validation_images_is_refused_before_training(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str], sentence: str
+) -> None:
+    assert run(["train", *OVERRIDES, *overrides, f"paths.data={data}", f"paths.runs={tmp_path}/runs"]) == 2
+    error = capsys.readouterr().err
+    assert re.search(sentence, error), error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()

@@ -21,8 +21,9 @@ from dmlbench.losses.objective import Objective
 from dmlbench.models.embedder import Embedder, build_embedder
 from dmlbench.results import run_files
 from dmlbench.training.checkpoint import History
+from dmlbench.training.epoch_sampler import EpochSampler, training_labels
 from dmlbench.training.trained_model import initial_objective
-from dmlbench.training.trainer import epoch_sampler, out_of_patience, train, training_labels
+from dmlbench.training.trainer import out_of_patience, train
 
 MakePlan = Callable[..., Plan]
 STEPS_PER_EPOCH = 5  # 30 training images in batches of 6
@@ -223,9 +224,9 @@ def test_the_trunk_is_not_trained_in_epochs_for_the_head_only_and_is_trained_aft
 
 def test_an_epoch_has_as_many_steps_as_the_protocol_says(tmp_path: Path, make_plan: MakePlan, colours: Split) -> None:
     labels = training_labels(colours)
-    batches = epoch_sampler(make_plan(tmp_path, protocol={"steps_per_epoch": 12}), labels)(0)
+    batches = EpochSampler(make_plan(tmp_path, protocol={"steps_per_epoch": 12}), labels)(0)
     assert batches.shape == (12, 6)
-    one_pass = epoch_sampler(make_plan(tmp_path), labels)(0)
+    one_pass = EpochSampler(make_plan(tmp_path), labels)(0)
     np.testing.assert_array_equal(one_pass, batches[:STEPS_PER_EPOCH])
 
 

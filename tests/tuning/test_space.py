@@ -75,6 +75,10 @@ def test_the_command_line_can_change_one_end_of_a_range() -> None:
     assert str(margin) == "0 to 0.4"
 
 
+# The gradient of these depends on no hyper-parameter; the margin of the soft form adds a constant.
+WITHOUT_HYPER_PARAMETERS = ("attributes_only", "batch_all_ratio", "batch_all_soft", "conventional_ratio", "conventional_soft")
+
+
 @pytest.mark.parametrize("loss", [name for name, _ in entries("loss")])
 def test_the_search_space_of_every_shipped_loss_contains_its_hyper_parameters(loss: str) -> None:
     settings = resolve(compose([f"loss={loss}"]), {"train_classes": 50})
@@ -83,10 +87,11 @@ def test_the_search_space_of_every_shipped_loss_contains_its_hyper_parameters(lo
         assert not method.search
         return
     values = initial_values(search_space(method, protocol), method, protocol)
-    assert set(values) > {"lr", "head_lr_scale"}
+    rates = {"lr", "head_lr_scale"}
+    assert set(values) == rates if loss in WITHOUT_HYPER_PARAMETERS else set(values) > rates
 
 
-@pytest.mark.parametrize("protocol", [name for name, _ in entries("protocol")])
+@pytest.mark.parametrize("protocol", ["quick", "standard"])
 def test_every_method_is_searched_over_the_same_learning_rates_around_those_of_the_protocol(protocol: str) -> None:
     found: dict[str, set[str]] = {}
     with_proxies = set()

@@ -101,10 +101,10 @@ def test_a_trial_whose_method_breaks_down_fails_with_score_0(
 
 
 def test_a_trial_that_falls_behind_is_pruned_and_counts(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def map_at_r(model: Any, part: Any, roles: Any, batches: Any, plan: Any) -> float:
+    def score(model: Any, part: Any, batches: Any, plan: Any) -> float:
         return 1 - abs(plan.method.make["margin"] - 0.2)
 
-    monkeypatch.setattr(trial_run, "map_at_r_on", map_at_r)
+    monkeypatch.setattr(trial_run, "validation_score", score)
     budget = ["trials=9", "protocol.epochs=3", "protocol.steps_per_epoch=1"]
     found = trials(tuned(data, tmp_path / "pruned", *budget))
     states = [one["state"] for one in found]

@@ -44,6 +44,21 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
+def read_lines(file: Path) -> list[str]:
+    """Read the lines of an annotation file.
+
+    Args:
+        file: The file.
+
+    Raises:
+        UserError: The file is missing or unreadable.
+    """
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"the annotation file {file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
 def read_list(file: Path, columns: Sequence[str], skip: int = 0) -> pd.DataFrame:
     """Read an annotation file with one row per line and fields separated by white space.
 
@@ -58,11 +73,7 @@ def read_list(file: Path, columns: Sequence[str], skip: int = 0) -> pd.DataFrame
     Raises:
         UserError: The file is missing or unreadable, or a line has another number of fields.
     """
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()[skip:]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"the annotation file {file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    fields = [line.split() for line in lines if line.strip()]
+    fields = [line.split() for line in read_lines(file)[skip:] if line.strip()]
     for number, line in enumerate(fields, start=skip + 1):
         if len(line) != len(columns):
             raise UserError(

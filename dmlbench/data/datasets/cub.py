@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from dmlbench.data.attributes import Attributes
 from dmlbench.data.datasets.annotation_files import find_directory, make_split, read_list, to_integers
+from dmlbench.data.datasets.published_attributes import PUBLISHED, WITHOUT, find_attributes, read_integers
 from dmlbench.data.split import BOX, Split
 from dmlbench.data.split_rules import train_test_roles
 from dmlbench.errors import UserError
 
 LAST_TRAINING_CLASS = 100
 NIGHTJARS = ("Chuck_will_Widow", "Whip_poor_Will")
+CERTAINTIES = ("not visible", "guessing", "probably", "definitely")  # of an annotator, from 1 to 4
 
 
-def cub(root: str, split: str = "zero_shot", split_seed: int = 0, attributes: bool = False) -> Split:
+def cub(
+    root: str,
+    split: str = "zero_shot",
+    split_seed: int = 0,
+    attributes: str | None = PUBLISHED,
+    min_certainty: int = 2,
+) -> Split:
     """Read CUB-200-2011: 200 bird species, each image with a box. Classes 1-100 are training classes, 101-200 test classes.
 
     Args:
@@ -24,19 +34,25 @@ def cub(root: str, split: str = "zero_shot", split_seed: int = 0, attributes: bo
             `image_class_labels.txt` and `bounding_boxes.txt`. Files that are not listed, such as `._*`, are ignored.
         split: `zero_shot`, or a rule of `split_rules`: `half_per_class`, `random`, `random_classes`, `random_groups`.
         split_seed: Seed of all splits except `zero_shot`.
-        attributes: Whether to read the 312 binary attributes of each image, as columns `attribute_*`.
+        attributes: `published`: read the 312 binary attributes of each image, if `attributes.txt` and
+            `attributes/image_attribute_labels.txt` exist. None: read no attributes.
+        min_certainty: Attributes whose annotator was less certain are missing values: 1 keeps all, 2 leaves out those that are
+            not visible, 3 also guesses, 4 keeps definite ones.
 
     Returns:
         The split. Its root is the directory of `images.txt`. Its column `group` is the type of bird; see `bird_type`.
 
     Raises:
-        UserError: The directory is not this data set (CUB-200 of 2010, for example), images are missing, or its files
-            contradict each other.
+        UserError: The directory is not this data set (CUB-200 of 2010, for example), images are missing, its files
+            contradict each other, or an argument is out of its range.
 
     Source:
         Wah et al., The Caltech-UCSD Birds-200-2011 dataset, Caltech CNS-TR-2011-001. Split: Oh Song et al., CVPR 2016,
         arXiv:1511.06452.
     """
+    if min_certainty not in range(1, len(CERTAINTIES) + 1):
+        levels = ", ".join(f"{level} {name}" for level, name in enumerate(CERTAINTIES, start=1))
+        raise UserError(f"dataset.make.min_certainty is {min_certainty}; it must be 1 to {len(CERTAINTIES)} ({levels})")
     _refuse_cub_2010(root)
     directory = find_directory(root, "images.txt", "cub")
     images = read_list(directory / "images.txt", ("image_id", "path")).set_index("image_id")
@@ -48,9 +64,9 @@ def cub(root: str, split: str = "zero_shot", split_seed: int = 0, attributes: bo
     columns = {"path": "images/" + images["path"], "label": label, "class_name": class_name}
     frame = pd.DataFrame({**columns, "group": class_name.map(bird_type)})
     frame = frame.assign(**train_test_roles(label <= LAST_TRAINING_CLASS)).join(boxes)
-    if attributes:
-        frame = frame.join(_read_attributes(directory, images.index))
-    return make_split(frame, directory, "cub", str(directory / "images.txt"), split, split_seed, "bird type")
+    present, hint = _read_attributes(directory, images.index, attributes, min_certainty)
+    made = make_split(frame, directory, "cub", str(directory / "images.txt"), split, split_seed, "bird type")
+    return replace(made, attributes=present, attributes_hint=hint)
 
 
 def bird_type(class_name: str) -> str:
@@ -101,25 +117,52 @@ def _refuse_contradictions(directory: Path, paths: pd.Series, class_name: pd.Ser
         )
 
 
-def _read_attributes(directory: Path, image_ids: pd.Index) -> pd.DataFrame:
-    """Read the binary attributes of each image, int8, one column per attribute."""
-    names = next((file for file in (directory / "attributes.txt", directory.parent / "attributes.txt") if file.is_file()), None)
-    if names is None:
-        raise UserError(
-            f"dataset/cub: attributes.txt is neither in {directory} nor in its parent; the published archive contains it"
-        )
-    columns = ["attribute_" + name for name in read_list(names, ("id", "name"))["name"]]
-    file = directory / "attributes" / "image_attribute_labels.txt"
-    present = np.full((len(image_ids), len(columns)), -1, dtype=np.int8)
-    row_of = {image_id: row for row, image_id in enumerate(image_ids)}
-    try:
-        with file.open(encoding="utf-8") as lines:
-            for line in lines:
-                # Fields: image, attribute, present, certainty, seconds. Some published lines have meaningless extra fields.
-                image_id, attribute, value, *_ = line.split()
-                present[row_of[image_id], int(attribute) - 1] = int(value)
-    except (OSError, ValueError, KeyError, IndexError) as error:
-        raise UserError(f"dataset/cub: {file} cannot be read as the published list of attributes: {error}") from None
-    if (present < 0).any():
-        raise UserError(f"dataset/cub: {file} has no value for {int((present < 0).sum()):,} attributes of images")
-    return pd.DataFrame(present, columns=columns, index=image_ids)
+def _read_attributes(
+    directory: Path, image_ids: pd.Index, wanted: str | None, min_certainty: int
+) -> tuple[Attributes | None, str]:
+    """Return the binary attributes of each image, and what the user can do if there are none."""
+    listed = (directory / "attributes.txt", directory.parent / "attributes.txt", directory / "attributes" / "attributes.txt")
+    labels = directory / "attributes" / "image_attribute_labels.txt"
+    found = {
+        "attributes.txt": next((file for file in listed if file.is_file()), None),
+        "attributes/image_attribute_labels.txt": labels if labels.is_file() else None,
+    }
+    files, hint = find_attributes(wanted, found)
+    if files is None:
+        return None, hint
+    names = read_list(files["attributes.txt"], ("attribute_id", "name"))
+    if names["attribute_id"].tolist() != [str(number) for number in range(1, len(names) + 1)]:
+        raise UserError(f"dataset/cub: {files['attributes.txt']} does not number its attributes from 1 to {len(names):,}")
+    values = _attribute_values(labels, to_integers(directory / "images.txt", image_ids.to_series()), len(names), min_certainty)
+    return Attributes(tuple(names["name"]), values), hint
+
+
+def _attribute_values(file: Path, image_ids: pd.Series, n_attributes: int, min_certainty: int) -> np.ndarray:
+    """Return float32 `(N, K)`: 0 or 1, NaN where the annotator was less certain.
+
+    Fields of a line: image, attribute, present, certainty, seconds. A few published lines have further fields.
+    """
+    table = read_integers(file, 4)
+    image_id, attribute, present, certainty = (table[column].to_numpy() for column in table)
+    row_of = np.full(image_ids.max() + 2, -1)
+    row_of[image_ids] = np.arange(len(image_ids))
+    row = row_of[np.clip(image_id, 0, len(row_of) - 1)]
+    known = {
+        "image_id": row >= 0,
+        "attribute_id": (attribute >= 1) & (attribute <= n_attributes),
+        "is_present": (present == 0) | (present == 1),
+        "certainty_id": (certainty >= 1) & (certainty <= len(CERTAINTIES)),
+    }
+    for name, right in known.items():
+        if not right.all():
+            line = int((~right).argmax())
+            fields = f"{image_id[line]} {attribute[line]} {present[line]} {certainty[line]}"
+            raise UserError(f"dataset/cub: {file} has '{fields}', whose {name} is not known; {WITHOUT}")
+    cell = row * n_attributes + attribute - 1
+    counts = np.bincount(cell, minlength=len(image_ids) * n_attributes)
+    for problem, number in (("no value", (counts == 0).sum()), ("several values", (counts > 1).sum())):
+        if number:
+            raise UserError(f"dataset/cub: {file} has {problem} for {number:,} attributes of images; {WITHOUT}")
+    values = np.empty(len(counts), dtype=np.float32)
+    values[cell] = np.where(certainty >= min_certainty, present, np.nan)
+    return values.reshape(len(image_ids), n_attributes)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from dmlbench.errors import UserError
-from dmlbench.system.atomic_write import atomic_directory
+from dmlbench.system.atomic_write import atomic_directory, remove_leftovers
 
 LISTING = "images.csv"
 
@@ -38,7 +38,9 @@ def generate_once(
     """
     digest = hashlib.sha256(json.dumps([name, dict(arguments)], sort_keys=True).encode()).hexdigest()[:10]
     folder = root / f"{name}-{digest}"
-    if not folder.is_dir():
+    if folder.is_dir():
+        remove_leftovers(folder)  # of a process that was killed while another one generated the same data set
+    else:
         _build(folder, generate)
     # Everything is read as text, because class 07 is not class 7.
     listing = pd.read_csv(folder / LISTING, dtype=str)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from dmlbench.config.requirements import require_directory
-from dmlbench.data.datasets.manifest import COLUMNS, find_manifest, read_manifest
+from dmlbench.data.datasets.folder_attributes import HINT, read_attributes
+from dmlbench.data.datasets.manifest import COLUMNS, find_csv, read_manifest
 from dmlbench.data.images import IMAGE_SUFFIXES, size_bytes
 from dmlbench.data.split import ROLES, Split
 from dmlbench.data.split_rules import DRAWN_RULES, draw_roles, first_half_of_classes, refuse_unused_seed
@@ -36,20 +37,24 @@ def folder(
     split: str = "zero_shot",
     split_seed: int = 0,
     group: str | None = None,
+    attributes: str | Sequence[str] | None = None,
 ) -> Split:
     """Read a directory tree `root/<class>/<image>`, or any tree with a CSV file that lists its images.
 
     Args:
         root: Directory of the images. Hidden files (including `._*` of macOS) and files that are not images are ignored.
         manifest: CSV file, as a path or relative to `root`. Its columns: path (relative to `root`) and label; optionally class
-            name, role, group of the class, and box (x, y, width, height, or one column of four numbers). Other columns become
-            attributes.
+            name, role, group of the class, and box (x, y, width, height, or one column of four numbers). Other columns are
+            ignored, unless `attributes` names them.
         split: `zero_shot`: the first half of the classes are training classes, the others test classes. Classes are ordered
             by label if all labels are numbers, otherwise by name, byte by byte. `half_per_class`: half of the images of each
             class are training images. `manifest`: the roles of the manifest; its `test` is query and gallery.
             `random`, `random_classes`, `random_groups`: random training classes; see `split_rules.draw_roles`.
         split_seed: Seed of `half_per_class`, in which each class has an independent random stream, and of random classes.
         group: Column of the manifest that contains the group of each class. None for the column `group`, if there is one.
+        attributes: Binary attributes: a CSV file, as a path or relative to `root`, with the column path and one column of 0 and
+            1 per attribute; or patterns of columns of the manifest, such as `[has_*]`. Empty text is a missing value. None for
+            no attributes.
 
     Returns:
         The split, with the sizes of the files.
@@ -67,7 +72,8 @@ def folder(
     tree = Path(root)
     if group is not None and manifest is None:
         raise UserError(f"dataset.group={group} needs dataset.manifest=FILE, a CSV file with a column of this name")
-    listed = _list_tree(tree) if manifest is None else read_manifest(tree, find_manifest(tree, manifest), group)
+    file = None if manifest is None else find_csv(tree, manifest)
+    listed, others = (_list_tree(tree), pd.DataFrame()) if file is None else read_manifest(tree, file, group)
     _refuse_other_encodings(listed)
     frame, order = _number_classes(listed)
     if frame["label"].nunique() < 2:
@@ -86,7 +92,9 @@ def folder(
     frame = frame.drop(columns="role", errors="ignore")
     leading = ["path", "label", "class_name", *ROLES]
     frame = frame[leading + [name for name in frame.columns if name not in leading]]
-    return Split(frame, tree, tuple(notes), group_kind=(group or "group") if "group" in frame else None)
+    group_kind = (group or "group") if "group" in frame else None
+    present = read_attributes(attributes, tree, frame["path"], file, others)
+    return Split(frame, tree, tuple(notes), group_kind=group_kind, attributes=present, attributes_hint=HINT)
 
 
 def _refuse_other_encodings(listed: pd.DataFrame) -> None:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from dmlbench.data.datasets.annotation_files import find_directory, make_split, read_list
+from dmlbench.data.attributes import Attributes
+from dmlbench.data.datasets.annotation_files import find_directory, make_split, read_lines, read_list
+from dmlbench.data.datasets.published_attributes import PUBLISHED, WITHOUT, find_attributes, read_integers
 from dmlbench.data.split import BOX, ROLES, Split
 from dmlbench.errors import UserError, suggest
 
 PARTITION = "list_eval_partition.txt"
 IMAGES = ("img", "img_highres")
+ATTRIBUTE_NAMES, ATTRIBUTE_VALUES = "list_attr_cloth.txt", "list_attr_items.txt"
 
 
-def inshop(root: str, split: str = "zero_shot", split_seed: int = 0, images: str = "img", attributes: bool = False) -> Split:
+def inshop(
+    root: str,
+    split: str = "zero_shot",
+    split_seed: int = 0,
+    images: str = "img",
+    attributes: str | None = PUBLISHED,
+) -> Split:
     """Read In-Shop: clothes of an online shop, one class per item, with the published train, query and gallery images.
 
     Args:
@@ -25,7 +35,8 @@ def inshop(root: str, split: str = "zero_shot", split_seed: int = 0, images: str
             gallery.
         split_seed: Seed of all splits except `zero_shot`.
         images: `img` (256 px, the usual choice) or `img_highres`. Results on the two are not comparable.
-        attributes: Whether to read the 463 binary attributes of each item, as columns `attribute_*`.
+        attributes: `published`: read the 463 binary attributes of each item, if `Anno/attributes/list_attr_cloth.txt` and
+            `Anno/attributes/list_attr_items.txt` exist. None: read no attributes.
 
     Returns:
         The split. Its column `group` is the category in the path of the item's first image, such as `WOMEN/Dresses`.
@@ -55,9 +66,10 @@ def inshop(root: str, split: str = "zero_shot", split_seed: int = 0, images: str
     boxes = _find_annotation(directory, "list_bbox_inshop.txt")
     if boxes is not None and images == "img":  # the boxes are in pixels of the small images
         frame = frame.join(_read_boxes(boxes, partition["path"]))
-    if attributes:
-        frame = frame.join(_read_attributes(directory, partition["item_id"]))
-    return make_split(frame, directory, "inshop", str(file), split, split_seed, "category" if has_categories else None)
+    present, hint = _read_attributes(directory, partition["item_id"], attributes)
+    group_kind = "category" if has_categories else None
+    made = make_split(frame, directory, "inshop", str(file), split, split_seed, group_kind)
+    return replace(made, attributes=present, attributes_hint=hint)
 
 
 def _find_partition(root: str) -> Path:
@@ -85,19 +97,37 @@ def _read_boxes(file: Path, paths: pd.Series) -> pd.DataFrame:
     return pd.DataFrame(np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]]), columns=list(BOX))
 
 
-def _read_attributes(directory: Path, items: pd.Series) -> pd.DataFrame:
-    """Return the attributes of the item of each image, int8: 1 if it has the attribute, otherwise 0."""
-    names, values = (_find_annotation(directory, name) for name in ("list_attr_cloth.txt", "list_attr_items.txt"))
-    if names is None or values is None:
-        raise UserError(f"dataset/inshop: list_attr_cloth.txt or list_attr_items.txt is not under {directory / 'Anno'}")
-    columns = ["attribute_" + " ".join(line.split()) for line in names.read_text(encoding="utf-8").splitlines()[2:] if line]
-    by_item = {}
-    for line in values.read_text(encoding="utf-8").splitlines()[2:]:
-        item, *present = line.split()
-        if len(present) != len(columns):
-            raise UserError(f"{values}: {item} has {len(present)} attributes, but {names.name} lists {len(columns)}")
-        by_item[item] = np.array(present, dtype=np.int8) > 0
-    missing = sorted(set(items) - set(by_item))
+def _read_attributes(directory: Path, items: pd.Series, wanted: str | None) -> tuple[Attributes | None, str]:
+    """Return the attributes of the item of each image, and what the user can do if there are none."""
+    found = {f"Anno/attributes/{name}": _find_annotation(directory, name) for name in (ATTRIBUTE_NAMES, ATTRIBUTE_VALUES)}
+    files, hint = find_attributes(wanted, found)
+    if files is None:
+        return None, hint
+    name_file, value_file = files.values()
+    names = [" ".join(line.split()) for line in read_lines(name_file)[2:] if line.strip()]
+    first = next(iter(read_lines(value_file)[2:]), "").split()
+    if len(first) != 1 + len(names):
+        raise UserError(
+            f"{value_file}, line 3: {max(len(first) - 1, 0)} attributes, but {name_file.name} lists {len(names)}; {WITHOUT}"
+        )
+    table = read_integers(value_file, 1 + len(names), skip=2, first_is_text=True).set_index(0)
+    if not table.index.is_unique:  # lines of an item that contradict each other give missing values
+        lines = table.groupby(level=0)
+        table = lines.min().where(lines.min() == lines.max(), 0)
+    missing = sorted(set(items) - set(table.index))
     if missing:
-        raise UserError(f"{values} does not list {len(missing):,} of the items, such as {missing[0]}")
-    return pd.DataFrame(np.stack([by_item[item] for item in items]).astype(np.int8), columns=columns)
+        raise UserError(f"{value_file} does not list {len(missing):,} of the items, such as {missing[0]}")
+    numbers = table.to_numpy()
+    if (np.abs(numbers) > 1).any():
+        item, attribute = np.argwhere(np.abs(numbers) > 1)[0]
+        value = f"the attribute '{names[attribute]}' of {table.index[item]} is {numbers[item, attribute]}"
+        raise UserError(f"{value_file}: {value}; it must be 1 (yes), -1 (no) or 0 (unknown)")
+    values = np.where(numbers == 0, np.nan, numbers > 0).astype(np.float32)
+    return Attributes(_numbered_if_repeated(names), values[table.index.get_indexer(pd.Index(items))]), hint
+
+
+def _numbered_if_repeated(names: list[str]) -> tuple[str, ...]:
+    """Return unique names: `striped`, `striped (2)`. The published list is not known to be free of repetitions."""
+    return tuple(
+        name if (count := names[: index + 1].count(name)) == 1 else f"{name} ({count})" for index, name in enumerate(names)
+    )

@@ -12,6 +12,7 @@ from dmlbench.data.images import size_bytes
 from dmlbench.data.split import BOX
 from dmlbench.errors import UserError, suggest
 
+KEY = "dataset.manifest"
 # Accepted names of the columns of a manifest, in the order of preference.
 COLUMNS = {
     "path": ("path", "file", "filename", "file_name", "image", "image_path", "img", "img_path"),
@@ -23,34 +24,49 @@ COLUMNS = {
 }
 
 
-def find_manifest(root: Path, manifest: str) -> Path:
-    """Find a manifest.
+def find_csv(root: Path, name: str, key: str = KEY) -> Path:
+    """Find a CSV file.
 
     Args:
         root: Directory of the images.
-        manifest: Path, also relative to `root`.
+        name: Path of the file, also relative to `root`.
+        key: Key of the file in the configuration, for error messages.
 
     Raises:
         UserError: There is no such file.
     """
-    for file in (Path(manifest), root / manifest):
+    for file in (Path(name), root / name):
         if file.is_file():
             return file
-    raise UserError(f"dataset.manifest '{manifest}' does not exist, neither as a path nor under {root}")
+    raise UserError(f"{key} '{name}' does not exist, neither as a path nor under {root}")
 
 
-def read_manifest(root: Path, file: Path, group: str | None) -> pd.DataFrame:
-    """Return the rows of a manifest under the names of a split's columns, with the size of every image.
+def find_column(table: pd.DataFrame, column: str) -> str | None:
+    """Return the name of a column under one of its accepted names; None if there is no such column.
+
+    Args:
+        table: Rows of a CSV file.
+        column: Key of `COLUMNS`.
+    """
+    names = {str(name).strip().lower(): str(name) for name in table.columns}
+    return next((names[alias] for alias in COLUMNS[column] if alias in names), None)
+
+
+def read_manifest(root: Path, file: Path, group: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read the rows of a manifest.
 
     Args:
         root: Directory of the images.
         file: CSV file, whose first line names its columns.
         group: Column with the group of each class; None for the column `group`, if there is one.
 
+    Returns:
+        The rows under the names of a split's columns, with the size of every image; and the other columns, as text.
+
     Raises:
         UserError: The file lacks a column or a value, contradicts itself, or lists images that do not exist.
     """
-    raw = _read_csv(file)
+    raw = read_csv(file)
     names = {str(column).strip().lower(): str(column) for column in raw.columns}
     if group is not None and group.strip().lower() not in names:
         raise UserError(f"dataset.group: {file} has no column '{group}'{suggest(group, map(str, raw.columns))}")
@@ -73,22 +89,28 @@ def read_manifest(root: Path, file: Path, group: str | None) -> pd.DataFrame:
             row = int((frame[column] == "").to_numpy().argmax())
             raise UserError(f"dataset.manifest {file}, line {row + 2}: the {column} is empty")
     frame, known = _with_boxes(frame, raw, names, known, file)
-    for column in raw.columns:
-        if column not in known:
-            frame[f"attribute_{column}"] = raw[column]
     frame["path"] = frame["path"].map(os.path.normpath)
     frame["size_bytes"] = _sizes(root, frame["path"], file)
-    return frame
+    return frame, raw[[column for column in raw.columns if column not in known]]
 
 
-def _read_csv(file: Path) -> pd.DataFrame:
+def read_csv(file: Path, key: str = KEY) -> pd.DataFrame:
+    """Read a CSV file, whose first line names its columns. All values are text.
+
+    Args:
+        file: The file.
+        key: Key of the file in the configuration, for error messages.
+
+    Raises:
+        UserError: The file is not UTF-8, or not CSV.
+    """
     try:
         return pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True)
     except UnicodeDecodeError:
-        raise UserError(f"dataset.manifest {file} is not UTF-8 text; save it in this encoding") from None
+        raise UserError(f"{key} {file} is not UTF-8 text; save it in this encoding") from None
     except Exception as error:  # the parser raises exceptions of many classes on files that are not CSV
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"dataset.manifest {file} cannot be read as CSV: {reason}") from None
+        raise UserError(f"{key} {file} cannot be read as CSV: {reason}") from None
 
 
 def _with_boxes(

@@ -21,7 +21,7 @@ def sop(root: str, split: str = "zero_shot", split_seed: int = 0) -> Split:
         split_seed: Seed of all splits except `zero_shot`.
 
     Returns:
-        The split. Its columns `group` and `attribute_super_class` are the category, one of 12.
+        The split. Its column `group` is the category, one of 12.
 
     Raises:
         UserError: The directory is not this data set, or images are missing.
@@ -40,7 +40,6 @@ def sop(root: str, split: str = "zero_shot", split_seed: int = 0) -> Split:
             "class_name": lists["class_id"],
             **train_test_roles(lists["role"] == "train"),
             "group": category,
-            "attribute_super_class": category,
         }
     )
     return make_split(frame, directory, "sop", " and ".join(LISTS.values()), split, split_seed, "category")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
+from dmlbench.data.attributes import one_hot
 from dmlbench.data.datasets.generated import generate_once, require_integer
 from dmlbench.data.split import BOX, ROLES, Split
 from dmlbench.data.split_rules import DRAWN_RULES, draw_roles, first_half_of_classes
@@ -32,7 +33,7 @@ SHAPES = {
 COLOURS = {"red": 0.0, "orange": 0.09, "green": 0.33, "cyan": 0.5, "blue": 0.64, "magenta": 0.86}  # hues
 PATTERNS = ("plain", "stripes", "checks", "dots")
 SIZES = {"small": 0.24, "large": 0.34}  # radius, as a fraction of the image's side
-ATTRIBUTES = ("shape", "colour", "pattern", "size")
+PROPERTIES = {"shape": list(SHAPES), "colour": list(COLOURS), "pattern": list(PATTERNS), "size": list(SIZES)}
 FIRST_HALF_NOTE = (
     "the first half of the classes are training classes, the others test classes; both have the same attribute values"
 )
@@ -56,6 +57,9 @@ def synthetic(
 
     Groups consist of classes with similar shapes and patterns. They do not change the images.
 
+    The split has one binary attribute for each value of the four properties that occurs, such as `shape::star`. They are
+    true for every image, whatever the crop and the flip. Position and background vary within a class and are no attributes.
+
     Args:
         root: Directory of generated data sets. The images are written into it at the first call.
         classes: Number of classes, from 4 to 48 (all combinations that differ in two attributes).
@@ -68,7 +72,7 @@ def synthetic(
         groups: Number of groups of classes, from 2 to half of the classes. None for no groups.
 
     Returns:
-        The split, with paths relative to `root`, boxes around the shapes, and a column `attribute_*` for each attribute.
+        The split, with paths relative to `root`, boxes around the shapes, and attributes.
 
     Raises:
         UserError: An argument is not a whole number in its range, or the split is unknown.
@@ -88,14 +92,13 @@ def synthetic(
         {
             "path": f"{folder}/" + listing["path"],
             "label": listing["label"].astype(np.int64),
-            "class_name": listing[list(ATTRIBUTES)].agg(" ".join, axis=1),
+            "class_name": listing[list(PROPERTIES)].agg(" ".join, axis=1),
             **dict.fromkeys(ROLES, False),
             **{side: listing[side].astype(float) for side in BOX},
-            **{f"attribute_{name}": listing[name] for name in ATTRIBUTES},
         }
     )
     if groups is not None:
-        frame["group"] = _groups(frame, groups)
+        frame["group"] = _groups(frame["label"], listing, groups)
     frame, note = frame.assign(**first_half_of_classes(frame)), FIRST_HALF_NOTE
     if split is not None:
         frame, note = draw_roles(split, frame, split_seed)
@@ -103,17 +106,17 @@ def synthetic(
         is_even = frame.groupby("label").cumcount() % 2 == 0  # position of the image in its class
         frame = frame.assign(query=frame["query"] & is_even, gallery=frame["gallery"] & ~is_even)
     group_kind = None if groups is None else "similar shapes"
-    return Split(frame, Path(root), notes=(note,), origin="generated", group_kind=group_kind)
+    attributes = one_hot(listing, PROPERTIES)
+    return Split(frame, Path(root), notes=(note,), origin="generated", group_kind=group_kind, attributes=attributes)
 
 
-def _groups(frame: pd.DataFrame, groups: int) -> pd.Series:
+def _groups(labels: pd.Series, listing: pd.DataFrame, groups: int) -> pd.Series:
     """Return the group of each image: classes in the order of shape, pattern and size, in groups of about equal size."""
-    classes = frame.drop_duplicates("label")
-    order = {"shape": list(SHAPES), "pattern": list(PATTERNS), "size": list(SIZES)}
-    ranks = [classes[f"attribute_{name}"].map(values.index) for name, values in order.items()]
-    ordered = classes["label"].to_numpy()[np.lexsort(ranks[::-1])]
+    classes = listing[~labels.duplicated()]
+    ranks = [classes[name].map(PROPERTIES[name].index) for name in ("shape", "pattern", "size")]
+    ordered = labels[classes.index].to_numpy()[np.lexsort(ranks[::-1])]
     parts = enumerate(np.array_split(ordered, groups), start=1)
-    return frame["label"].map({label: f"group {number}" for number, part in parts for label in part})
+    return labels.map({label: f"group {number}" for number, part in parts for label in part})
 
 
 def _combinations() -> list[tuple[str, str, str, str]]:
@@ -138,7 +141,7 @@ def _generate(folder: Path, sizes: dict[str, int]) -> pd.DataFrame:
             image, box = _draw(combination, sizes["image_px"], generator)
             image.save(folder / path)
             lines.append((path, label, *combination, *box))
-    return pd.DataFrame(lines, columns=["path", "label", *ATTRIBUTES, *BOX])
+    return pd.DataFrame(lines, columns=["path", "label", *PROPERTIES, *BOX])
 
 
 def _draw(

@@ -29,7 +29,7 @@ from dmlbench.tables.significance_notes import model_statement
 _MAX_CLASSES = 5
 _MAX_STACKED = 3  # classes in each list if the lists are below each other because of long names
 _MAX_NAME = 60
-_ARGUMENTS = ("loss_make_", "loss_miner_")
+_ARGUMENTS = ("loss_make_", "loss_miner_", "loss_sampler_")
 
 
 def as_text(comparison: Comparison, names: tuple[str, str]) -> str:

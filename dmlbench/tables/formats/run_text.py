@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from dmlbench.results.columns import column
-from dmlbench.results.formatting import format_percent, format_value, referenced_column
+from dmlbench.results.formatting import format_percent, format_value, metric_label, referenced_column, selected_by
 from dmlbench.results.metric_specs import MetricColumn, parse_metric
 from dmlbench.results.row import BASELINES, Row
 from dmlbench.results.run_folder import Epochs, RunFolder
@@ -124,10 +124,14 @@ def _selection(row: Row) -> str:
     if selected in (None, "none"):
         return "unknown"
     epoch = row.get("selected_epoch")
-    text = f"{SELECTED.get(str(selected), selected)}" + ("" if epoch is None else f", epoch {epoch}")
+    by = selected_by(row.get("protocol_selection_metric"), row.get("protocol_clusters_per_class"))
+    text = f"{SELECTED.get(str(selected), selected)}{by * (selected == 'validation')}"
+    text += "" if epoch is None else f", epoch {epoch}"
+    score = metric_label(str(row.get("protocol_selection_metric") or "map_at_r"))
+    labels = {"selected_score": f"validation {score}", "untrained_score": f"validation {score} before training"}
     for name in ("selected_score", "untrained_score", "untrained_trunk_score", "oracle_map_at_r"):
         if isinstance(value := row.get(name), float):
-            text += f"; {column(name).label} {format_percent(value)} %"
+            text += f"; {labels.get(name, column(name).label)} {format_percent(value)} %"
     return text
 
 
@@ -149,9 +153,11 @@ def _metrics(row: Row) -> list[str]:
 
 
 _KINDS: dict[str, Callable[[MetricColumn], bool]] = {
-    "retrieval, %": lambda one: one.spec.kind == "retrieval" and not one.macro and not one.concatenated,
-    "macro average, %": lambda one: one.spec.kind == "retrieval" and one.macro and not one.concatenated,
+    "retrieval, %": lambda one: one.spec.kind == "retrieval" and not (one.macro or one.concatenated or one.full),
+    "full gallery, %": lambda one: one.full and not (one.macro or one.concatenated),
+    "macro average, %": lambda one: one.spec.kind == "retrieval" and one.macro and not (one.concatenated or one.full),
     "clustering, %": lambda one: one.spec.kind == "clustering" and not one.concatenated,
+    "attributes, %": lambda one: one.spec.kind == "attributes",
     "diagnostics": lambda one: one.spec.kind == "diagnostic" and not one.concatenated,
     "concatenated, %": lambda one: one.concatenated and one.spec.kind != "diagnostic" and not one.macro,
 }
@@ -177,9 +183,10 @@ def _training(run: RunFolder) -> list[str]:
     lines = []
     for part, epochs in run.histories.items():
         prefix = "" if part == "." else f"{part} "
+        scores = dict.fromkeys(name for epoch in epochs for name in epoch if name.startswith("validation_"))
         for name, label, in_percent in (
             ("loss", "loss", False),
-            ("validation_map_at_r", "validation", True),
+            *((name, "validation", True) for name in scores),
             ("test_map_at_r", "test", True),
         ):
             lines += _curve(f"{prefix}{label}", epochs, name, in_percent)
