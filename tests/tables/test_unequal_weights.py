@@ -62,8 +62,11 @@ def test_five_groups_find_a_difference_of_any_of_seven_equal_methods_as_rarely_a
         study = Study(means, equal_weights(100), groups)
         averages = study.method_means()
         best = int(averages.argmax())
-        p = [spread_of_difference(study, best, j).p_value(averages[best] - averages[j]) for j in range(7) if j != best]
-        found.append(min(p) <= LEVEL)
+        spreads = {j: spread_of_difference(study, best, j) for j in range(7) if j != best}
+        gains = {j: float(averages[best] - averages[j]) for j in spreads}
+        # Below 2.9 standard errors no difference of seven methods is significant; the studentised range takes milliseconds.
+        large = [j for j in spreads if gains[j] > 2.9 * spreads[j].variance ** 0.5]
+        found.append(any(spreads[j].p_value(gains[j]) <= LEVEL for j in large))
     assert np.mean(found) < 0.06  # 7.8 % if the variance of each pair is estimated alone
 
 
