@@ -357,7 +357,7 @@ LIMITS = """\
   methods share the effects of seeds, more is found.
 - **Residual variance only.** If neither seeds nor classes have effects of their own, the test is conservative: negative
   estimates of variance components count as zero.
-- **Few groups.** With five groups, differences between two methods have to be large. A data set of one's own should have ten
+- **Few groups.** With five groups, differences between two methods have to be large. Your own data set should have ten
   groups or more. If there are many methods and half of them vary much more between five groups than the others, false alarms
   may exceed the level.
 - **Large classes.** If one class has most of the queries, the test is conservative. If three of fifty have most of them: up to

@@ -249,7 +249,7 @@ def _model(row: Row, label: str) -> Model | str:
 
 
 def _collection_labels(rows: Mapping[str, Row]) -> dict[str, str]:
-    """Return the names of data sets; those of one name are told apart by their split."""
+    """Return the names of data sets; if two have the same name, their splits are added."""
     labels = {key: str(row.get("dataset_label") or row["dataset"]) for key, row in rows.items()}
     names = list(labels.values())
     return {

@@ -14,7 +14,6 @@ from rows_factory import make_row
 from dmlbench.cli import run
 from dmlbench.errors import UserError
 from dmlbench.results.row import Row
-from dmlbench.results.row_files import write_row
 from dmlbench.tables import by_rate
 from dmlbench.tables.by_rate import compare_rates, spearman
 from dmlbench.tables.formats.by_rate import csv_by_rate, markdown_by_rate
@@ -126,14 +125,6 @@ def test_spearman_agrees_with_scipy() -> None:
 
 
 # --- the command and its pictures
-
-
-@pytest.fixture
-def runs(tmp_path: Path, rows: Sequence[Row], monkeypatch: pytest.MonkeyPatch) -> Path:
-    for row in rows:
-        write_row(tmp_path / "runs" / "digits" / str(row["loss"]) / str(row["run_id"]), row)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "runs"
 
 
 @pytest.mark.usefixtures("runs")

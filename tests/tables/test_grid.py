@@ -14,7 +14,6 @@ from rows_factory import make_row
 from dmlbench.cli import run
 from dmlbench.errors import UserError
 from dmlbench.results.row import Row
-from dmlbench.results.row_files import write_row
 from dmlbench.tables import grid
 from dmlbench.tables.formats.grid import csv_grid, markdown_grid
 from dmlbench.tables.grid import compare_grid
@@ -116,14 +115,6 @@ def test_the_table_as_markdown_and_csv(rows: Sequence[Row]) -> None:
     assert len(lines) == 6
     assert [line["best"] for line in lines] == ["False"] * 5 + ["True"]
     assert (lines[5]["row_value"], lines[5]["column_value"], float(lines[5]["mean"])) == ("10.0", "0.5", pytest.approx(0.36))
-
-
-@pytest.fixture
-def runs(tmp_path: Path, rows: Sequence[Row], monkeypatch: pytest.MonkeyPatch) -> Path:
-    for row in rows:
-        write_row(tmp_path / "runs" / "digits" / str(row["loss"]) / str(row["run_id"]), row)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "runs"
 
 
 @pytest.mark.usefixtures("runs")

@@ -84,7 +84,8 @@ def test_a_file_that_is_no_image_is_refused_in_the_page(browser: Any, address: s
     with page_of(browser, address) as page:
         page.goto(address)
         page.set_input_files("input[type=file]", {"name": "x.txt", "mimeType": "text/plain", "buffer": b"hello"})
-        page.wait_for_function("document.getElementById('message').textContent == 'This is not an image.'")
+        page.wait_for_function("document.getElementById('message').textContent != ''")
+        assert page.text_content("#message") == "This is not an image."
 
 
 def test_a_page_without_scripts_uploads_and_searches(browser: Any, address: str) -> None:
@@ -96,6 +97,7 @@ def test_a_page_without_scripts_uploads_and_searches(browser: Any, address: str)
         page.goto(address)
         page.select_option("select[name=dataset]", index=1)
         page.click("button:text-is('Search')")
+        assert "dataset=" in page.url
 
 
 def test_a_test_query_is_picked_and_answered_by_all_models(browser: Any, address: str) -> None:
