@@ -19,8 +19,11 @@ from importlib import import_module
 BENCHMARKS = {
     "table": "a table of 10,000 rows, relative to reading and parsing their files",
     "report": "size and time of a report of eight methods with three seeds, and the time to open it",
+    "site": "a site about 10,000 entries, and the size of its largest page",
+    "verify": "verification of rows up to the tier `consistent`, in seconds per row",
     "start": "start-up: `dmlbench --help`, relative to `python -c pass`",
     "train": "training, relative to a minimal training loop",
+    "chunks": "a step of 4,000 images in chunks of 200, relative to plain steps of 200",
     "input": "loading of training batches, relative to PIL and torchvision's v1 transforms",
     "contents": "hashing the contents of 10,000 images, relative to reading and to decoding them",
     "evaluate": "all retrieval metrics, relative to the matrix product and to pytorch-metric-learning",

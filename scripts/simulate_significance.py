@@ -151,25 +151,30 @@ OTHERS = (
 )
 
 
+# Points between which critical values are interpolated, descending.
+_DEGREES_OF_FREEDOM = np.concatenate([np.linspace(1, 8, 57), np.linspace(8.5, 40, 64), [60, 100, 200, 1000, 1e6]])[::-1]
+
+
 @cache
-def _critical_values(n_methods: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return inverse degrees of freedom, ascending, and critical values of the ratio of a difference to its error."""
-    degrees_of_freedom = np.concatenate([np.linspace(1, 8, 57), np.linspace(8.5, 40, 64), [60, 100, 200, 1000, 1e6]])[::-1]
+def _exact_critical_value(n_methods: int, degrees_of_freedom: float) -> float:
     if n_methods == 2:
-        return 1 / degrees_of_freedom, stats.t.isf(LEVEL / 2, degrees_of_freedom)
-    return 1 / degrees_of_freedom, stats.studentized_range.isf(LEVEL, n_methods, degrees_of_freedom) / 2**0.5
+        return float(stats.t.isf(LEVEL / 2, degrees_of_freedom))
+    return float(stats.studentized_range.isf(LEVEL, n_methods, degrees_of_freedom) / 2**0.5)
 
 
 def critical_value(n_methods: int, degrees_of_freedom: np.ndarray) -> np.ndarray:
     """Return the ratio of a difference to its standard error above which `Spread.p_value` is at most `LEVEL`.
 
-    It is interpolated, because the studentised range takes milliseconds per value.
+    It is interpolated, because the studentised range takes milliseconds per value; only points next to a value are computed.
 
     Args:
         n_methods: Number of methods.
         degrees_of_freedom: Degrees of freedom `(N,)`.
     """
-    return np.interp(1 / degrees_of_freedom, *_critical_values(n_methods))
+    points, wanted = 1 / _DEGREES_OF_FREEDOM, 1 / degrees_of_freedom
+    right = np.clip(np.searchsorted(points, wanted), 1, len(points) - 1)
+    used = np.unique([right - 1, right])
+    return np.interp(wanted, points[used], [_exact_critical_value(n_methods, float(_DEGREES_OF_FREEDOM[i])) for i in used])
 
 
 def pooled_variance(study: Study) -> tuple[np.ndarray, np.ndarray]:

@@ -192,6 +192,7 @@ def published_table(table: PublishedTable, dataset: str) -> str:
     """
     source, columns = table.source, table.columns[dataset]
     facts = [source.kind, f"split {source.split}", f"in {'%' if table.unit == 'percent' else 'fractions'}"]
+    facts += [f"{source.clusters_per_class} clusters per class"] if source.clusters_per_class > 1 else []
     facts += [source.note or "", f"± {source.plus_minus}" if source.plus_minus else ""]
     headings = ["method", "trunk and size", *(_printed_name(name) for name in columns), "reference or note"]
     lines = [

@@ -1,8 +1,9 @@
 """Result rows with the columns that a run writes, for tests."""
 
-import hashlib
+from collections.abc import Mapping
 from typing import Any
 
+from dmlbench.results import columns as registry
 from dmlbench.results.columns import SCHEMA_VERSION
 from dmlbench.results.row import Row
 
@@ -17,7 +18,7 @@ METRICS = (
 )
 DEFAULTS = {
     "schema_version": SCHEMA_VERSION,
-    "fingerprint": "f" * 16,
+    "fingerprint": "",
     "status": "ok",
     "reason": None,
     "dataset": "digits",
@@ -80,12 +81,18 @@ def make_row(score: float = 0.5, **columns: Any) -> Row:
     """Return a valid row. Metrics that are not given equal `score`; method digest and run id follow from the columns."""
     row = {**DEFAULTS, **dict.fromkeys(METRICS, score), **columns}
     row.setdefault("loss_label", LABELS.get(row["loss"], row["loss"]))
-    method = repr(sorted((name, value) for name, value in row.items() if name.startswith("loss")))
-    row.setdefault("method_digest", hashlib.sha256(method.encode()).hexdigest()[:16])
-    row.setdefault("run_id", f"{row['loss']}-{row['method_digest']}-{row['seed']}")
     if row["status"] == "failed":
-        row |= dict.fromkeys(METRICS)
-    return Row(row)
+        row |= {"reason": "no reason given", **dict.fromkeys(METRICS), **columns}
+    return with_identity(row, **columns)
+
+
+def with_identity(row: Mapping[str, Any], **columns: Any) -> Row:
+    """Return a row whose digests and run id follow from its columns, except for those that are given."""
+    read = Row({**dict.fromkeys(("fingerprint", "method_digest", "run_id"), ""), **row})
+    method = {name: value for name, value in read.method.items() if name != "loss"}
+    given = {"fingerprint": registry.fingerprint(read.shared), "method_digest": registry.method_digest(method), **columns}
+    run_id = registry.run_id(str(given["fingerprint"]), str(given["method_digest"]), read.seed)
+    return Row({**row, **given, "run_id": columns.get("run_id", run_id)})
 
 
 def make_study(**columns: Any) -> list[Row]:

@@ -254,7 +254,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study")
     for row in make_study(**COST):
         write_row(folder / str(row["loss"]) / str(row.seed), row)
-    pending = make_row(loss="softtriple", recall_at_1=None)
+    pending = make_row(loss="softtriple", loss_make_la=20, recall_at_1=None)
     write_row(folder / "softtriple" / "0", pending, run_files.PENDING_ROW)
     return folder
 

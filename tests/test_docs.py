@@ -2,7 +2,8 @@
 
 Commands run in this process, as printed, in a new directory per page. Expensive work is replaced in two places: in
 `Simulation`, jobs that need a downloaded data set, another process or more than `MAX_IMAGES` training images are composed and
-checked, and get a made-up row; in `without_downloads`, the embedded data set replaces downloaded ones.
+checked, and get a made-up row; in `with_small_data`, the embedded data set replaces downloaded ones, and of large data sets
+some images are used.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import runpy
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -42,7 +44,8 @@ from dmlbench.runs.runner import Outcome, Report
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "runs" / "README.md", *DOCS.glob("*.md")])
-MAX_IMAGES = 5_000  # per command, over all epochs, folds, trials and jobs; about five seconds of CPU time
+MAX_IMAGES = 5_000  # per command as printed, over all epochs, folds, trials and jobs
+SMALL = {"classes": 24, "images_per_class": 6}  # of the training images, and of the test images
 UNDECLARED_IMAGES = 300  # training images of a data set that does not declare their number
 
 
@@ -198,9 +201,21 @@ class Simulation:
         return 0
 
 
-def without_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Download nothing, and read the embedded data set in place of a downloaded one."""
-    real, check_with_data = prepare.load_split, job_checks.check_with_data
+def small(split: Split) -> Split:
+    """The first images of the first training and test classes. Batches of `protocol=quick` need 16 classes of three folds."""
+    frame = split.frame
+    kept = np.zeros(len(frame), dtype=bool)
+    for roles in (["train", "val"], ["query", "gallery"]):
+        chosen = frame[frame[roles].any(axis=1)]
+        number = chosen.groupby("label").cumcount()
+        classes = np.unique(chosen["label"])[: SMALL["classes"]]
+        kept[chosen.index[(number < SMALL["images_per_class"]) & chosen["label"].isin(classes)]] = True
+    return replace(split.without(np.flatnonzero(~kept)), n_skipped=split.n_skipped)
+
+
+def with_small_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Download nothing, read the embedded data set in place of a downloaded one, and use some images of each."""
+    real, check_with_data, listed_split = prepare.load_split, job_checks.check_with_data, prepare.listed_split
 
     def check_available(jobs: Sequence[Job]) -> None:
         check_with_data([job for job in jobs if not is_downloaded(resolve(job.composed))])
@@ -215,6 +230,7 @@ def without_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
     importlib.import_module("dmlbench.data.datasets.annotation_files")  # which would otherwise import the replaced function
     monkeypatch.setattr(requirements, "require_directory", lambda root, reader: None)
     monkeypatch.setattr(job_checks, "check_with_data", check_available)  # the weights of the trunk are not there either
+    monkeypatch.setattr(prepare, "listed_split", lambda dataset: small(listed_split(dataset)))
     monkeypatch.setattr(prepare, "load_split", load_split)
     monkeypatch.setattr(prepare, "download_data", download_data)
 
@@ -241,7 +257,7 @@ def simulation(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "data").symlink_to(data_dir)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    without_downloads(monkeypatch)
+    with_small_data(monkeypatch)
     yield Simulation(monkeypatch)
     own = [name for name, module in sys.modules.items() if str(getattr(module, "__file__", None)).startswith(str(tmp_path))]
     for name in own:

@@ -11,10 +11,10 @@ PACKAGE = Path(__file__).resolve().parents[1] / "dmlbench"
 # From the bottom to the top: a package imports only from those before it.
 LAYERS = (
     *("errors", "system", "config", "results", "evaluation", "data", "losses", "models", "training", "tuning"),
-    *("tables", "pictures", "api", "runs", "report", "web", "cli", "__main__"),
+    *("verification", "tables", "pictures", "api", "runs", "publication", "report", "site", "web", "cli", "__main__"),
 )
-READING = ("results", "tables")
-READING_MAY_IMPORT = {"errors", "system", "config", "results", "tables"}
+READING = ("results", "verification", "tables")
+READING_MAY_IMPORT = {"errors", "system", "config", "results", "verification", "tables"}
 
 
 def package_of(path: Path) -> str:

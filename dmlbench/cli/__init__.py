@@ -27,6 +27,9 @@ COMMANDS = {
     "compare": "test whether one method is better than another",
     "show": "print everything about one run",
     "evaluate": "evaluate saved runs again, or embeddings from elsewhere",
+    "verify": "check how far results can be believed, from the files beside them",
+    "publish": "pack runs as entries that anybody can check, for a pull request",
+    "site": "write a static site with ranks about published entries",
     "data": "download, unpack and check data sets",
     "list": "list losses, data sets, trunks and other configuration files",
 }

@@ -92,7 +92,7 @@ def _of_run(selector: str, arguments: argparse.Namespace, options: Sequence[str]
     from dmlbench.pictures.projection import project
     from dmlbench.pictures.queries import DEFAULT, choose, parse_wanted
     from dmlbench.pictures.run_pictures import SCORE, Pictures, sheet_rows
-    from dmlbench.pictures.saved_embeddings import read_saved
+    from dmlbench.pictures.saved_embeddings import model_directories, read_saved
     from dmlbench.pictures.thumbnails import View, model_view
     from dmlbench.results import run_files
     from dmlbench.results.class_files import class_names
@@ -102,8 +102,8 @@ def _of_run(selector: str, arguments: argparse.Namespace, options: Sequence[str]
     classes, seed = _classes(arguments), _seed(arguments)
     row = _finished(selector, arguments.runs)
     embeddings = read_saved(row)
-    assert row.folder is not None
-    scores = read_query_scores(row.folder / run_files.PER_QUERY, SCORE)
+    folders = model_directories(row)
+    scores = read_query_scores(folders[0] / run_files.PER_QUERY, SCORE)
     images = _images(row, options, arguments.config_dir)
     chosen = choose(wanted, embeddings, scores, images, seed)
     view = View(upright=model_view(row).upright) if arguments.crop == "whole" else model_view(row)
@@ -112,6 +112,8 @@ def _of_run(selector: str, arguments: argparse.Namespace, options: Sequence[str]
     rows = [one for _, one in sheet_rows(chosen, embeddings, images, names, view, k)]
     projection = project(embeddings, classes, seed) if classes else None
     title = f"{row.get('loss_label')} on {row.get('dataset_label')}, seed {row.seed}  ({row['run_id']})"
+    if len(folders) > 1:
+        title += f", first of {len(folders)} models"
     return Pictures(title, rows, view.sentence, projection, names)
 
 
@@ -162,7 +164,8 @@ def _contents(pictures: Pictures, written: Path, out: Path) -> str:
     """What one of the files shows."""
     one = len(pictures.rows) == 1
     queries = f"{len(pictures.rows)} {'query with its' if one else 'queries with their'} nearest images"
-    projection = "" if pictures.projection is None else f"a projection of {len(pictures.projection.classes)} classes"
+    n_classes = 0 if pictures.projection is None else len(pictures.projection.classes)
+    projection = f"a projection of {n_classes} class{'es' * (n_classes != 1)}" if n_classes else ""
     if written != out:
         return queries if written.stem == "queries" else projection
     return " and ".join(filter(None, [queries if pictures.rows else "", projection]))

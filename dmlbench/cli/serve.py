@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import socket
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,7 +94,7 @@ def make_server(arguments: argparse.Namespace) -> BaseWSGIServer:
     from dmlbench.web.services import Settings
 
     class Handler(WSGIRequestHandler):
-        """Keeps connections open, and prints no line per request."""
+        """Prints no line per request, and ends a connection on which nothing arrives for a minute."""
 
         protocol_version = "HTTP/1.1"
         timeout = 60
@@ -102,7 +104,8 @@ def make_server(arguments: argparse.Namespace) -> BaseWSGIServer:
 
     options = tuple(one for one in arguments.selectors if OVERRIDES.match(one) and "=" in one and not Path(one).exists())
     selectors = [one for one in arguments.selectors if one not in options]
-    paths = [found for selector in selectors for found in select(selector, arguments.runs)] or [arguments.runs]
+    for selector in selectors:
+        select(selector, arguments.runs)  # or an error now
     local = _is_loopback(arguments.host)
     if not local:
         print_error(
@@ -110,17 +113,37 @@ def make_server(arguments: argparse.Namespace) -> BaseWSGIServer:
             "password and no encryption"
         )
     added = arguments.runs / ADDED_DIRECTORY if local else None
-    if added is not None and selectors:
-        paths.append(added)
+    paths = _search_paths(selectors, arguments.runs, added)
     app = create_app(Settings(paths, arguments.runs / WEB_DIRECTORY, options, config_dir, (arguments.host,), added))
     use_one_thread_per_product()
     app.extensions["dmlbench"].catalogue.snapshot()  # before the first page is asked for
     try:
         return werkzeug_server(arguments.host, port, app, threaded=True, request_handler=Handler)
-    except OSError as error:
-        raise UserError(f"port {port} of {arguments.host} is not available: {error.strerror}; choose another --port") from None
-    except SystemExit:  # werkzeug prints its own advice and exits if the port is taken
+    except (OSError, SystemExit):  # werkzeug prints its own advice and exits
+        if not _is_own_address(arguments.host):
+            raise UserError(f"--host {arguments.host} is not an address of this machine; use 127.0.0.1 or 0.0.0.0") from None
         raise UserError(f"port {port} of {arguments.host} is not available; choose another --port") from None
+
+
+def _search_paths(selectors: Sequence[str], runs: Path, added: Path | None) -> Callable[[], list[Path]]:
+    """Return a function that returns the paths of the runs to offer: a selector may name more runs later."""
+    from dmlbench.results.find_runs import select
+
+    def paths() -> list[Path]:
+        found = [] if selectors else [runs]
+        for selector in selectors:
+            with suppress(UserError):  # all runs that it named have vanished
+                found += select(selector, runs)
+        return [*found, added] if added is not None and selectors else found
+
+    return paths
+
+
+def _is_own_address(host: str) -> bool:
+    """Return whether this machine can listen on an address, at some port."""
+    with suppress(OSError), socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+        return True
+    return False
 
 
 def _port(text: str) -> int:

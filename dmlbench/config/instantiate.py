@@ -62,7 +62,8 @@ def check(key: str, spec: Mapping[str, Any], positional: int = 0, given: set[str
         given: Names of arguments that the caller will pass by keyword.
 
     Raises:
-        UserError: A target cannot be imported, or an argument is unknown, missing or not a number where one is needed.
+        UserError: A target cannot be imported, or an argument is unknown or missing, or neither the number nor the truth value
+            that is needed. Hydra reads `no` and `off` as text, which Python would take as true.
     """
     target = locate(key, spec)
     known = parameters(target)
@@ -74,6 +75,12 @@ def check(key: str, spec: Mapping[str, Any], positional: int = 0, given: set[str
             check(nested_key, nested)
         if known is not None and (value is None or isinstance(value, str)) and _is_number(known[name]):
             raise UserError(f"{key}.{name} is {as_typed(value)}, but {spec['_target_']} needs a number")
+        if known is not None and (value is None or isinstance(value, str)) and _is_boolean(known[name]):
+            raise UserError(f"{key}.{name} is {as_typed(value)}, but {spec['_target_']} needs true or false")
+        if known is not None and isinstance(value, float) and value % 1 and known[name].annotation in (int, "int"):
+            raise UserError(f"{key}.{name} is {as_typed(value)}, but {spec['_target_']} needs a whole number")
+        if known is not None and isinstance(value, str) and known[name].annotation in ("int | None", "float | None"):
+            raise UserError(f"{key}.{name} is {as_typed(value)}, but {spec['_target_']} needs a number or null")
     for position, (name, parameter) in enumerate(_own_parameters(target).items()):
         supplied = name in arguments or name in (given or ()) or position < positional
         if parameter.default is parameter.empty and not supplied:
@@ -181,6 +188,10 @@ def _is_number(parameter: inspect.Parameter) -> bool:
     if parameter.annotation in (int, float, "int", "float"):
         return True
     return isinstance(parameter.default, int | float) and not isinstance(parameter.default, bool)
+
+
+def _is_boolean(parameter: inspect.Parameter) -> bool:
+    return parameter.annotation in (bool, "bool") or isinstance(parameter.default, bool)
 
 
 def source_sha256(key: str, *specs: Mapping[str, Any] | None) -> str | None:

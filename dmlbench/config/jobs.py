@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from dmlbench.config.compose import Composed, compose, compose_with_hydra, directory, resolve
+from dmlbench.config.compose import Composed, chosen_files, compose, compose_with_hydra, directory, resolve
 from dmlbench.config.reserved_arguments import OF_TRAINING, refuse_without_effect
 from dmlbench.config.schema import Method, defaults
 
@@ -115,18 +115,14 @@ def all_jobs(overrides: Sequence[str], config_dir: str | None = None) -> JobList
 
 
 def _composed_jobs(combinations: Sequence[Sequence[str]], swept: Sequence[str], config_dir: str | None) -> list[Job]:
-    """Compose each combination, and check it at once; those that differ only in the seed are composed once."""
+    """Compose each combination, and check it at once; chosen files are composed once."""
     jobs: dict[tuple[str, ...], Job] = {}
-    known: dict[tuple[str, ...], Composed] = {}
+    files: dict[tuple[str, ...], Composed | None] = {}
     wanted = [tuple(one) for one in combinations]
     for combination in dict.fromkeys([*_every_value_once(wanted), *wanted]):
-        key = tuple(one for one in combination if not one.startswith("seed="))
-        if key not in known or len(key) == len(combination):
-            composed = known[key] = compose(combination, config_dir)
-        else:
-            seed = OverridesParser.create().parse_override(next(one for one in combination if one.startswith("seed=")))
-            copy = known[key].with_values({"seed": seed.value()})
-            composed = Composed(copy.cfg, copy.choices, combination, copy.config_dir)
+        chosen = chosen_files(combination)
+        composed = compose(combination, config_dir, files.get(chosen))
+        files[chosen] = composed if chosen == combination else composed.files
         job = jobs[combination] = job_of_sweep(composed, swept)
         job.check()
     return list({jobs[combination].name: jobs[combination] for combination in wanted}.values())
@@ -151,7 +147,7 @@ def _without_training_values(composed: Composed) -> Composed:
         return composed
     without = composed.with_values({key: defaults(Method)[key.removeprefix("loss.")] for key in ignored.values()})
     overrides = tuple(one for one in composed.overrides if one not in ignored)
-    return Composed(without.cfg, composed.choices, overrides, composed.config_dir)
+    return replace(without, overrides=overrides)
 
 
 def _every_value_once(combinations: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -184,7 +180,7 @@ def _with_numbers(composed: Composed) -> Composed:
     overrides = [
         f"{keys[one]}={OmegaConf.select(composed.cfg, keys[one])}" if one in keys else one for one in composed.overrides
     ]
-    return Composed(composed.cfg, composed.choices, tuple(overrides), composed.config_dir) if keys else composed
+    return replace(composed, overrides=tuple(overrides)) if keys else composed
 
 
 def _first_value(override: Override) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import sys
 import sysconfig
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -59,11 +60,16 @@ def _imported_from(name: str) -> tuple[ModuleType | None, str]:
 def _own_file(module: ModuleType) -> Path | None:
     """The file of a module; None if it is in dmlbench, an installed package or the standard library."""
     file = Path(getattr(module, "__file__", None) or "")
-    installed = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    installed.append(Path(__file__).resolve().parents[1])
-    if file.suffix != ".py" or any(file.resolve().is_relative_to(path) for path in installed):
+    if file.suffix != ".py" or any(file.resolve().is_relative_to(path) for path in _installed()):
         return None
     return file.resolve()
+
+
+@cache
+def _installed() -> list[Path]:
+    """Directories of dmlbench, of installed packages and of the standard library."""
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    return [*(Path(sysconfig.get_path(name)).resolve() for name in names), Path(__file__).resolve().parents[1]]
 
 
 def _digest(module: ModuleType, names: Collection[str]) -> str:

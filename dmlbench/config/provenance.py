@@ -49,7 +49,7 @@ def effective_overrides(composed: Composed, files: str) -> list[str]:
     """Return the overrides that determine results and change a value, in the form of `recorded_overrides`.
 
     Choices of data set, loss, trunk and protocol always count. The configuration is composed once more from the chosen files
-    alone; jobs that choose the same files share it.
+    alone, unless `Composed.files` has them; jobs that choose the same files share it.
 
     Args:
         composed: Composed configuration.
@@ -63,11 +63,11 @@ def effective_overrides(composed: Composed, files: str) -> list[str]:
     if all(_key(one) in groups - set(_CHOSEN_BY_FILES) for one in recorded):
         return recorded
     lines = tuple(str(one.input_line) for one in chosen if one.key_or_group not in _CHOSEN_BY_FILES)
-    base = _composed_again(lines, composed.config_dir, files)
+    base = _chosen_files(composed, lines, files)
     redundant = {group for group in _CHOSEN_BY_FILES if base.choices[group] == composed.choices[group]}
     if any(one.key_or_group in set(_CHOSEN_BY_FILES) - redundant for one in chosen):
         lines = tuple(str(one.input_line) for one in chosen)
-        base = _composed_again(lines, composed.config_dir, files)
+        base = _chosen_files(composed, lines, files)
     own, given = _unresolved(composed.cfg), _unresolved(base.cfg)
     found = []
     for one in recorded:
@@ -78,7 +78,14 @@ def effective_overrides(composed: Composed, files: str) -> list[str]:
     return found
 
 
-@lru_cache(8)
+def _chosen_files(composed: Composed, overrides: tuple[str, ...], files: str) -> Composed:
+    known = composed.files
+    if known is not None and known.overrides == overrides:
+        return known
+    return _composed_again(overrides, composed.config_dir, files)
+
+
+@lru_cache(64)
 def _composed_again(overrides: tuple[str, ...], config_dir: Path | None, files: str) -> Composed:
     """Compose chosen files. `files`, their digests, is part of the key of the cache only."""
     current = HydraConfig.instance().cfg
@@ -190,11 +197,16 @@ def _content(name: str, config_dir: Path | None) -> bytes | None:
     return None
 
 
-def _inherited(group: str, content: bytes) -> Iterator[str]:
-    """Yield the files that the defaults of a file name; files of other groups that it chooses are choices of Hydra."""
+@lru_cache(256)
+def _inherited(group: str, content: bytes) -> tuple[str, ...]:
+    """Return the files that the defaults of a file name; files of other groups that it chooses are choices of Hydra."""
     values = yaml.safe_load(content)
     listed = values.get("defaults") if isinstance(values, dict) else None
-    for one in listed if isinstance(listed, list) else ():
+    return tuple(_named(group, listed)) if isinstance(listed, list) else ()
+
+
+def _named(group: str, defaults: Sequence[Any]) -> Iterator[str]:
+    for one in defaults:
         if isinstance(one, str) and one != "_self_":
             name = one.removeprefix("optional ").partition("@")[0]
             yield name.lstrip("/") if name.startswith("/") else f"{group}/{name}"

@@ -162,6 +162,8 @@ class Protocol:
         folds: Number of class-disjoint folds of the training classes.
         steps_per_epoch: Steps per epoch. None for one pass over the training images.
         validate_every: Epochs between two validations.
+        chunk_size: Images whose activations are in memory at once. The loss is that of the whole batch, whose images are
+            embedded twice, so nothing but rounding changes, and rows of any size are compared. None for the whole batch.
         patience: Epochs without improvement after which training stops. None disables early stopping.
         clusters_per_class: Clusters of k-means per class, on test images and for a `selection_metric` that needs clusters. With
             1, more than 1,000 test classes are not clustered; 0 disables clustering of test images.
@@ -209,6 +211,7 @@ class Protocol:
     folds: int = setting(4, at_least=2)
     steps_per_epoch: int | None = setting(None, at_least=1)
     validate_every: int = setting(1, at_least=1)
+    chunk_size: int | None = setting(None, at_least=1, in_row=False)
     patience: int | None = setting(None, at_least=1)
     clusters_per_class: int = setting(1, at_least=0, since=3, before=1)
     evaluation_queries: int | None = setting(None, at_least=1, since=3, before=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any, Literal, TypeVar
 from dmlbench.errors import UserError, suggest
 
 T = TypeVar("T")
+_type_hints = functools.lru_cache(32)(typing.get_type_hints)  # evaluates the text of every annotation
 
 
 def typed(configuration_class: type[T], group: str, values: Mapping[str, Any]) -> T:
@@ -24,7 +26,7 @@ def typed(configuration_class: type[T], group: str, values: Mapping[str, Any]) -
     Raises:
         UserError: A key is unknown (similar names are suggested) or missing, or a value has the wrong type.
     """
-    hints = typing.get_type_hints(configuration_class)
+    hints = _type_hints(configuration_class)  # type: ignore[arg-type]  # classes are hashable
     for key in values:
         if key not in hints:
             raise UserError(f"{group}.{key} is not known{suggest(key, hints)}")

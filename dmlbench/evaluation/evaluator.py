@@ -84,6 +84,7 @@ def evaluate(embeddings: Embeddings, config: EvaluationConfig, progress: bool = 
     if full is None:
         return EvaluationResult(columns, scores)
     columns |= {f"{FULL}{name}": value for name, value in summarize(full).items() if is_full_column(name)}
+    assert full.ids.equal(scores.ids)
     values = scores.values | {f"{FULL}{name}": value for name, value in full.values.items()}
     return EvaluationResult(columns, replace(scores, values=values))
 

@@ -124,9 +124,7 @@ def concatenate_scores(parts: Sequence[QueryScores]) -> QueryScores:
     Returns:
         Scores of all queries, with the metrics that all parts have.
     """
-    first, *others = parts
-    if not others:
-        return first
+    first = parts[0]
     ids = torch.cat([part.ids for part in parts])
     order = ids.argsort()
     return QueryScores(

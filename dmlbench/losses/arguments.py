@@ -17,7 +17,7 @@ def require_above_zero(**arguments: float) -> None:
             raise ValueError(f"{name} is {value}; it must be above 0")
 
 
-def require_at_least(minimum: int, **arguments: int) -> None:
+def require_at_least(minimum: int, **arguments: float) -> None:
     """Refuse a number below a minimum.
 
     Args:

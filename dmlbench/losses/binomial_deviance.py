@@ -7,6 +7,7 @@ from pytorch_metric_learning.utils import loss_and_miner_utils as pml_pairs
 from torch import nn
 from torch.nn import functional
 
+from dmlbench.losses.arguments import require_above_zero
 from dmlbench.losses.attribute_similarity import annotated_similarity
 
 Indices = tuple[torch.Tensor, ...]  # of triplets (a, p, n), or of pairs (a1, p, a2, n)
@@ -54,8 +55,11 @@ class BinomialDevianceLoss(nn.Module):
     """The binomial deviance of all pairs of a batch.
 
     Args:
-        alpha: Scale of the similarities.
+        alpha: Scale of the similarities, above 0.
         beta: Similarity at which the deviance is log 2.
+
+    Raises:
+        ValueError: `alpha` is not above 0.
 
     Source:
         Manandhar, Bastan & Yap, Semantic granularity metric learning for visual search, arXiv:1911.06047, equations 3 and 6
@@ -64,6 +68,7 @@ class BinomialDevianceLoss(nn.Module):
 
     def __init__(self, alpha: float = 2.0, beta: float = 0.5) -> None:
         super().__init__()
+        require_above_zero(alpha=alpha)
         self.alpha = alpha
         self.beta = beta
 
@@ -87,12 +92,16 @@ class SoftBinomialDevianceLoss(nn.Module):
     Pairs with similar attributes cost less, whether positive or negative.
 
     Args:
-        alpha: Scale of the similarities.
+        alpha: Scale of the similarities, above 0.
         beta: Similarity at which the deviance is log 2.
+
+    Raises:
+        ValueError: `alpha` is not above 0.
     """
 
     def __init__(self, alpha: float = 2.0, beta: float = 0.5) -> None:
         super().__init__()
+        require_above_zero(alpha=alpha)
         self.alpha = alpha
         self.beta = beta
 

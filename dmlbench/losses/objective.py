@@ -118,6 +118,12 @@ def _refuse_other_inputs(method: Method, loss: nn.Module) -> None:
 
 
 def _refuse_without_triplets(method: Method, loss: nn.Module) -> None:
+    refusal = getattr(loss, "refuses_triplets", None)
+    if isinstance(refusal, str):
+        raise UserError(
+            f"loss/{method.name}: the sampler builds triplets, but loss.make.{refusal}; use sampler=m_per_class, or "
+            "loss.make.positive_percentile=null"
+        )
     arguments = list(inspect.signature(loss.forward).parameters.values())
     positional = [one for one in arguments if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD, one.VAR_POSITIONAL)]
     if len(positional) < 3 and not any(one.kind is one.VAR_POSITIONAL for one in positional):

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from dmlbench.losses.arguments import require_above_zero, require_at_least
 from dmlbench.losses.attribute_similarity import predicted_similarity
 from dmlbench.losses.binomial_deviance import Indices, binomial_deviance
 
@@ -64,11 +65,14 @@ class SemanticGranularityLoss(nn.Module):
     gradient also flows into the predictions, as equations 7 and 8 are written.
 
     Args:
-        alpha: Scale of the similarities.
+        alpha: Scale of the similarities, above 0.
         beta: Similarity at which the deviance is log 2.
-        attribute_weight: Weight lambda of the cross-entropy.
+        attribute_weight: Weight lambda of the cross-entropy, at least 0; 0 leaves the softened deviance alone.
         linked: Whether the predicted attributes soften the deviance. False for the multitask network of the paper's ablation.
         detach: Whether the deviance treats the predicted attributes as constants.
+
+    Raises:
+        ValueError: `alpha` or `attribute_weight` is out of its range.
 
     Source:
         Manandhar, Bastan & Yap, Semantic granularity metric learning for visual search, arXiv:1911.06047, equations 1 to 8.
@@ -83,6 +87,8 @@ class SemanticGranularityLoss(nn.Module):
         detach: bool = False,
     ) -> None:
         super().__init__()
+        require_above_zero(alpha=alpha)
+        require_at_least(0, attribute_weight=attribute_weight)
         self.alpha = alpha
         self.beta = beta
         self.attribute_weight = attribute_weight

@@ -61,6 +61,13 @@ class TripletLoss(nn.Module):
         self.swap = swap
         self.average = average
 
+    @property
+    def refuses_triplets(self) -> str | None:
+        """Why the loss cannot use given triplets, a clause; None if it can."""
+        if self.positive_percentile is None:
+            return None
+        return f"positive_percentile is {self.positive_percentile}: local positives are chosen among all positives of a batch"
+
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor, indices_tuple: Any = None) -> torch.Tensor:
         """Compute the loss of a batch.
 
@@ -79,11 +86,8 @@ class TripletLoss(nn.Module):
         units = normalize(embeddings)
         if indices_tuple is None:
             return cast(torch.Tensor, _AllTriplets.apply(units, labels, self))
-        if self.positive_percentile is not None:
-            raise ValueError(
-                f"positive_percentile is {self.positive_percentile}, but triplets are given; local positives are chosen among "
-                "all positives of a batch"
-            )
+        if self.refuses_triplets is not None:
+            raise ValueError(f"{self.refuses_triplets}, but triplets are given")
         losses = self._losses(units, *convert_to_triplets(indices_tuple, labels))
         n = len(losses) if self.average == "all" else int((losses != 0).sum())
         return losses.sum() / max(n, 1)
@@ -155,7 +159,8 @@ class _AllTriplets(torch.autograd.Function):
             gradient = torch.where(square > 0, gradient / (2 * distances), 0)
         gradient = (gradient + gradient.T) * (2 / max(found.n, 1))
         ctx.save_for_backward((gradient.sum(1)[:, None] * x - gradient @ x).to(units.dtype))
-        return (found.total / max(found.n, 1)).to(units.dtype)
+        # A comparison with NaN selects nothing, so the sum alone would hide embeddings that are not finite.
+        return ((found.total + 0 * distances.sum()) / max(found.n, 1)).to(units.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[torch.Tensor, None, None]:

@@ -204,7 +204,7 @@ class Embedder(nn.Module):
         assert self.attributes is not None
         shared_layers, embedding = self._split_projection()
         shared = shared_layers(images if self.takes_features else self.pooled(images))
-        return functional.normalize(embedding(shared).float()), self.attributes(shared).float()
+        return functional.normalize(_float32(embedding(shared))), _float32(self.attributes(shared))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Compute the embeddings of a batch, without normalisation.
@@ -216,7 +216,7 @@ class Embedder(nn.Module):
             float32 `(B, D)`.
         """
         pooled = images if self.takes_features else self.pooled(images)
-        return self.projection(pooled).float()
+        return _float32(self.projection(pooled))
 
     def pooled(self, images: torch.Tensor) -> torch.Tensor:
         """Compute the pooled features of the trunk.
@@ -231,6 +231,11 @@ class Embedder(nn.Module):
             images = images.flip(1)
         features = self.trunk((images.float() - self.mean) / self.std)
         return pool(features, self.pooling, self.mix)
+
+
+def _float32(values: torch.Tensor) -> torch.Tensor:
+    """Values of lower precision in float32; float64, in which tests compare gradients, is kept."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def build_embedder(plan: Plan) -> Embedder:

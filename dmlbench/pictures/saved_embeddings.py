@@ -69,10 +69,7 @@ def read_saved(row: Row) -> SavedEmbeddings:
         UserError: The run has no embeddings, or the file is not what the run wrote.
     """
     refuse_without_embeddings(row)
-    assert row.folder is not None
-    several = row.get("n_models", 1) != 1
-    folds = [part for part in sorted(row.folder.glob("fold[0-9]*/")) if several and not part.is_symlink()]
-    files = [folder / run_files.EMBEDDINGS for folder in folds or [row.folder]]
+    files = [folder / run_files.EMBEDDINGS for folder in model_directories(row)]
     missing = next((file for file in files if not file.is_file()), None)
     if missing is not None:
         raise UserError(f"{missing} does not exist, so there is nothing to draw; `dmlbench train` writes it")
@@ -86,6 +83,17 @@ def read_saved(row: Row) -> SavedEmbeddings:
         return map_embeddings(files[0])
     except OSError as error:
         raise UserError(describe_os_error(error)) from error
+
+
+def model_directories(row: Row) -> list[Path]:
+    """Return the directory of each model of a run, which has its embeddings and the scores of its queries.
+
+    Args:
+        row: Row of the run, with its directory.
+    """
+    assert row.folder is not None
+    several = row.get("n_models", 1) != 1
+    return [part for part in sorted(row.folder.glob("fold[0-9]*/")) if several and not part.is_symlink()] or [row.folder]
 
 
 def refuse_without_embeddings(row: Row) -> None:

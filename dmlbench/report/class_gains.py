@@ -9,7 +9,7 @@ from itertools import combinations, pairwise
 import numpy as np
 from markupsafe import Markup
 
-from dmlbench.report.figure import Method, short
+from dmlbench.report.figure import Method
 from dmlbench.report.pair_tests import PairTests
 from dmlbench.report.scales import horizontal_axis, linear, vertical_axis
 from dmlbench.report.svg import element, line, number, picture, text, with_hint
@@ -19,9 +19,9 @@ from dmlbench.tables.class_scores import ClassScores, class_scores_per_method
 
 MAX_METHODS = 9  # 36 pairs
 MAX_LISTED = 5
-_MAX_STEPS = 400  # of a curve; more cannot be seen
+_MAX_STEPS = 240  # of a curve; more cannot be seen
 _TIE = 0.5e-3  # half of the last printed digit, 0.1 %
-_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 640.0, 260.0, 48.0, 26.0, 42.0
+_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 640.0, 270.0, 48.0, 36.0, 42.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class ClassWins:
     Args:
         metric: Name of the metric in print.
         methods: The methods by descending mean.
-        n_classes: Number of classes.
+        n_classes: Number of classes with scores.
         counts: For each method, the number of classes in which it is better than each other one; None on the diagonal.
         pairs: All pairs; the first one is shown at first.
         note: What was left out, a sentence; or why there is nothing to show.
@@ -100,10 +100,11 @@ def class_wins(methods: Sequence[Method], metric: str, tests: PairTests) -> Clas
     if len(known) < 2:
         return ClassWins(label, note="There are not two methods with results to compare class by class.")
     if len(known) > MAX_METHODS:
-        note = f"The {MAX_METHODS} best of {len(known)} methods."
+        note = f"The {MAX_METHODS} best of {len(known)} methods. "
     scores, reason = class_scores_per_method([one.row.rows for one in shown], metric)
     if scores is None:
         return ClassWins(label, note=f"Classes cannot be compared: {reason}.")
+    note += _without_queries(shown[0], len(scores[0].labels))
     means = np.stack([one.means[0].mean(0) for one in scores])
     names = next((found for one in shown for row in one.row.rows if (found := class_names(row))), {})
     titles = [names.get(str(key)) or f"class {key}" for key in scores[0].labels]
@@ -113,7 +114,15 @@ def class_wins(methods: Sequence[Method], metric: str, tests: PairTests) -> Clas
         _pair(shown[i], shown[j], means[i], means[j], scores[0], titles, tests, label)
         for i, j in combinations(range(len(shown)), 2)
     ]
-    return ClassWins(label, shown, len(titles), counts, pairs, note)
+    return ClassWins(label, shown, len(titles), counts, pairs, note.strip())
+
+
+def _without_queries(method: Method, n_classes: int) -> str:
+    """Return why there are fewer classes than the caption of the table says, a sentence; empty if there are not."""
+    total = method.row.rows[0].get("n_test_classes")
+    if not isinstance(total, int) or total <= n_classes:
+        return ""
+    return f"{total - n_classes} of the {total} test classes have no query."
 
 
 def _pair(
@@ -173,8 +182,8 @@ def _curve(gains: np.ndarray, a: Method, b: Method, metric: str) -> Markup:
             outline = f"M{number(x(edges[mine[0]]))} {number(y(0))}{tops}V{number(y(0))}z"
             areas.append(element("path", d=outline, class_=f"area {method.colour}"))
     labels = [
-        with_hint(a.row.label, text(right, _TOP + 12, f"{short(a.row.label)} better", "end", "strong")),
-        with_hint(b.row.label, text(_LEFT + 6, bottom - 8, f"{short(b.row.label)} better", class_="strong")),
+        with_hint(a.row.label, text(right, _TOP + 12, f"{a.label} better", "end", "strong")),
+        with_hint(b.row.label, text(_LEFT + 6, bottom - 8, f"{b.label} better", class_="strong")),
     ]
     axes = [
         horizontal_axis(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dmlbench.errors import UserError
@@ -12,24 +12,25 @@ from dmlbench.report.cost_plot import cost_figure
 from dmlbench.report.critical_difference import critical_difference_figure
 from dmlbench.report.epoch_plots import read_histories, training_figure, validation_figure
 from dmlbench.report.figure import Figure, Method, main_metric, methods_of
+from dmlbench.report.headline import headline, labelled_differences
 from dmlbench.report.image_store import ImageStore
 from dmlbench.report.interval_plot import interval_figure
 from dmlbench.report.pair_tests import pairwise_tests
 from dmlbench.report.projection_figure import projection_figure
 from dmlbench.report.provenance import Provenance, provenance_of
+from dmlbench.report.query_budget import within_budget
 from dmlbench.report.query_pictures import FindImages, QueryPictures, query_pictures, shown_runs
 from dmlbench.report.recall_plot import recall_figure
 from dmlbench.report.score_table import HtmlTable, html_table
-from dmlbench.results.formatting import format_percent, metric_label
 from dmlbench.results.row import Row
 from dmlbench.results.row_files import SkippedFile, read_row, read_rows
 from dmlbench.tables.caption import dataset_label
 from dmlbench.tables.table import Table, compare
-from dmlbench.tables.table_differences import difference_list, with_differences
+from dmlbench.tables.table_differences import with_differences
 
 MAX_ILLUSTRATED = 8  # tables with pictures; further ones have only their numbers
-IMAGE_BYTES = 1_500_000  # of all tables together; a report of 8 methods and 3 seeds has at most 3 MB
-MAX_NAMED = 6  # methods in a sentence
+# Of all tables together: a report of 8 methods and 3 seeds has at most 3 MB, and so has one of 163 runs in 7 tables.
+IMAGE_BYTES, PICTURE_BYTES = 1_500_000, 1_200_000
 NOTHING = "There is no finished run here, so there is nothing to compare. Start with `dmlbench sweep`."
 
 
@@ -131,17 +132,40 @@ def read_contents(paths: Sequence[Path], options: Options) -> Contents:
         published=options.published,
         config_dir=options.config_dir,
     )
-    differences = difference_list(tables) if len(tables) > 1 else ("", ())
-    problems = []
-    if len(tables) > MAX_ILLUSTRATED:
-        problems.append(
-            f"Only the first {MAX_ILLUSTRATED} of {len(tables)} tables have pictures; name fewer runs to see others."
-        )
-    sections = []
-    for place, (table, plain) in enumerate(zip(with_differences(tables), tables, strict=True), 1):
-        distinction = table.details[0] if len(table.details) > len(plain.details) else ""
-        sections.append(_section(table, place, distinction, options, store))
-    return Contents(sections, differences, problems, skipped, store, len(rows))
+    differences = labelled_differences(tables) if len(tables) > 1 else ("", ())
+    described, sections = with_differences(tables), {}
+    by_size = sorted(range(len(tables)), key=lambda place: -sum(len(one.rows) for one in tables[place].rows))
+    n_bytes, problems = 0, []
+    for n_before, place in enumerate(by_size):
+        table = described[place]
+        distinction = table.details[0] if len(table.details) > len(tables[place].details) else ""
+        illustrated = n_before < MAX_ILLUSTRATED and n_bytes < PICTURE_BYTES
+        sections[place] = _section(table, place + 1, distinction, options, store if illustrated else None)
+        n_bytes += picture_bytes(sections[place])
+    queries, left_out = within_budget([sections[place].queries for place in by_size], store)
+    for place, found in zip(by_size, queries, strict=True):
+        sections[place] = replace(sections[place], queries=found)
+    without = [str(place + 1) for place in range(len(tables)) if not sections[place].figures and main_metric(tables[place])]
+    if without:
+        which = f"Table {without[0]} has" if len(without) == 1 else f"Tables {', '.join(without)} have"
+        problems.append(f"{which} no pictures, so that the page stays small; name the runs of fewer tables to see them.")
+    problems += [left_out] if left_out else []
+    return Contents([sections[place] for place in range(len(tables))], differences, problems, skipped, store, len(rows))
+
+
+def picture_bytes(section: Section) -> int:
+    """Estimate the size of the pictures of a table on the page, without images.
+
+    Args:
+        section: A table and its pictures.
+    """
+    figures = [*section.figures, *([section.projection] if section.projection else [])]
+    pairs = section.wins.pairs if section.wins else ()
+    queries = section.queries.groups.values() if section.queries else ()
+    n_tiles = sum(len(answer.tiles) for group in queries for query in group for answer in query.answers)
+    n_listed = sum(len(pair.gains) + len(pair.losses) for pair in pairs)
+    curves = sum(len(pair.curve) for pair in pairs)
+    return sum(len(panel) for one in figures for panel in one.panels) + curves + 250 * n_listed + 400 * n_tiles
 
 
 def _read(paths: Sequence[Path]) -> tuple[list[Row], list[SkippedFile]]:
@@ -158,13 +182,13 @@ def _read(paths: Sequence[Path]) -> tuple[list[Row], list[SkippedFile]]:
     return rows, [*refused, *skipped]
 
 
-def _section(table: Table, number: int, distinction: str, options: Options, store: ImageStore) -> Section:
+def _section(table: Table, number: int, distinction: str, options: Options, store: ImageStore | None) -> Section:
+    """Return a table, with pictures if there is a store for its images."""
     methods, metric = methods_of(table), main_metric(table)
-    illustrated = number <= MAX_ILLUSTRATED
     histories = read_histories(methods)
     figures: list[Figure] = []
     wins = queries = projection = None
-    if illustrated and metric is not None:
+    if store is not None and metric is not None:
         tests = pairwise_tests(methods, metric, table.comparable)
         figures = [
             interval_figure(table, methods),
@@ -178,14 +202,14 @@ def _section(table: Table, number: int, distinction: str, options: Options, stor
         runs, problems = shown_runs(methods, metric)
         projection = projection_figure(runs, options.projection)
         if options.find_images is not None:
-            queries = query_pictures(runs, options.find_images, store, problems)
+            queries = query_pictures(runs, options.find_images, store, problems, metric)
     first = table.rows[0].rows[0]
     return Section(
         number=number,
         dataset=dataset_label([first]),
         title=_title(first),
         distinction=distinction,
-        summary=_summary(table, metric),
+        summary=headline(table, metric),
         caption=table.caption,
         methods=methods,
         table=html_table(table, methods),
@@ -200,20 +224,3 @@ def _section(table: Table, number: int, distinction: str, options: Options, stor
 def _title(row: Row) -> str:
     trunk, protocol = str(row.get("trunk_label") or row["trunk"]), str(row["protocol"])
     return ", ".join(dict.fromkeys((dataset_label([row]), trunk, protocol)))
-
-
-def _summary(table: Table, metric: str | None) -> str:
-    """Return the best trained method, and those not significantly worse."""
-    trained = [(cell.mean, one) for one in table.rows if one.trained and metric and (cell := one.cells.get(metric)) is not None]
-    if not trained or metric is None:
-        return "No trained method has results."
-    mean, best = max(trained, key=lambda pair: pair[0])
-    ties = [one.label for _, one in trained if one.label in table.bold.get(metric, ()) and one is not best]
-    sentence = f"Highest {metric_label(metric)}: {best.label} with {format_percent(mean)} %."
-    if not table.bold.get(metric):
-        return f"{sentence} Differences were not tested."
-    if not ties:
-        return f"{sentence} Every other method is significantly worse."
-    if len(ties) > MAX_NAMED:
-        return f"{sentence} {len(ties)} of {len(trained) - 1} other methods are not significantly worse."
-    return f"{sentence} Not significantly worse: {', '.join(ties)}."

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from dmlbench.report.figure import Figure, Method
-from dmlbench.report.scales import horizontal_axis, linear, vertical_axis
+from dmlbench.report.scales import horizontal_axis, linear, tick_labels, vertical_axis
 from dmlbench.report.svg import marker, path, picture, text, with_hint
 from dmlbench.results.row import LARGEST
 from dmlbench.results.run_folder import Epochs, read_folder
 
 MAX_POINTS = 160  # of a line; more cannot be seen
 _VALIDATION = "validation_map_at_r"
-_SMALL, _LARGE = (230.0, 130.0), (460.0, 320.0)
+_SMALL, _LARGE = (230.0, 136.0), (460.0, 320.0)
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,13 @@ def _thinned(points: Sequence[tuple[float, float]]) -> Sequence[tuple[float, flo
 def _loss_panel(method: Method, curves: Sequence[Curve]) -> Markup:
     width, height = _SMALL
     values = [value for curve in curves for _, value in curve.points]
-    x = linear([epoch for curve in curves for epoch, _ in curve.points], 44, width - 8, n_ticks=4, whole=True)
-    y = linear(values, height - 34, 22, n_ticks=3)
+    y = linear(values, height - 34, 28, n_ticks=3)
+    left = max(44.0, 9.0 * max(map(len, tick_labels(y.ticks))) + 8)  # also if the text is enlarged on a small screen
+    x = linear([epoch for curve in curves for epoch, _ in curve.points], left, width - 8, n_ticks=4, whole=True)
     lines = [path([(x(epoch), y(value)) for epoch, value in curve.points], method.colour) for curve in curves]
     ends = [marker(x(curve.points[-1][0]), y(curve.points[-1][1]), method.shape, method.colour) for curve in curves]
-    axes = [horizontal_axis(x, 22, height - 34, ""), vertical_axis(y, 44, width - 8)]
-    epochs, name = text((44 + width) / 2, height - 4, "epoch", "middle", "tick"), text(0, 13, method.label, class_="heading")
+    axes = [horizontal_axis(x, 28, height - 34, ""), vertical_axis(y, left, width - 8)]
+    epochs, name = text((left + width) / 2, height - 4, "epoch", "middle", "tick"), text(0, 13, method.label, class_="heading")
     last = "; ".join(f"{curve.name}: {curve.points[-1][1]:.4g} after epoch {curve.points[-1][0]:.0f}" for curve in curves)
     described = f"Training loss of {method.row.label}; {last}"
     drawn = with_hint(f"{method.row.label}; {last}", *axes, *lines, *ends, epochs, name)

@@ -8,8 +8,11 @@ from typing import Literal
 
 from markupsafe import Markup
 
+from dmlbench.pictures.labels import width
+from dmlbench.report.distinct_labels import distinct
 from dmlbench.report.svg import N_COLOURS, dashes, element, marker
-from dmlbench.results.formatting import format_percent, format_seeds
+from dmlbench.results.formatting import format_percent, format_seeds, metric_column
+from dmlbench.tables.drawn_queries import drawn_queries
 from dmlbench.tables.table import Table
 from dmlbench.tables.table_row import Cell, TableRow
 
@@ -45,17 +48,19 @@ class Method:
         row: The row.
         colour: Class of its colour.
         shape: Number of its marker.
+        short_name: Its name, shortened so that it differs from those of other methods; empty if there are no others.
     """
 
     index: int
     row: TableRow
     colour: str
     shape: int
+    short_name: str = ""
 
     @property
     def label(self) -> str:
         """Its name, shortened."""
-        return short(self.row.label)
+        return self.short_name or distinct([self.row.label], MAX_LABEL)[0]
 
     @property
     def swatch(self) -> Markup:
@@ -83,9 +88,10 @@ def methods_of(table: Table) -> list[Method]:
         table: A table.
     """
     found, n_trained, n_baselines = [], 0, 0
-    for index, row in enumerate(table.rows):
+    names = distinct([row.label for row in table.rows], MAX_LABEL)
+    for index, (row, name) in enumerate(zip(table.rows, names, strict=True)):
         shape = n_trained if row.trained else n_baselines
-        found.append(Method(index, row, f"c{n_trained % N_COLOURS}" if row.trained else "base", shape))
+        found.append(Method(index, row, f"c{n_trained % N_COLOURS}" if row.trained else "base", shape, name))
         n_trained, n_baselines = n_trained + row.trained, n_baselines + (not row.trained)
     return found
 
@@ -96,20 +102,7 @@ def label_width(methods: Sequence[Method]) -> float:
     Args:
         methods: Methods that are drawn.
     """
-    return 6.9 * max((len(one.label) for one in methods), default=0) + 16
-
-
-def short(text: str, width: int = MAX_LABEL) -> str:
-    """Shorten text; an ellipsis replaces the rest.
-
-    Args:
-        text: Text.
-        width: Maximum number of characters.
-
-    >>> short("black_footed_albatross", 10)
-    'black_foo…'
-    """
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return 6.9 * max((width(one.label) for one in methods), default=0) + 16
 
 
 def main_metric(table: Table) -> str | None:
@@ -138,6 +131,28 @@ def interval_text(cell: Cell, digits: int = 2) -> str:
     return f"{mean}, 95 % interval {low} to {high}"
 
 
+def interval_scope(methods: Sequence[Method], metrics: Sequence[str]) -> str:
+    """Return what the intervals of some metrics are over, such as `seeds and 200 drawn queries`.
+
+    Args:
+        methods: Methods of a table.
+        metrics: Names of the metrics.
+
+    Returns:
+        The clause; empty if no method has an interval.
+    """
+    if not any((cell := one.row.cells.get(metric)) and cell.half_width is not None for one in methods for metric in metrics):
+        return ""
+    counts = {drawn_queries(row) for one in methods for row in one.row.rows if row.ok}
+    queries = counts.pop() if len(counts) == 1 else None
+    seeds = ["seeds"] * any(one.row.n > 1 for one in methods)
+    if queries is None:
+        return "seeds"
+    without = [column.label for metric in metrics if not (column := metric_column(metric)).is_per_query] if seeds else []
+    scope = " and ".join([*seeds, f"{queries:,} drawn queries"])
+    return f"{scope} (of {', '.join(without)} over seeds only)" if without else scope
+
+
 def score_hint(row: TableRow, metric: str) -> str:
     """Return the mean of a metric, its interval, and the score of each seed.
 
@@ -147,6 +162,8 @@ def score_hint(row: TableRow, metric: str) -> str:
     """
     cell = row.cells.get(metric)
     seeds = [(one.seed, one.number(metric)) for one in row.rows]
+    if cell is not None and len(seeds) == 1 and seeds[0][1] is not None:
+        cell = Cell(seeds[0][1], cell.half_width)  # the mean of rounded scores of queries may differ in its last digit
     if len(seeds) > 10:
         each = f"; {format_seeds([seed for seed, _ in seeds])}"
     else:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
+import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
@@ -28,21 +30,19 @@ class ImageStore:
     budget: int
     _numbers: dict[tuple[str, int, View], int] = field(default_factory=dict)
     _found: list[Thumbnail] = field(default_factory=list)
-    _aspects: list[float] = field(default_factory=list)
+    _dropped: set[int] = field(default_factory=set)
 
-    def add(self, images: RunImages | None, image_id: int, view: View) -> tuple[int | None, str]:
+    def add(self, images: RunImages, image_id: int, view: View) -> tuple[int | None, str]:
         """Read an image, unless it is known already.
 
         Args:
-            images: Files of the images; None if they are not known.
+            images: Files of the images.
             image_id: Id of the image.
             view: Part to show.
 
         Returns:
             Its number, and an empty text; or None, and one or two words that say why it is not shown.
         """
-        if images is None:
-            return None, "not found"
         key = (str(images.root), image_id, view)
         if key not in self._numbers:
             self._numbers[key] = len(self._found)
@@ -51,18 +51,38 @@ class ImageStore:
         found = self._found[number]
         return (None, found.problem) if found.pixels is None else (number, "")
 
+    def smallest_sizes(self) -> dict[int, int]:
+        """Return the number of bytes that each image has on the page at the smallest size."""
+        return {number: _n_bytes(_encode(pixels, *_LEVELS[-1])) for number, pixels in self._shown().items()}
+
+    def keep(self, numbers: Collection[int]) -> None:
+        """Drop all other images.
+
+        Args:
+            numbers: Numbers of images.
+        """
+        self._dropped = set(range(len(self._found))) - set(numbers)
+
+    def _shown(self) -> dict[int, np.ndarray]:
+        return {
+            number: found.pixels
+            for number, found in enumerate(self._found)
+            if found.pixels is not None and number not in self._dropped
+        }
+
     def definitions(self) -> Markup:
         """Return an invisible picture that contains all images, for `<use href="#i0">`.
 
-        All have the largest size of `_LEVELS` at which they stay within the budget; if none does, there are no images.
+        All have the largest size of `_LEVELS` at which they stay within the budget; if none does, there are no images, see
+        `query_budget`.
         """
-        shown = {number: found.pixels for number, found in enumerate(self._found) if found.pixels is not None}
+        shown = self._shown()
         for side, quality in _LEVELS:
             encoded: dict[int, bytes] = {}
             total = 0
             for number, pixels in shown.items():
                 encoded[number] = _encode(pixels, side, quality)
-                total += 4 * len(encoded[number]) // 3 + 90
+                total += _n_bytes(encoded[number])
                 if total > self.budget:
                     break
             else:
@@ -71,8 +91,13 @@ class ImageStore:
         return Markup("")
 
 
-def _encode(pixels: object, side: int, quality: int) -> bytes:
-    image = Image.fromarray(pixels)  # type: ignore[arg-type]  # uint8 (H, W, 3)
+def _n_bytes(data: bytes) -> int:
+    """Return the size of an image on the page, in base64 and with its element."""
+    return 4 * len(data) // 3 + 90
+
+
+def _encode(pixels: np.ndarray, side: int, quality: int) -> bytes:
+    image = Image.fromarray(pixels)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     image.save(out, "WEBP", quality=quality, method=4)

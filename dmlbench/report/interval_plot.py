@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from dmlbench.report.figure import Figure, Method, label_width, score_hint
+from dmlbench.report.figure import Figure, Method, interval_scope, label_width, score_hint
 from dmlbench.report.scales import Scale, horizontal_axis, linear
 from dmlbench.report.svg import line, marker, picture, text, with_hint
 from dmlbench.results.formatting import format_percent, metric_label
@@ -26,7 +26,8 @@ def interval_figure(table: Table, methods: Sequence[Method]) -> Figure:
     drawn = [metric for metric in table.columns if any(one.row.cells.get(metric) for one in methods)]
     if not drawn:
         return Figure(title, "No method of this table has scores.")
-    intervals = "Lines are 95 % intervals over seeds." if any(one.row.n > 1 for one in methods) else "One seed: no intervals."
+    scope = interval_scope(methods, drawn)
+    intervals = f"Lines are 95 % intervals over {scope}." if scope else "One seed: no intervals."
     ties = "Filled markers and bold numbers: the best method, and those not significantly worse; others are hollow."
     untested = "All markers are hollow because no metric was tested; the caption of the table says why."
     return Figure(

@@ -62,7 +62,8 @@ def pairwise_tests(methods: Sequence[Method], metric: str, comparable: bool = Tr
     """
     if not comparable:
         return PairTests(untested="the rows are not comparable")
-    tested = [one for one in methods if one.row.trained and one.row.n == len(one.row.rows) and one.row.cells.get(metric)]
+    usable = [one for one in methods if one.row.trained and not one.row.inconsistent]
+    tested = [one for one in usable if one.row.n == len(one.row.rows) and one.row.cells.get(metric)]
     if len(tested) < 2:
         return PairTests(untested="there are not two trained methods with results")
     if min(one.row.n for one in tested) < 2:

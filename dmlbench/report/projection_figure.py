@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 from markupsafe import Markup
 
+from dmlbench.pictures.labels import shortened
 from dmlbench.pictures.projection import Projection, project
-from dmlbench.report.figure import Figure, short
+from dmlbench.report.figure import Figure
 from dmlbench.report.query_pictures import Shown
 from dmlbench.report.scales import linear
 from dmlbench.report.svg import N_COLOURS, element, number, picture, text, with_hint
@@ -50,14 +51,19 @@ def projection_figure(runs: Sequence[Shown], method: str = "pca") -> Figure:
     found = projections[0]  # all have the same classes, because all have the same images
     left_out = f" At most {MAX_PER_CLASS} images of each class." if found.n_left_out else ""
     more = f" The first {MAX_PANELS} of {len(runs)} methods." if len(runs) > MAX_PANELS else ""
-    how = (
-        "on the first two principal components of each method (with their share of the variance). Most of the variance is in "
-        "other directions."
-        if method == "pca"
-        else "by UMAP, whose distances between groups have no meaning."
-    )
+    how = _variance(projections) if method == "pca" else "by UMAP, whose distances between groups have no meaning."
     caption = f"{len(found.classes)} of {found.n_classes} test classes, drawn at random, {how}{left_out}{more}"
     return Figure(title, caption, [*panels, _legend(found.classes, names)], "small")
+
+
+def _variance(projections: Sequence[Projection]) -> str:
+    """Return what principal components are, and in how many panels they explain less than half of the variance."""
+    n_low, n = sum(sum(one.explained) < 0.5 for one in projections), len(projections)
+    how = "on the first two principal components of each method, with their shares of the variance of the drawn images."
+    if not n_low:
+        return how
+    which = "" if n_low == n else f" of {n_low} of {n} methods"
+    return f"{how} Most of the variance{which} is in other directions."
 
 
 def _with_method(found: Projection, run: Shown, method: str) -> Projection:
@@ -97,7 +103,7 @@ def _legend(classes: Sequence[int], names: Mapping[str, str]) -> Markup:
     rows = []
     for place, label in enumerate(classes):
         at = _TOP + 24 * place + 12
-        shown = text(22, at + 4, short(_name(names, label), 36))
+        shown = text(22, at + 4, shortened(_name(names, label), 36))
         rows.append(with_hint(_name(names, label), _marks([(9, at)], place), shown))
     described = f"Classes: {', '.join(_name(names, label) for label in classes)}"
     return picture(_SIDE, height, described, text(0, 14, "classes", class_="heading"), *rows)

@@ -9,7 +9,7 @@ from dmlbench.errors import UserError
 from dmlbench.pictures.labels import wrapped
 from dmlbench.pictures.neighbours import nearest
 from dmlbench.pictures.queries import Query, Wanted, choose, most_disputed
-from dmlbench.pictures.saved_embeddings import SavedEmbeddings, read_saved
+from dmlbench.pictures.saved_embeddings import SavedEmbeddings, model_directories, read_saved
 from dmlbench.pictures.thumbnails import View, model_view
 from dmlbench.report.figure import Method
 from dmlbench.report.image_store import ImageStore
@@ -146,18 +146,22 @@ def shown_runs(methods: Sequence[Method], metric: str) -> tuple[list[Shown], lis
             except UserError as error:
                 reason = str(error)
                 continue
-            assert row.folder is not None
+            folders = model_directories(row)
             if found and set(map(int, embeddings.ids)) != set(map(int, found[0].embeddings.ids)):
                 reason = "its embeddings are those of other images"
                 continue
-            found.append(Shown(method, row, embeddings, read_query_scores(row.folder / run_files.PER_QUERY, SCORE)))
+            found.append(Shown(method, row, embeddings, read_query_scores(folders[0] / run_files.PER_QUERY, SCORE)))
+            if len(folders) > 1:
+                problems.append(f"{method.row.label} is shown with the first of its {len(folders)} models.")
             break
         else:
             problems.append(f"{method.row.label} is not shown: {reason}.")
     return found, problems
 
 
-def query_pictures(runs: Sequence[Shown], find_images: FindImages, store: ImageStore, problems: Sequence[str]) -> QueryPictures:
+def query_pictures(
+    runs: Sequence[Shown], find_images: FindImages, store: ImageStore, problems: Sequence[str], metric: str = SCORE
+) -> QueryPictures:
     """Choose queries, find their nearest images in every method, and read all images.
 
     Args:
@@ -165,13 +169,17 @@ def query_pictures(runs: Sequence[Shown], find_images: FindImages, store: ImageS
         find_images: Returns the files of the images of a run.
         store: Receives the images.
         problems: Sentences about methods that have no run to show.
+        metric: Metric of the other pictures of the table.
     """
     if not runs:
         return QueryPictures({}, ["There are no embeddings to show, because no finished run has any.", *problems])
     images, notes = _images(runs, find_images)
+    if images is None:
+        return QueryPictures({}, [*notes, *problems])
     view = model_view(runs[0].row)
     names = next((found for run in runs if (found := class_names(run.row))), {})
-    groups, chosen = {}, set[int]()
+    groups: dict[str, Sequence[QueryPicture]] = {}
+    chosen: set[int] = set()
     for kind, n in WANTED:
         try:
             queries = [query for query in _queries(kind, n + len(chosen), runs) if query.id not in chosen][:n]
@@ -183,9 +191,23 @@ def query_pictures(runs: Sequence[Shown], find_images: FindImages, store: ImageS
             _picture(query, f"{kind.capitalize()} query {place}", runs, images, names, view, store)
             for place, query in enumerate(queries, 1)
         ]
+    groups, gone = _with_image(groups)
+    if not groups and gone:
+        return QueryPictures({}, [f"No query is shown, because its image is {gone}.", *problems])
+    notes += [f"Queries whose image is {gone} are not shown."] if gone else []
     seeds = sorted({run.row.seed for run in runs})
-    notes.insert(0, f"Each method is shown by one run (seed {' or '.join(map(str, seeds))}). {view.sentence}")
+    how = "" if metric == SCORE else f" Queries are chosen by {metric_label(SCORE)}, and searched for among the test images."
+    notes.insert(0, f"Each method is shown by one run (seed {' or '.join(map(str, seeds))}).{how} {view.sentence}")
     return QueryPictures(groups, [*notes, *problems])
+
+
+def _with_image(
+    groups: Mapping[str, Sequence[QueryPicture]],
+) -> tuple[dict[str, Sequence[QueryPicture]], str]:
+    """Return the queries whose image can be shown, and what is wrong with those of others, such as `missing or changed`."""
+    problems = sorted({query.tile.problem for queries in groups.values() for query in queries if query.tile.image is None})
+    found = {title: [query for query in queries if query.tile.image is not None] for title, queries in groups.items()}
+    return {title: queries for title, queries in found.items() if queries}, " or ".join(problems)
 
 
 def _images(runs: Sequence[Shown], find_images: FindImages) -> tuple[RunImages | None, list[str]]:
@@ -217,7 +239,7 @@ def _picture(
     query: Query,
     title: str,
     runs: Sequence[Shown],
-    images: RunImages | None,
+    images: RunImages,
     names: Mapping[str, str],
     view: View,
     store: ImageStore,
@@ -227,9 +249,7 @@ def _picture(
     return QueryPicture(title, tile, query.id, [_answer(query, run, images, names, view, store) for run in runs])
 
 
-def _answer(
-    query: Query, run: Shown, images: RunImages | None, names: Mapping[str, str], view: View, store: ImageStore
-) -> Answer:
+def _answer(query: Query, run: Shown, images: RunImages, names: Mapping[str, str], view: View, store: ImageStore) -> Answer:
     near = nearest(run.embeddings, query.id, K)
     tiles = [
         Tile(*store.add(images, int(image_id), view), _name(names, int(label)), bool(relevant), f"{score:.3f}")

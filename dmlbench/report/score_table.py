@@ -73,7 +73,7 @@ def html_table(table: Table, methods: Sequence[Method]) -> HtmlTable:
         table: A table.
         methods: Its methods.
     """
-    rows = [_row(table, method, texts) for method, texts in zip(methods, cells.rows(table, STYLE), strict=True)]
+    rows = html_rows(table, methods)
     published = [HtmlRow([HtmlCell(Markup(one)) for one in texts]) for texts in cells.published_rows(table, STYLE)]
     n_baselines = cells.n_baselines(table)
     bodies = [rows[:n_baselines], rows[n_baselines:], published]
@@ -85,6 +85,16 @@ def html_table(table: Table, methods: Sequence[Method]) -> HtmlTable:
         seeds=_seeds(table),
         sources={name: render([table], name) for name in ("markdown", "latex", "csv")},
     )
+
+
+def html_rows(table: Table, methods: Sequence[Method]) -> list[HtmlRow]:
+    """Make the cells of the measured rows of a table.
+
+    Args:
+        table: A table.
+        methods: Its methods.
+    """
+    return [_row(table, method, texts) for method, texts in zip(methods, cells.rows(table, STYLE), strict=True)]
 
 
 def _row(table: Table, method: Method, texts: Sequence[str]) -> HtmlRow:

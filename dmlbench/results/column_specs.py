@@ -191,6 +191,8 @@ def _results() -> Iterator[Column]:
     yield Column("n_evaluated_attributes", "result", "Attributes whose prediction was evaluated.")
     without = "Attributes that no test image has, which are left out of the means."
     yield Column("n_attributes_without_positives", "result", without)
+    untrained = "Evaluated attributes that no training image has, so their prediction cannot be learned."
+    yield Column("n_attributes_without_training", "result", untrained, since=3, before=None)
     yield Column("*_std", "result", "Standard deviation over several runs of k-means.", evaluated=True)
     yield Column(
         "separated_*",
@@ -231,6 +233,8 @@ def _provenance() -> Iterator[Column]:
     yield record("embedding_dim", "Size of the embedding.", "embedding size", reproducible=True)
     files = "SHA-256 of the file of embeddings, or of the SHA-256 of several files (one per model)."
     yield record("embeddings_sha256", files, reproducible=False, evaluated=True)
+    scores = "SHA-256 of the file with the scores of each query."
+    yield record("per_query_sha256", scores, reproducible=False, evaluated=True, since=3, before=None)
     weights = "SHA-256 of the file of the model, or of the SHA-256 of several files (one per model)."
     yield record("model_sha256", weights, reproducible=False, since=3, before=None)
     yield record("n_images", "Images of the data set, over all roles.", "images")
@@ -281,6 +285,8 @@ def _provenance() -> Iterator[Column]:
     since_2: dict[str, Any] = {"reproducible": False, "since": 2, "before": None}
     yield record("overrides", "Overrides of the command line that changed a value (JSON list).", **since_2)
     yield record("config_files", "Chosen and inherited configuration files, each with its SHA-256 (JSON object).", **since_2)
+    chunks = "Images per chunk, if batches are embedded in chunks; the results differ by rounding only."
+    yield record("chunk_size", chunks, "images per chunk", reproducible=False, since=3, before=None)
     source = "Directory and manifest of the images, and the arguments of the data set's constructor (JSON object)."
     yield record("dataset_source", source, reproducible=False, since=3, before=None)
     sampler = "Constructor and arguments of the sampler, with the values of the method that they refer to (JSON object)."

@@ -7,12 +7,14 @@ never averaged, tested or printed in bold.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from dmlbench.config.files import conf_dir
 from dmlbench.results.literature_files import read_tables
+from dmlbench.results.metric_specs import parse_metric
 from dmlbench.results.published_result import KINDS, SPLIT, PublishedResult, PublishedTable, Source
 
 __all__ = ["KINDS", "SPLIT", "PublishedResult", "PublishedTable", "Source", "find_published", "read_published"]
@@ -45,6 +47,7 @@ def find_published(
     split: str = SPLIT,
     ablations: bool = False,
     config_dir: Path | None = None,
+    clusters_per_class: int = 1,
 ) -> list[PublishedResult]:
     """Find the published results to print below a table.
 
@@ -56,6 +59,7 @@ def find_published(
         ablations: Whether to include ablations, which compare a method with variants of itself. Validation numbers are never
             included.
         config_dir: Directory of the user's own configuration files.
+        clusters_per_class: Clusters per class of the table's clustering metrics. Those of other clusterings are left out.
 
     Returns:
         Comparisons, followed by ablations; each in the order of `read_published`.
@@ -67,7 +71,7 @@ def find_published(
     found = [
         result
         for table in read_published(config_dir)
-        for result in table.lines
+        for result in _clustered_alike(table.lines, clusters_per_class)
         if result.dataset == dataset
         and result.source.split == split
         and result.source.kind in kinds
@@ -75,3 +79,17 @@ def find_published(
         and any(metric in result.values for metric in metrics)
     ]
     return sorted(found, key=lambda result: kinds.index(result.source.kind))
+
+
+def _clustered_alike(results: Sequence[PublishedResult], clusters_per_class: int) -> Iterator[PublishedResult]:
+    """Yield results without the clustering metrics of another number of clusters."""
+    for result in results:
+        if result.source.clusters_per_class == clusters_per_class:
+            yield result
+        else:
+            yield replace(result, values={name: value for name, value in result.values.items() if not _is_clustering(name)})
+
+
+def _is_clustering(metric: str) -> bool:
+    column = parse_metric(metric)
+    return column is not None and column.spec.kind == "clustering"

@@ -10,6 +10,7 @@ fractions when they are read.
         kind: comparison                                or ablation (variants of one method), or validation (no test numbers)
         unit: percent                                   or fraction
         split: zero_shot                                name of the split rule, or a description of another split
+        clusters_per_class: 1                           of clustering metrics; 1 if it is left out
         columns: {cub: [recall_at_1, nmi]}              data set to columns: metrics, or names explained in `other`
         rows:
           - {label: SoftTriple, trunk: bn_inception, embedding_dim: 512, cub: [65.4, 69.3 ± 0.2]}
@@ -36,7 +37,18 @@ MISSING_VALUE = "~"
 
 _FILE_KEYS = {"cite", "arxiv", "tables"}
 _SHARED_ROW_KEYS = {"trunk", "embedding_dim", "image_px"}
-_TABLE_KEYS = {"where", "kind", "unit", "split", "note", "plus_minus", "other", "columns", "rows"} | _SHARED_ROW_KEYS
+_TABLE_KEYS = {
+    "where",
+    "kind",
+    "unit",
+    "split",
+    "note",
+    "plus_minus",
+    "other",
+    "columns",
+    "rows",
+    "clusters_per_class",
+} | _SHARED_ROW_KEYS
 _ROW_KEYS = {"label", "cite", "note"} | _SHARED_ROW_KEYS
 _TEXT_KEYS = {"cite", "arxiv", "where", "kind", "unit", "split", "note", "plus_minus", "label", "trunk"}
 _NUMBER = re.compile(r"(\d*\.?\d+)(?: ± (\d*\.?\d+))?")
@@ -86,7 +98,8 @@ def _table(name: str, content: Mapping[str, Any], values: Any, location: str) ->
         if table[key] not in known:
             raise UserError(f"{location}: {key} is {table[key]!r}{suggest(table[key], known)}")
     details = {key: table[key] for key in ("where", "kind", "split", "note", "plus_minus") if key in table}
-    source = Source(cite=content["cite"], arxiv=content.get("arxiv"), **details)
+    clusters = _whole_number(table.get("clusters_per_class", "1"), f"{location}: clusters_per_class")
+    source = Source(cite=content["cite"], arxiv=content.get("arxiv"), **details, clusters_per_class=clusters)
     other = _require_mapping(table.get("other", {}), f"{location}, other")
     columns = _columns(table["columns"], other, location)
     shared = {key: table[key] for key in _SHARED_ROW_KEYS if key in table}

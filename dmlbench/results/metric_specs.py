@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 CONCATENATED = "concatenated_"  # prefix: computed on the concatenated embeddings of several models
@@ -255,6 +256,7 @@ class MetricColumn:
         return self.spec.kind == "retrieval" and not self.macro
 
 
+@lru_cache(4096)  # thousands of rows have the same columns
 def parse_metric(name: str) -> MetricColumn | None:
     """Parse the name of a column.
 

@@ -26,6 +26,7 @@ class Source:
         arxiv: Identifier on arXiv, without the prefix `arXiv:`.
         note: Remark about all numbers of the table.
         plus_minus: Meaning of the number after ±.
+        clusters_per_class: Clusters of k-means per class, for clustering metrics.
     """
 
     cite: str
@@ -35,6 +36,7 @@ class Source:
     arxiv: str | None = None
     note: str | None = None
     plus_minus: str | None = None
+    clusters_per_class: int = 1
 
     @property
     def text(self) -> str:

@@ -22,6 +22,7 @@ MISSING = "missing"  # status of a run that was started but has no row
 # Methods without training, and what they are called in sentences.
 BASELINES = {"raw_pixels": "raw pixels", "untrained": "the untrained trunk"}
 EXTERNAL = "external"  # the protocol of external embeddings
+ADDED = "added"  # the preset of models that were trained elsewhere and added to the search application
 ROUNDING = 1e-6  # by which the mean of a metric may exceed its range
 LARGEST = 1e100  # larger numbers are not used, because sums and squares of them could overflow
 # How training runs are evaluated, with the values of k of their data set (`split_recall_at`).

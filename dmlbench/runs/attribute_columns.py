@@ -41,4 +41,5 @@ def _quality(one: TrainedModel, split: Split, plan: Plan) -> dict[str, Scalar]:
     with one.reading(), one.model.at_layer("attributes"):
         predicted = embed_split(one.model, split, ("query", "gallery"), one.batches, plan, unit=False)
     logits = cast(torch.Tensor, predicted.rows).numpy()
-    return attribute_quality(logits, split.attributes.rows(predicted.ids.numpy()).values)
+    trained = (split.attributes.rows(split.ids("train")).values == 1).any(axis=0)
+    return attribute_quality(logits, split.attributes.rows(predicted.ids.numpy()).values, trained)

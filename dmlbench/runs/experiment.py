@@ -67,7 +67,7 @@ def run(plan: Plan, split: Split) -> Row:
         save_state(one.folder / run_files.MODEL, {"model": one.model.state_dict()})
     write_classes(plan.folder, split)
     write_images(plan.folder, split, training=plan.protocol.full_gallery)
-    written = digest_columns(models)
+    written = digest_columns(models, plan.folder)
     seconds = round(time.perf_counter() - began, 3)
     return finished_row(plan, parts[0], models, status="ok", reason=None, evaluate_seconds=seconds, **metrics, **written)
 
@@ -104,14 +104,16 @@ def evaluated(models: Sequence[TrainedModel], split: Split, plan: Plan) -> Mappi
     return {**result.columns, **attribute_columns(models, split, plan)}
 
 
-def digest_columns(models: Sequence[TrainedModel]) -> dict[str, Scalar]:
-    """Return the digests of the files from which `dmlbench evaluate` computes metrics.
+def digest_columns(models: Sequence[TrainedModel], folder: Path) -> dict[str, Scalar]:
+    """Return the digests of the files from which `dmlbench evaluate` and `dmlbench verify` compute metrics.
 
     Args:
         models: Models, whose files are written.
+        folder: Directory of the run, with the scores of its queries.
     """
     names = {"embeddings_sha256": run_files.EMBEDDINGS, "model_sha256": run_files.MODEL}
-    return {column: sha256(*(one.folder / name for one in models)) for column, name in names.items()}
+    columns: dict[str, Scalar] = {column: sha256(*(one.folder / name for one in models)) for column, name in names.items()}
+    return {**columns, run_files.PER_QUERY_DIGEST: sha256(folder / run_files.PER_QUERY)}
 
 
 def selection_columns(models: Sequence[TrainedModel], plan: Plan) -> dict[str, Scalar]:

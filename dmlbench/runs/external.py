@@ -122,10 +122,13 @@ def _refuse_other_embeddings(folder: Path, row: Row, name: str) -> None:
 
 
 def _digest(embeddings: Embeddings) -> str:
-    """Digest of labels, ids and roles, which is equal if two methods were evaluated on the same queries and gallery."""
-    whole = hashlib.sha256()
+    """Digest of labels, ids and roles, which is equal if two methods were evaluated on the same queries and gallery.
+
+    It does not depend on the order of the rows.
+    """
+    whole, order = hashlib.sha256(), embeddings.ids.argsort()
     for values in (embeddings.labels, embeddings.ids, embeddings.is_query, embeddings.is_gallery):
-        whole.update(np.ascontiguousarray(values.numpy()).tobytes())
+        whole.update(np.ascontiguousarray(values[order].numpy()).tobytes())
     return whole.hexdigest()
 
 

@@ -173,6 +173,7 @@ def freeze(composed: Composed, settings: Settings, split: Split) -> Plan:
         oracle=settings.oracle,
         provenance={
             **provenance(composed),
+            "chunk_size": protocol.chunk_size,
             "dataset_source": dataset_source(dataset),
             "resolved_sampler": json.dumps(settings.batch_sampler),  # the shared columns keep references to the method as text
         },

@@ -80,13 +80,13 @@ def reevaluate(path: Path, request: RunRequest) -> list[tuple[Path, Row]]:
 def _reevaluate_run(folder: Path, parent: Row, request: RunRequest) -> tuple[Path, Row]:
     began = time.perf_counter()
     config = config_for_run(request.config, parent)
-    models = _models(folder, parent)
+    models = model_folders(folder, parent)
     device = parent.get("device")
     has_training = not config.full_gallery or parent.get("protocol_full_gallery")
     if request.layer == "embedding" and config.whiten is None and config.beta is None and has_training:
-        found = _saved([model / run_files.EMBEDDINGS for model in models], parent)
+        found = saved_embeddings([model / run_files.EMBEDDINGS for model in models], parent)
     else:
-        found, device = _embed_again(models, parent, request, config)
+        found, device = embed_again(models, parent, request, config)
     refuse_impossible(found[0], config, str(folder))
     try:
         result = evaluate_models(found, config, parent.get("protocol_fold") == "all")
@@ -111,8 +111,16 @@ def _reevaluate_run(folder: Path, parent: Row, request: RunRequest) -> tuple[Pat
     return write_evaluation(folder / f"evaluate-{digest(settings)[:8]}", row, result.tensors)
 
 
-def _models(folder: Path, parent: Row) -> list[Path]:
-    """The directory of each model: one per fold, or the directory of the run."""
+def model_folders(folder: Path, parent: Row) -> list[Path]:
+    """Return the directory of each model: one per fold, or the directory of the run.
+
+    Args:
+        folder: Directory of the run.
+        parent: Its row.
+
+    Raises:
+        UserError: A model is missing, or a directory is a link.
+    """
     refuse_links(folder, run_files.NAMES)
     folds = sorted(folder.glob("fold[0-9]*/"))
     expected = parent.get("n_models", len(folds) or 1)  # rows of earlier versions may lack it
@@ -123,7 +131,16 @@ def _models(folder: Path, parent: Row) -> list[Path]:
     return folds or [folder]
 
 
-def _saved(files: Sequence[Path], parent: Row) -> list[Embeddings]:
+def saved_embeddings(files: Sequence[Path], parent: Row) -> list[Embeddings]:
+    """Read the embeddings of a run.
+
+    Args:
+        files: The file of each model.
+        parent: Row of the run.
+
+    Raises:
+        UserError: A file is missing, or is not what the run wrote.
+    """
     for file in files:
         if not file.is_file():
             raise UserError(f"{file} does not exist, so the run cannot be evaluated; `dmlbench train` writes it")
@@ -145,10 +162,23 @@ def _refuse_replaced(files: Sequence[Path], parent: Row, column: str) -> None:
         )
 
 
-def _embed_again(
+def embed_again(
     models: Sequence[Path], parent: Row, request: RunRequest, config: EvaluationConfig
 ) -> tuple[list[Embeddings], Scalar]:
-    """Embed the images again with the models of a run; return the embeddings of each model, and the name of the device."""
+    """Embed the images again with the models of a run.
+
+    Args:
+        models: Directory of each model.
+        parent: Row of the run. It is not trusted.
+        request: Layer, and overrides for reading the images.
+        config: How the embeddings will be evaluated.
+
+    Returns:
+        The embeddings of each model, and the name of the device.
+
+    Raises:
+        UserError: A file is missing or is not what the run wrote, or the row does not determine its plan.
+    """
     plan, split = recorded_plan(parent, request.options, request.config_dir)
     make_deterministic(plan.protocol.threads)
     batches = make_batches(plan, split)
@@ -178,7 +208,7 @@ def load_saved_model(row: Row, plan: Plan) -> Embedder:
     file = row.folder / run_files.MODEL_SAFETENSORS
     if file.is_file():
         return _load_model(file, plan)
-    folders = _models(row.folder, row)
+    folders = model_folders(row.folder, row)
     _refuse_replaced([folder / run_files.MODEL for folder in folders], row, "model_sha256")
     return _load_model(folders[0] / run_files.MODEL, plan)
 
@@ -231,4 +261,5 @@ def write_evaluation(folder: Path, row: Row, tensors: Mapping[str, torch.Tensor]
     refuse_links(folder, run_files.NAMES)
     folder.mkdir(parents=True, exist_ok=True)
     save_tensors(folder / run_files.PER_QUERY, tensors)
+    row = Row({**row.columns, run_files.PER_QUERY_DIGEST: sha256(folder / run_files.PER_QUERY)})
     return write_row(folder, row), row

@@ -45,6 +45,6 @@ def unbeaten_baseline(rows: Sequence[TableRow], metrics: Sequence[str]) -> list[
 
 
 def _best(rows: Sequence[TableRow], metric: str) -> tuple[float, TableRow] | None:
-    """The highest mean, and the first row that has it; None if no row has the metric."""
-    means = [(cell.mean, row) for row in rows if (cell := row.cells.get(metric))]
+    """The highest mean of a consistent row, and the first row that has it; None if no row has the metric."""
+    means = [(cell.mean, row) for row in rows if not row.inconsistent and (cell := row.cells.get(metric))]
     return max(means, key=lambda pair: pair[0], default=None)

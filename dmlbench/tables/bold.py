@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dmlbench.results.formatting import format_percent, metric_label
 from dmlbench.results.row import BASELINES, Row
-from dmlbench.tables.significance_notes import LEVEL_IN_PRINT, model_statement, power_remark
+from dmlbench.tables.consistency import Consistency
+from dmlbench.tables.significance_notes import LEVEL_IN_PRINT, OTHER_SCORES, model_statement, power_remark
 
 ONE_SEED = "nothing is bold, because one seed cannot tell methods apart"
 NOT_TESTED = "nothing is bold, because significance was not tested"
+INCONSISTENT = "Methods with an inconsistent result are neither tested nor bold"
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,13 @@ class Bold:
     details: tuple[str, ...] = ()
 
 
-def find_bold(labels: Sequence[str], methods: Iterable[Mapping[int, Row]], metrics: Sequence[str], test: bool) -> Bold:
+def find_bold(
+    labels: Sequence[str],
+    methods: Iterable[Mapping[int, Row]],
+    metrics: Sequence[str],
+    test: bool,
+    consistency: Consistency | None = None,
+) -> Bold:
     """Find the methods to print in bold. Without two seeds per method, nothing is bold.
 
     Args:
@@ -37,8 +45,21 @@ def find_bold(labels: Sequence[str], methods: Iterable[Mapping[int, Row]], metri
         methods: Result rows of each method by seed.
         metrics: Printed metrics.
         test: Whether to test significance. Otherwise, the highest mean is bold.
+        consistency: Rows that contradict themselves; their methods are neither tested nor bold. If the scores of queries do not
+            match the rows, they are checked. None if all rows are consistent.
     """
+    consistency = consistency or Consistency(())
     by_label = {label: list(seeds.values()) for label, seeds in zip(labels, methods, strict=True)}
+    found = _find(by_label, metrics, test, consistency)
+    if any(OTHER_SCORES in one for one in found.details):
+        consistency.check_scores(row for rows in by_label.values() for row in rows)
+        found = _find(by_label, metrics, test, consistency)
+    excluded = not all(map(consistency.is_consistent, by_label.values()))
+    return replace(found, details=(*found.details, INCONSISTENT)) if excluded else found
+
+
+def _find(by_label: Mapping[str, Sequence[Row]], metrics: Sequence[str], test: bool, consistency: Consistency) -> Bold:
+    by_label = {label: rows for label, rows in by_label.items() if consistency.is_consistent(rows)}
     trained = {label: rows for label, rows in by_label.items() if all(row.ok and row["loss"] not in BASELINES for row in rows)}
     if len(trained) < 2:
         return Bold()

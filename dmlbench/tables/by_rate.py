@@ -14,6 +14,7 @@ from dmlbench.results.row import BASELINES, Row
 from dmlbench.tables.axis import Axis
 from dmlbench.tables.caption import caption, dataset_label
 from dmlbench.tables.confidence import t_interval
+from dmlbench.tables.consistency import reasons
 from dmlbench.tables.grouping import ORDER, group_except
 from dmlbench.tables.ranks import ranks, spearman
 from dmlbench.tables.row_labels import row_labels
@@ -149,7 +150,7 @@ def _row(label: str, by_rate: _ByRate, metric: str, all_seeds: set[int]) -> Rate
         cells[rate] = Cell(*t_interval(numbers)) if len(numbers) == len(values) else None
         at = "" if rate is None else f" at {rate:g}"
         missing = [seed for seed, value in zip(by_seed, values, strict=True) if value is None]
-        notes += [f"{label}{at}: no result for {format_seeds(sorted(missing))}"] if missing else []
+        notes += [f"{label}{at}: no result for {format_seeds(sorted(missing))}{reasons(by_seed.values())}"] if missing else []
         absent = sorted(all_seeds - set(by_seed))
         notes += [f"{label}{at}: no {format_seeds(absent)}, which other runs have"] if absent else []
     means = {rate: cell.mean for rate, cell in cells.items() if cell is not None and rate is not None}

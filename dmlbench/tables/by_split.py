@@ -15,6 +15,7 @@ from dmlbench.results.row import BASELINES, Row
 from dmlbench.tables.axis import Axis
 from dmlbench.tables.caption import caption
 from dmlbench.tables.confidence import t_interval
+from dmlbench.tables.consistency import reasons
 from dmlbench.tables.grouping import ORDER, group_except
 from dmlbench.tables.ranks import ranks, spearman
 from dmlbench.tables.row_labels import row_labels
@@ -138,7 +139,8 @@ def _row(label: str, rows: Sequence[Row], seeds: Sequence[int], metric: str) -> 
         scores.append(fmean(numbers) if complete else None)
         missing = sorted(run_seed for run_seed, value in by_run_seed.items() if value is None)
         if missing:
-            notes.append(f"{label}, split {seed}: no result for {format_seeds(missing)}")
+            of_split = [row for row in rows if row.get("split_seed") == seed]
+            notes.append(f"{label}, split {seed}: no result for {format_seeds(missing)}{reasons(of_split)}")
         elif not complete:
             notes.append(f"{label}, split {seed}: no run")
     known = [score for score in scores if score is not None]

@@ -62,7 +62,12 @@ def details(rows: Sequence[Row], axis: Axis, selection_differs: bool, costs: Seq
 def _split_sentence(rows: Sequence[Row]) -> str:
     if not all(row.get("split_rule") in CLOSED_SET_RULES for row in rows):
         return ""
-    return "Half of the images of each class were used for training, so no test class is unseen"
+    if all(row.get("protocol_fold") in (None, "none") for row in rows):
+        return "Half of the images of each class were used for training, so no test class is unseen"
+    return (
+        "Half of the images of each class were used for training, or for validation if the class was held out, so only test "
+        "classes that were held out are unseen"
+    )
 
 
 def selection_of(rows: Sequence[Row]) -> str:

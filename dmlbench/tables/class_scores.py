@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from dmlbench.results import run_files
 from dmlbench.results.metric_specs import MACRO, parse_metric
-from dmlbench.results.query_scores import read_query_scores
+from dmlbench.results.query_scores import read_query_scores, scores_stamp
 from dmlbench.results.row import Row
 from dmlbench.tables.class_groups import ClassGroups, class_groups
+from dmlbench.tables.significance_notes import OTHER_SCORES
 from dmlbench.tables.unequal_weights import MIN_EFFECTIVE, effective_number
 from dmlbench.tables.variance_components import Study
 
@@ -113,7 +116,7 @@ def class_scores_per_method(methods: Sequence[Sequence[Row]], metric: str) -> tu
         # A comparison with NaN is false, so neither scores nor rows with NaN pass.
         expected = [math.nan if (value := row.number(metric)) is None else value for row in rows]
         if not np.allclose(one.means[0] @ one.weights, expected, rtol=0, atol=TOLERANCE):
-            return None, "the per-query scores do not match the rows"
+            return None, OTHER_SCORES
     return scores, None
 
 
@@ -136,11 +139,22 @@ def read_class_means(row: Row, metric: str) -> RunClassMeans | None:
     Returns:
         The class means; None if the scores were not saved or cannot be read.
     """
-    found = None if row.folder is None else read_query_scores(row.folder / run_files.PER_QUERY, metric)
+    if row.folder is None:
+        return None
+    return _class_means(row.folder, metric, scores_stamp(row.folder / run_files.PER_QUERY))
+
+
+@lru_cache(256)  # a ranking and the pictures of its entries read the same scores
+def _class_means(folder: Path, metric: str, stamp: Hashable) -> RunClassMeans | None:
+    """Read and average scores; they are read again if the stamp of their file has changed."""
+    found = read_query_scores(folder / run_files.PER_QUERY, metric)
     if found is None:
         return None
     ids, labels, values = found
     order = np.argsort(ids, kind="stable")
     queries = np.stack([ids[order], labels[order]]).astype("<i8")
     unique, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    return RunClassMeans(unique, np.bincount(index, values) / counts, counts, hashlib.sha256(queries.tobytes()).hexdigest())
+    means = np.bincount(index, values) / counts
+    for array in (unique, means, counts):
+        array.setflags(write=False)
+    return RunClassMeans(unique, means, counts, hashlib.sha256(queries.tobytes()).hexdigest())

@@ -64,8 +64,9 @@ def machine_warning(rows: Sequence[Row]) -> list[str]:
         rows: Result rows of a table.
     """
     devices = {row["device"] for row in rows if row.get("device")}
-    hosts = {row["hostname"] for row in rows if row.get("hostname")}
-    if len(devices) <= 1 and len(hosts) <= 1:
+    names = ("hostname", "cpu_model")  # published rows do not name their machine
+    machines = max(len({row[name] for row in rows if row.get(name)}) for name in names)
+    if len(devices) <= 1 and machines <= 1:
         return []
-    origin = f"{len(hosts)} machines" if len(hosts) > 1 else f"{len(devices)} kinds of device"
+    origin = f"{machines} machines" if machines > 1 else f"{len(devices)} kinds of device"
     return [f"time, speed and memory are not comparable because the rows come from {origin}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -14,6 +15,7 @@ from dmlbench.results.row import BASELINES, Row
 from dmlbench.tables.axis import Axis, find_axis
 from dmlbench.tables.caption import caption, dataset_label
 from dmlbench.tables.confidence import t_interval
+from dmlbench.tables.consistency import reasons
 from dmlbench.tables.grouping import group_except
 from dmlbench.tables.row_labels import row_labels
 from dmlbench.tables.table_row import Cell
@@ -106,7 +108,11 @@ def _tables(group: Sequence[tuple[Row, Row]], axes: tuple[Axis, Axis], metric: s
     several = [one for one in methods.values() if all(len({point[i] for point in one[1]}) > 1 for i in (0, 1))]
     labels = row_labels([first for first, _ in several], Axis("loss"))
     untrained = {label: _cell(by_seed, metric) for label, by_seed in baselines.items()}
-    return [_table(label, one, axes, metric, untrained) for label, one in zip(labels, several, strict=True)]
+    others = Counter(first["loss"] for first, _ in methods.values())
+    others.subtract(first["loss"] for first, _ in several)
+    return [
+        _table(label, one, axes, metric, untrained, others[one[0]["loss"]]) for label, one in zip(labels, several, strict=True)
+    ]
 
 
 def _table(
@@ -115,6 +121,7 @@ def _table(
     axes: tuple[Axis, Axis],
     metric: str,
     baselines: Mapping[str, Cell | None],
+    n_others: int,
 ) -> GridTable:
     first, by_point = method
     values = (_sorted(point[0] for point in by_point), _sorted(point[1] for point in by_point))
@@ -135,7 +142,7 @@ def _table(
         baselines=baselines,
         title=f"{label} on {dataset_label([first])}, {first.get('trunk_label') or first['trunk']}",
         caption=caption(rows, axis, {len(by_seed) for by_seed in by_point.values()}, ""),
-        notes=tuple(_notes(by_point, values, keys, metric)),
+        notes=(*_notes(by_point, values, keys, metric), *_left_out(str(first["loss"]), n_others)),
     )
 
 
@@ -171,10 +178,18 @@ def _notes(
             absent.append(at)
             continue
         without = sorted(seed for seed, row in by_seed.items() if not row.ok or row.number(metric) is None)
-        notes += [f"At {at}: no result for {format_seeds(without)}"] if without else []
+        notes += [f"At {at}: no result for {format_seeds(without)}{reasons(by_seed.values())}"] if without else []
         missing = sorted(all_seeds - set(by_seed))
         notes += [f"At {at}: no {format_seeds(missing)}, which other runs have"] if missing else []
     return [*notes, *([f"No run at {'; '.join(absent)}"] if absent else [])]
+
+
+def _left_out(loss: str, n: int) -> list[str]:
+    """A clause about variants of the method that have only one value of a hyper-parameter."""
+    what = "variant of the method, with another value of something else, is" if n == 1 else "variants of the method are"
+    return (
+        [f"{n} {what} not in this table: too few values of both for a grid; `dmlbench table {loss}` prints them"] if n else []
+    )
 
 
 def value_text(value: Scalar) -> str:

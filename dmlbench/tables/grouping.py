@@ -10,6 +10,7 @@ from dmlbench.config.schema import Scalar
 from dmlbench.errors import UserError, suggest
 from dmlbench.results.row import BASELINES, Row
 from dmlbench.tables.axis import Axis
+from dmlbench.tables.consistency import without_contradiction
 from dmlbench.tables.table_row import TableRow
 
 # Order of the methods in print: baselines, pair losses, proxy losses, softmax losses with a margin; then others, by name.
@@ -44,7 +45,8 @@ def group_except(rows: Sequence[Row], columns: Mapping[str, Scalar], metric: str
         metric: Metric of the table.
 
     Returns:
-        Groups in printed order; each row with its copy in which these columns are replaced.
+        Groups in printed order; each row with its copy in which these columns are replaced. A row that contradicts itself is
+        returned as a failed one.
 
     Raises:
         UserError: No row has the metric.
@@ -55,7 +57,7 @@ def group_except(rows: Sequence[Row], columns: Mapping[str, Scalar], metric: str
     groups: dict[str, list[tuple[Row, Row]]] = {}
     for row in rows:
         replaced = Row({**row.columns, **{name: columns[name] for name in columns if name in row.columns}}, row.folder)
-        groups.setdefault(json.dumps(replaced.shared, sort_keys=True), []).append((row, replaced))
+        groups.setdefault(json.dumps(replaced.shared, sort_keys=True), []).append((without_contradiction(row), replaced))
     return sorted(groups.values(), key=lambda group: table_sort_key(group[0][1].shared))
 
 

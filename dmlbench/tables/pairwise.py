@@ -19,6 +19,7 @@ from dmlbench.results.metric_specs import CONCATENATED, MACRO
 from dmlbench.results.row import EXTERNAL, Row
 from dmlbench.tables.axis import ABSENT
 from dmlbench.tables.class_means import ClassMeans, class_means
+from dmlbench.tables.consistency import Consistency
 from dmlbench.tables.metric_difference import Difference, mean_over_seeds, metric_difference
 from dmlbench.tables.significance_notes import limits_of_data
 from dmlbench.tables.warnings import newest_versions, old_version_warning, warnings_of
@@ -115,7 +116,11 @@ def compare_pair(a: Sequence[Row], b: Sequence[Row], metric: str = METRICS[0]) -
         not_comparable=not_comparable,
         method=_differing(rows_a, rows_b, methods),
         circumstances=_differing(rows_a, rows_b, others),
-        notes=(*failed_a, *failed_b, *unused_a, *unused_b, *_warnings(rows_a, rows_b, tested_seeds)),
+        notes=(
+            *_inconsistent(rows_a, rows_b),
+            *(*failed_a, *failed_b, *unused_a, *unused_b),
+            *_warnings(rows_a, rows_b, tested_seeds),
+        ),
         other_data=other_data,
     )
 
@@ -137,6 +142,13 @@ def _with_common_seeds(name: str, rows: Sequence[Row], common: Sequence[int]) ->
     unused = sorted(row.seed for row in rows if row.seed not in common)
     notes = [f"Only {name} has {format_seeds(unused)}, which {'is' if len(unused) == 1 else 'are'} not used"] if unused else []
     return tuple(row for row in rows if row.seed in common), notes
+
+
+def _inconsistent(a: Sequence[Row], b: Sequence[Row]) -> list[str]:
+    """Return which rows contradict themselves or the scores of their queries, a clause per method."""
+    consistency = Consistency([*a, *b])
+    consistency.check_scores([*a, *b])
+    return [f"{name} is {note}" for name, rows in (("A", a), ("B", b)) if (note := consistency.note(rows))]
 
 
 def _warnings(a: Sequence[Row], b: Sequence[Row], tested_seeds: Collection[int]) -> list[str]:

@@ -13,6 +13,7 @@ FEW_SEEDS = 3  # up to this number of seeds, the text mentions low power
 FEW_GROUPS = 10  # below this number of groups of test classes, too
 FEW_CLASSES = 20  # below this number of test classes, there is a warning
 LEVEL_IN_PRINT = "5 % level"
+OTHER_SCORES = "the per-query scores do not match the rows"
 
 
 def model_statement(rows: Sequence[Row], by_seed: bool = True) -> str:

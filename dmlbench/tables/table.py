@@ -17,17 +17,26 @@ from dmlbench.errors import UserError, suggest
 from dmlbench.results.column_specs import COLUMNS, Column
 from dmlbench.results.formatting import format_value, metric_column
 from dmlbench.results.literature import SPLIT, PublishedResult, find_published
-from dmlbench.results.metric_specs import CONCATENATED, FULL
+from dmlbench.results.metric_specs import CONCATENATED, FULL, parse_metric
 from dmlbench.results.row import EXTERNAL, Row
 from dmlbench.tables.axis import Axis, find_axis
 from dmlbench.tables.baseline import unbeaten_baseline, with_baseline_notes
 from dmlbench.tables.bold import Bold, find_bold
 from dmlbench.tables.caption import caption, details
+from dmlbench.tables.consistency import Consistency
 from dmlbench.tables.costs import costs_of, machine_warning
 from dmlbench.tables.drawn_queries import query_notes
 from dmlbench.tables.grouping import ORDER, MethodKey, group_by_method, group_by_table, method_sort_key, table_sort_key
 from dmlbench.tables.row_labels import recipe_notes, row_labels
-from dmlbench.tables.table_row import ORACLE, TableRow, make_table_row, selection_differs, with_costs, with_oracle_gap
+from dmlbench.tables.table_row import (
+    ORACLE,
+    TableRow,
+    make_table_row,
+    selection_differs,
+    with_consistency,
+    with_costs,
+    with_oracle_gap,
+)
 from dmlbench.tables.warnings import newest_versions, old_version_warning, split_warnings
 
 __all__ = ["ORDER", "PUBLISHED", "Table", "compare"]
@@ -85,6 +94,7 @@ class _Options:
     cost: bool
     published: str
     config_dir: Path | None
+    complete: bool
     newest_versions: Mapping[str, int]
 
 
@@ -97,6 +107,7 @@ def compare(
     cost: bool = True,
     published: str = "same",
     config_dir: Path | None = None,
+    complete: bool = True,
 ) -> list[Table]:
     """Make tables of all rows that may be compared.
 
@@ -109,6 +120,7 @@ def compare(
         cost: Whether to print costs.
         published: Which published results to print below a rule, one of `PUBLISHED`.
         config_dir: Directory of the user's own configuration files, whose `published/` is read too.
+        complete: Whether the rows have all columns of their files. Otherwise, their digests are not recomputed.
 
     Returns:
         One table for each set of rows that agree in every shared column that the axis does not own and, on an axis other than
@@ -124,7 +136,9 @@ def compare(
         )
     axis = find_axis(vary, rows)
     _refuse_unknown(rows, metrics, oracle, published)
-    options = _Options(tuple(dict.fromkeys(metrics)), tested, oracle, cost, published, config_dir, newest_versions(rows))
+    options = _Options(
+        tuple(dict.fromkeys(metrics)), tested, oracle, cost, published, config_dir, complete, newest_versions(rows)
+    )
     tables = [_table(group, axis, options) for group in group_by_table(rows, axis)]
     tables.sort(key=lambda table: table_sort_key(table.shared))
     if axis.is_loss or axis.is_preset:
@@ -155,8 +169,9 @@ def _table(rows: Sequence[Row], axis: Axis, options: _Options) -> Table:
     comparable = not axis.is_preset and unique[0]["protocol"] != EXTERNAL
     firsts = [next(iter(seeds.values())) for seeds in methods.values()]
     labels = row_labels(firsts, axis)
-    bold = find_bold(labels, methods.values(), printed, options.tested) if comparable else Bold()
-    table_rows = _sorted_rows(labels, methods, axis, metrics, printed, costs, oracle)
+    consistency = Consistency(unique, printed, options.complete)
+    bold = find_bold(labels, methods.values(), printed, options.tested, consistency) if comparable else Bold()
+    table_rows = _sorted_rows(labels, methods, axis, metrics, printed, costs, oracle, consistency)
     warnings = [
         *([] if axis.is_preset else unbeaten_baseline(table_rows, printed)),
         *old_version_warning(unique, options.newest_versions),
@@ -194,13 +209,14 @@ def _sorted_rows(
     printed: Sequence[str],
     costs: Sequence[Column],
     oracle: bool,
+    consistency: Consistency,
 ) -> list[TableRow]:
     """Return the rows of a table in printed order."""
     all_seeds = {seed for seeds in methods.values() for seed in seeds}
     rows = []
     for label, seeds in zip(labels, methods.values(), strict=True):
         row = make_table_row(label, [seeds[seed] for seed in sorted(seeds)], metrics, printed, all_seeds)
-        rows.append(with_oracle_gap(with_costs(row, costs), oracle))
+        rows.append(with_consistency(with_oracle_gap(with_costs(row, costs), oracle), consistency.note(row.rows)))
     if not (axis.is_loss or axis.is_preset):
         return sorted(rows, key=lambda row: axis.sort_key(row.rows[0]))
     rows = sorted(rows, key=method_sort_key)
@@ -219,22 +235,34 @@ def _published(rows: Sequence[Row], metrics: Sequence[str], options: _Options) -
         split=str(rows[0].get("split_rule") or SPLIT),
         ablations=everything,
         config_dir=options.config_dir,
+        clusters_per_class=_clusters(rows[0]),
     )
+
+
+def _clusters(row: Row) -> int:
+    """Clusters per class of the clustering metrics of a row."""
+    value = row.get("evaluation_clusters", row.get("protocol_clusters_per_class", 1))
+    return value if isinstance(value, int) else 1
 
 
 def _default_metrics(rows: Sequence[Row], metrics: tuple[str, ...]) -> tuple[str, ...]:
     """Return the metrics that are printed by default, if all rows with results have them.
 
-    With a full gallery, these are Precision@k and Retrieved@k in both galleries.
+    With a full gallery, these are Precision@k and Retrieved@k in both galleries. If models are selected by clustering,
+    clustering metrics come first. Metrics of attributes are printed if a method has them.
     """
     ok = [row for row in rows if row.ok]
     if any(metric.startswith(FULL) for metric in metrics):  # Tables II and III of Yuan et al., side by side
         columns = [metric for metric in metrics if metric.removeprefix(FULL).startswith(("precision_at_", "retrieved_at_"))]
         if columns and all(metric in row.columns for metric in columns for row in ok):
             return tuple(columns)
-    usual = [metric for metric in metrics if metric.startswith(("recall_at_", "r_precision", "map_at_r"))]
+    selection = parse_metric(str(rows[0].get("protocol_selection_metric")))
+    by_clustering = selection is not None and selection.spec.kind == "clustering"  # Table 1 of Shah
+    usual = [metric for metric in metrics if by_clustering and metric in ("pairwise_f1", "nmi", "purity")]
+    usual += [metric for metric in metrics if metric.startswith(("recall_at_", "r_precision", "map_at_r"))]
     usual += [metric for metric in metrics if metric in (f"{CONCATENATED}recall_at_1", f"{CONCATENATED}map_at_r")]
-    return tuple(metric for metric in usual if all(metric in row.columns for row in ok))
+    of_attributes = [metric for metric in metrics if metric.startswith("attribute_")]  # only some methods predict attributes
+    return (*(metric for metric in usual if all(metric in row.columns for row in ok)), *of_attributes)
 
 
 def _disagreement(rows: Sequence[Row], one: Column) -> list[str]:

@@ -49,6 +49,7 @@ class TableRow:
         costs: Name of a cost to its mean over seeds, in the printed unit, or None if a value is missing.
         oracle_gap: Additional MAP@R that choosing the epoch on the test set would have claimed.
         rows: Result rows, one per seed, ascending, including failed ones.
+        inconsistent: Which result rows contradict themselves, a clause; empty if none does.
     """
 
     label: str
@@ -61,6 +62,7 @@ class TableRow:
     costs: Mapping[str, float | None] = field(default_factory=dict)
     oracle_gap: Cell | None = None
     rows: tuple[Row, ...] = ()
+    inconsistent: str = ""
 
     @property
     def n(self) -> int:
@@ -144,6 +146,16 @@ def with_costs(row: TableRow, costs: Sequence[Column]) -> TableRow:
             missing.setdefault(seeds, []).append(cost.heading)
     notes = [f"no {', '.join(names)} for {_seeds(seeds)}" for seeds, names in missing.items()]
     return replace(row, costs=means, notes=(*row.notes, *notes))
+
+
+def with_consistency(row: TableRow, note: str) -> TableRow:
+    """Return a table row that is marked if a result row contradicts itself.
+
+    Args:
+        row: Row of the table.
+        note: Which result rows contradict themselves, a clause; empty if none does.
+    """
+    return replace(row, inconsistent=note, notes=(note, *row.notes)) if note else row
 
 
 def with_oracle_gap(row: TableRow, oracle: bool) -> TableRow:

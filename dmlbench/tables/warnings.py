@@ -22,7 +22,13 @@ def warnings_of(rows: Sequence[Row]) -> list[str]:
     Returns:
         Clauses that name the seeds concerned.
     """
-    return [*_dead_proxies(rows), *_unused_memory(rows), *_low_rank(rows), *_failed_trials(rows)]
+    return [
+        *_dead_proxies(rows),
+        *_unused_memory(rows),
+        *_low_rank(rows),
+        *_untrained_attributes(rows),
+        *_failed_trials(rows),
+    ]
 
 
 def _dead_proxies(rows: Sequence[Row]) -> list[str]:
@@ -43,6 +49,11 @@ def _low_rank(rows: Sequence[Row]) -> list[str]:
         if rank is not None and rank < MIN_RANK:
             low.setdefault(f"effective rank {rank:.1f}", []).append(row.seed)
     return [f"the embedding is nearly one-dimensional: {_with_seeds(low)}"] if low else []
+
+
+def _untrained_attributes(rows: Sequence[Row]) -> list[str]:
+    untrained = _seeds_by_share(rows, "n_attributes_without_training", "n_evaluated_attributes", "evaluated attributes")
+    return [f"{share} occur in no training image" for share in untrained]  # a property of the split, which all seeds share
 
 
 def _failed_trials(rows: Sequence[Row]) -> list[str]:

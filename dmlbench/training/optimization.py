@@ -1,4 +1,4 @@
-"""Parameter groups, learning-rate schedules, and the loss of a batch."""
+"""Parameter groups, learning-rate schedules, and the failures of a step."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from torch import nn
 from dmlbench.config.learning_rates import learning_rates
 from dmlbench.config.plan import Plan
 from dmlbench.config.schema import Protocol
-from dmlbench.data.loader import to_device
 from dmlbench.errors import MethodFailure
 from dmlbench.losses.objective import Objective
 from dmlbench.models.embedder import Embedder
 
-_STEP_ERRORS = (RuntimeError, ValueError, ArithmeticError, LookupError)  # of losses and optimizers that get infinite values
+STEP_ERRORS = (RuntimeError, ValueError, ArithmeticError, LookupError)  # of losses and optimizers that get infinite values
 
 
 def parameter_groups(model: Embedder, objective: Objective, plan: Plan) -> list[dict[str, Any]]:
@@ -90,45 +89,6 @@ def set_training_mode(model: Embedder, epoch: int, protocol: Protocol) -> None:
         model.trunk.requires_grad_(epoch >= protocol.head_only_epochs)
 
 
-def batch_loss(
-    model: Embedder,
-    objective: Objective,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    plan: Plan,
-    attributes: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Compute the loss of a batch: the model in the precision of the plan, the objective in float32.
-
-    Args:
-        model: Model, on the device of the plan.
-        objective: Objective, on the same device.
-        images: uint8 `(B, 3, H, W)`, or features, float32 `(B, C)`; on the CPU.
-        labels: int64 `(B,)`, on the CPU.
-        plan: Plan with device and precision.
-        attributes: Annotated attributes, float32 `(B, K)` with NaN for missing values, on the CPU. None if the method ignores
-            them.
-
-    Returns:
-        The loss, a scalar with its graph.
-
-    Raises:
-        MethodFailure: The loss cannot be computed, because embeddings are not finite.
-    """
-    moved = to_device(images, plan.device)
-    with torch.autocast(plan.device, dtype=torch.bfloat16, enabled=plan.precision == "bf16_training"):
-        embeddings, logits = (model(moved), None) if model.attributes is None else model.with_attributes(moved)
-    embeddings = embeddings.float()
-    known = None if attributes is None else attributes.to(plan.device, non_blocking=True)
-    try:
-        return objective(embeddings, labels.to(plan.device, non_blocking=True), known, logits)
-    except _STEP_ERRORS as error:  # such as a miner that cannot draw from these distances
-        if torch.isfinite(embeddings).all():
-            raise
-        reason = str(error).partition("\n")[0]
-        raise MethodFailure(f"training diverged: embeddings of a batch are not finite ({reason})") from error
-
-
 @contextmanager
 def divergence_as_failure(parameters: Sequence[nn.Parameter], epoch: int, step: int) -> Iterator[None]:
     """Report an error of a step as a failure of the method, if the parameters have diverged.
@@ -143,7 +103,7 @@ def divergence_as_failure(parameters: Sequence[nn.Parameter], epoch: int, step: 
     """
     try:
         yield
-    except _STEP_ERRORS as error:
+    except STEP_ERRORS as error:
         if "without overflow" in str(error) or not all(bool(torch.isfinite(one).all()) for one in parameters):
             reason = str(error).partition("\n")[0]
             raise MethodFailure(f"training diverged at epoch {epoch + 1}, step {step + 1}: {reason}") from error

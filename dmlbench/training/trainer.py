@@ -20,11 +20,11 @@ from dmlbench.models.embedder import Embedder
 from dmlbench.models.state_files import save_state
 from dmlbench.results import run_files
 from dmlbench.system.seeding import derive_seed, seed_globals
+from dmlbench.training.batch_gradients import add_gradients
 from dmlbench.training.checkpoint import History, load_model, resume, save_checkpoint
 from dmlbench.training.embed import embed
 from dmlbench.training.epoch_sampler import EpochSampler, training_labels
 from dmlbench.training.optimization import (
-    batch_loss,
     clip_gradients,
     divergence_as_failure,
     lr_factor,
@@ -108,12 +108,10 @@ def train(
             seed_globals(derive_seed(plan.seed, "step", step))
             with divergence_as_failure(parameters, epoch, step % steps):
                 known = None if attributes is None else attributes[image_ids]
-                loss = batch_loss(model, objective, images, label_of[image_ids], plan, known)
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                losses[step % steps] = add_gradients(model, objective, images, label_of[image_ids], plan, known)
                 clip_gradients(parameters, protocol)
                 optimizer.step()
-            losses[step % steps] = loss.detach()
             if proxy_turn is not None and is_measured(step + 1, steps):
                 history.proxy_turn = proxy_turn()
             progress.step(losses, step % steps + 1)

@@ -7,6 +7,7 @@ images, and all metrics are computed from these embeddings. It has a table of it
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from dmlbench.results.row_files import write_row
 from dmlbench.system.atomic_write import atomic_directory, atomic_write
 from dmlbench.system.own_directory import refuse_links
 from dmlbench.system.regular_files import parse_json, sha256
+from dmlbench.web.snapshot import ADDED
 
 if TYPE_CHECKING:
     from dmlbench.config.plan import Plan
@@ -30,6 +32,7 @@ PRESET = "added"  # instead of a preset, so that these rows share no table with 
 MAX_ROW_BYTES = 4 * 2**20
 MAX_WEIGHTS_BYTES = 2 * 2**30
 _MAX_NAME = 80
+_SEED = 0
 # What the model needs to know of its method.
 _OF_METHOD = ("loss_kind", "loss_features", "loss_attributes", "loss_n_attributes", "loss_layer")
 _OF_DATA = ("dataset_label", "trunk_label", "trunk_weights", "dataset_source", "config_files")
@@ -79,7 +82,7 @@ def add_model(
     label = " ".join(name.split())
     if not (0 < len(label) <= _MAX_NAME and label.isprintable()):
         raise UserError(f"type a name of 1 to {_MAX_NAME} characters")
-    row = _row(config, label, weights)
+    row = _row(config, label, _tensors_digest(weights))
     folder = directory / str(row["run_id"])
     refuse_links(directory)
     if folder.exists():
@@ -95,22 +98,39 @@ def add_model(
     return folder
 
 
-def _row(config: Row, label: str, weights: bytes) -> Row:
-    """Return the columns of the new row that are known before it is evaluated."""
+def _tensors_digest(weights: bytes) -> str:
+    """Return 16 hex digits that identify tensors, however a file orders them and whatever else it contains."""
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        tensors = sorted((name, one["dtype"], one["shape"], one["data"]) for name, one in deserialize(weights))
+    except (SafetensorError, TypeError) as error:
+        raise UserError(f"the weights are not a safetensors file: {error}") from None
+    digest = hashlib.sha256()
+    for name, kind, shape, data in tensors:
+        digest.update(json.dumps([name, kind, shape]).encode() + bytes(data))
+    return digest.hexdigest()[:16]
+
+
+def _row(config: Row, label: str, weights: str) -> Row:
+    """Return the columns of the new row that are known before it is evaluated.
+
+    Its seed is always 0: the same weights under another seed would count as a second model of the method.
+    """
     shared = {**config.shared, "preset": PRESET}
-    method: dict[str, Scalar] = {"loss": "added", "loss_make_weights_sha256": hashlib.sha256(weights).hexdigest()[:16]}
+    method: dict[str, Scalar] = {"loss": ADDED, "loss_make_weights_sha256": weights}
     method |= {column: config[column] for column in _OF_METHOD if column in config.columns}
     digest, fingerprint = registry.method_digest(method), registry.fingerprint(shared)
     return Row(
         {
             "schema_version": registry.SCHEMA_VERSION,
-            "run_id": registry.run_id(fingerprint, digest, config.seed),
+            "run_id": registry.run_id(fingerprint, digest, _SEED),
             "fingerprint": fingerprint,
             "method_digest": digest,
             "status": "ok",
             "reason": None,
             "loss_label": label,
-            "seed": config.seed,
+            "seed": _SEED,
             **shared,
             **method,
             **{column: config[column] for column in _OF_DATA if column in config.columns},

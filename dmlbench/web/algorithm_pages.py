@@ -13,10 +13,10 @@ from flask import Blueprint, abort, render_template, request
 from dmlbench.config.files import conf_dir, entries
 from dmlbench.results.formatting import format_seeds, metric_label
 from dmlbench.tables.table import Table, compare
-from dmlbench.web.catalogue import Collection, Model, Snapshot
 from dmlbench.web.charts import Interval, interval_chart
 from dmlbench.web.formulas import formula, symbols
 from dmlbench.web.services import chosen_collection, services, snapshot
+from dmlbench.web.snapshot import Collection, Model, Snapshot
 
 PAGES = Blueprint("algorithms", __name__, url_prefix="/algorithms")
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")

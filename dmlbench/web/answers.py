@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from flask import abort, request
 
 from dmlbench.errors import UserError
-from dmlbench.web.catalogue import Collection, Model
-from dmlbench.web.search import Hit, hits_of_query, hits_of_vector, merged
+from dmlbench.web.catalogue import RunChangedError
+from dmlbench.web.search import Hit, calibrate, hits_of_query, hits_of_vector, merged
 from dmlbench.web.services import services, snapshot, whole_number
+from dmlbench.web.snapshot import Collection, Model
 from dmlbench.web.uploads import Upload
 
 
@@ -57,13 +57,14 @@ def requested_query(collection: Collection | None) -> Query | None:
         return Query(upload=services().uploads.get(token))
     if not request.args.get("query"):
         return None
-    source = snapshot().collections.get(request.args.get("from", "")) or collection
+    named = request.args.get("from")
+    source = snapshot().collections.get(named) if named else collection
     if source is None:
         abort(404, "There is no such data set (any more).")
     return Query(source, whole_number("query", 0, 0, 2**62))
 
 
-def find(query: Query, collection: Collection, model: Model, k: int, standardise: bool = False) -> list[Hit]:
+def find(query: Query, collection: Collection, model: Model, k: int) -> list[Hit]:
     """Search one data set with one model.
 
     Args:
@@ -71,21 +72,14 @@ def find(query: Query, collection: Collection, model: Model, k: int, standardise
         collection: Data set to search.
         model: Model of that data set.
         k: Number of images.
-        standardise: Express scores in standard deviations too, for `find_in_all`.
 
     Raises:
         UserError: The query cannot be embedded.
     """
     embeddings = services().catalogue.embeddings(model)
     if query.collection is not None and query.collection.key == collection.key:
-        if not standardise:
-            return hits_of_query(collection, model, embeddings, query.image_id, k)
-        if query.image_id not in embeddings.index:
-            raise UserError(f"there is no test image {query.image_id} in {collection.label}")
-        vector = np.asarray(embeddings.rows[embeddings.index[query.image_id]])
-        hits = hits_of_vector(collection, model, embeddings, vector, k + 1, standardise)
-        return [hit for hit in hits if hit.image_id != query.image_id][:k]
-    return hits_of_vector(collection, model, embeddings, _embedding(query, model), k, standardise)
+        return hits_of_query(collection, model, embeddings, query.image_id, k)
+    return hits_of_vector(collection, model, embeddings, _embedding(query, model), k)
 
 
 def find_in_all(query: Query, loss: str, k: int) -> tuple[list[Hit], list[tuple[Collection, Model]], list[str]]:
@@ -93,23 +87,41 @@ def find_in_all(query: Query, loss: str, k: int) -> tuple[list[Hit], list[tuple[
 
     Args:
         query: The query.
-        loss: Loss of the models; a data set without it is searched with its first trained model.
+        loss: Loss of the models; a data set without it, and any if it is empty, is searched with its first trained model.
         k: Number of images.
 
     Returns:
         The images, the model of each data set, and the reason for each data set that could not be searched.
     """
-    lists: list[Sequence[Hit]] = []
-    used, problems = [], []
+    parts = services()
+    lists, used, problems = [], [], []
     for collection in snapshot().collections.values():
-        trained = [model for model in collection.defaults if model.row.get("loss_kind") != "none"] or collection.defaults
-        model = next((one for one in trained if one.row["loss"] == loss), trained[0])
+        candidates = (*collection.defaults, *collection.models)
+        model = next((one for one in candidates if one.row["loss"] == loss), collection.default)
         try:
-            lists.append(find(query, collection, model, k, standardise=True))
+            hits, embeddings = find(query, collection, model, k), parts.catalogue.embeddings(model)
+            calibration = parts.calibrations.get((model.key, model.stamp), lambda found=embeddings: calibrate(found))  # type: ignore[misc]
+            lists.append((marked(hits, query, collection), calibration))
             used.append((collection, model))
+        except RunChangedError:
+            raise
         except UserError as error:
             problems.append(f"{collection.label}: {error}")
     return merged(lists, k), used, problems
+
+
+def marked(hits: list[Hit], query: Query, collection: Collection) -> list[Hit]:
+    """Mark the images of the query's class. Other splits of its data set may contain it, other data sets do not.
+
+    Args:
+        hits: Images of one data set.
+        query: The query.
+        collection: The data set that was searched.
+    """
+    if query.collection in (None, collection):
+        return hits
+    name = query.class_name() if query.collection.dataset == collection.dataset else None
+    return [replace(hit, relevant=hit.class_name == name) for hit in hits]
 
 
 def _embedding(query: Query, model: Model) -> np.ndarray:
@@ -119,4 +131,4 @@ def _embedding(query: Query, model: Model) -> np.ndarray:
         assert query.collection is not None
         upload = parts.uploads.of_pixels(parts.pictures.pixels(query.collection, query.image_id))
     pixels = upload.pixels
-    return parts.uploads.embedding(upload, model.key, lambda: parts.models.embed(model, pixels))
+    return parts.uploads.embedding(upload, model, lambda: parts.models.embed(model, pixels))

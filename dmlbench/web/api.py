@@ -8,10 +8,10 @@ from typing import Any
 from flask import Blueprint, abort, render_template, request
 
 from dmlbench.web.answers import Query, find, requested_query
-from dmlbench.web.catalogue import Model
 from dmlbench.web.search import MAX_K, Hit
 from dmlbench.web.search_pages import picture
-from dmlbench.web.services import chosen_k, services, snapshot
+from dmlbench.web.services import chosen_k, named_model, services, snapshot
+from dmlbench.web.snapshot import Model
 
 PAGES = Blueprint("api", __name__)
 _VERSION = 1
@@ -49,13 +49,12 @@ def _models() -> Any:
 @PAGES.route("/api/search", methods=["GET", "POST"])
 def _search() -> Any:
     """Search with a test image (GET), or with the image in the body (POST)."""
-    key = request.args.get("model", "")
-    model = snapshot().models.get(key)
-    if model is None:
-        abort(404, "There is no such model; /api/models lists them." if key else "The parameter model is missing.")
+    if not (key := request.args.get("model", "")):
+        abort(404, "The parameter model is missing.")
+    model = named_model(key)
     collection, k = snapshot().collection_of(model), chosen_k()
     if request.method == "POST":
-        query = Query(upload=services().uploads.decoded(request.get_data(cache=False)))
+        query = Query(upload=services().uploads.decoded(request.get_data()))
     else:
         named = requested_query(collection)
         if named is None:

@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from flask import Flask, render_template, request, url_for
+from flask import Flask, abort, render_template, request, url_for
+from flask.typing import ResponseReturnValue
 from markupsafe import Markup, escape
 from werkzeug.exceptions import HTTPException
 
 from dmlbench.errors import DmlbenchError, describe_os_error
-from dmlbench.web import algorithm_pages, api, download_pages, model_pages, rating_pages, search_pages
+from dmlbench.system.terminal import printable_lines
+from dmlbench.web import algorithm_pages, api, download_pages, model_pages, rating_pages, results_pages, search_pages
+from dmlbench.web.catalogue import RunChangedError
 from dmlbench.web.decoder import MAX_BYTES
-from dmlbench.web.security import protect, stored_secret
+from dmlbench.web.security import has_session, protect, stored_secret
 from dmlbench.web.services import Services, Settings
 
-_PARTS = (search_pages, rating_pages, algorithm_pages, download_pages, model_pages, api)
+_PARTS = (search_pages, rating_pages, results_pages, algorithm_pages, download_pages, model_pages, api)
+_ATTEMPTS = 50
 _DRAINED_BYTES = 128 * 2**20
 _DAYS_OF_SESSION = 365
+
+
+class App(Flask):
+    """An application that answers a request again if a run changed, vanished or turned out to be damaged meanwhile."""
+
+    def dispatch_request(self) -> ResponseReturnValue:
+        """Answer a request from one snapshot of the runs."""
+        for _ in range(_ATTEMPTS):  # each of them leaves out a run, or finds the runs again
+            with suppress(RunChangedError):
+                return super().dispatch_request()
+        return super().dispatch_request()
 
 
 def create_app(settings: Settings) -> Flask:
@@ -27,13 +43,15 @@ def create_app(settings: Settings) -> Flask:
     Args:
         settings: What the command line says.
     """
-    app = Flask("dmlbench.web")
+    app = App("dmlbench.web")
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BYTES + 2**16,
         MAX_FORM_MEMORY_SIZE=2**20,
         MAX_FORM_PARTS=50,
         PERMANENT_SESSION_LIFETIME=_DAYS_OF_SESSION * 24 * 3600,
+        SESSION_REFRESH_EACH_REQUEST=False,  # or a late answer would bring back the rater of its request
     )
+    app.jinja_env.finalize = _printable
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.extensions["dmlbench"] = Services(settings)
     app.before_request(_allow_large_models)
@@ -49,8 +67,21 @@ def create_app(settings: Settings) -> Flask:
 
 
 def _allow_large_models() -> None:
-    if request.endpoint == model_pages.ENDPOINT:
+    """Accept a large body only from those who may send one: it is stored on the disk before the form can be read."""
+    if request.endpoint != model_pages.ENDPOINT:
+        return
+    if not model_pages.is_allowed():
+        abort(403, "Models can be added from this machine only.")
+    if has_session():
         request.max_content_length = model_pages.MAX_REQUEST_BYTES
+
+
+def _printable(value: Any) -> Any:
+    """Mark characters that would hide or reorder other text of a page."""
+    if not isinstance(value, str):
+        return value
+    shown = printable_lines(value)
+    return Markup(shown) if isinstance(value, Markup) else shown
 
 
 def _link(endpoint: str, *parameters: Mapping[str, Any], **more: Any) -> str:
@@ -92,7 +123,9 @@ def _drain() -> None:
 
 def _user_error(error: DmlbenchError) -> tuple[Any, int]:
     sentence = str(error)
-    return _error(422, f"{sentence[:1].upper()}{sentence[1:]}{'' if sentence.endswith('.') else '.'}")
+    if re.match(r"[a-z]+ ", sentence):  # a word, not a path
+        sentence = sentence[:1].upper() + sentence[1:]
+    return _error(422, f"{sentence}{'' if sentence.endswith('.') else '.'}")
 
 
 def _os_error(error: OSError) -> tuple[Any, int]:

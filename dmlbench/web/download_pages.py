@@ -15,17 +15,18 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from dmlbench.results import run_files
 from dmlbench.results.formatting import spreadsheet_cell
-from dmlbench.results.row import Row
-from dmlbench.system.regular_files import open_regular, sha256
+from dmlbench.system.regular_files import MAX_TEXT_BYTES, open_regular, sha256
 from dmlbench.tables.formats import FORMATS, render
 from dmlbench.tables.table import compare
-from dmlbench.web.catalogue import Collection, Model, Snapshot
 from dmlbench.web.least_used import LeastUsed
+from dmlbench.web.run_state import Run, Stamp
 from dmlbench.web.services import chosen_collection, services, snapshot, whole_number
+from dmlbench.web.snapshot import Collection, Model, Snapshot
 
 PAGES = Blueprint("downloads", __name__, url_prefix="/downloads")
 _PER_PAGE = 10
 _PART_BYTES = 2**20
+_MOST_HASHED = 2**33
 # Files of a run that are offered. The model is not among them: nobody should load a pickle from elsewhere.
 _FILES = {
     run_files.ROW: "row",
@@ -36,7 +37,7 @@ _FILES = {
 }
 _TYPES = {"json": "application/json", "csv": "text/csv", "html": "text/plain", "md": "text/plain", "tex": "text/plain"}
 _hashes: LeastUsed[tuple[str, int, int, int], str] = LeastUsed(10_000)
-_tables: LeastUsed[tuple[str, tuple[str, ...]], dict[str, str]] = LeastUsed(8)
+_tables: LeastUsed[tuple[str, tuple[Stamp, ...]], dict[str, str]] = LeastUsed(8)
 
 
 @PAGES.get("")
@@ -121,7 +122,10 @@ def _listed(model: Model) -> Iterator[dict[str, Any]]:
         try:
             status = path.lstat()
             identity = (str(path), status.st_ino, status.st_size, status.st_mtime_ns)
-            digest = _hashes.get(identity, lambda path=path: sha256(path))  # type: ignore[misc]
+            limit = _MOST_HASHED if name.endswith(".safetensors") else MAX_TEXT_BYTES
+            digest = "too large to be computed"
+            if status.st_size <= limit:
+                digest = _hashes.get(identity, lambda path=path: sha256(path))  # type: ignore[misc]
         except OSError:
             continue
         yield {"name": name, "meaning": meaning, "bytes": status.st_size, "sha256": digest}
@@ -129,21 +133,21 @@ def _listed(model: Model) -> Iterator[dict[str, Any]]:
 
 def _rendered(collection: Collection) -> dict[str, str]:
     """Return the tables of a data set in all formats, as `dmlbench table` prints them."""
-    rows = _rows(collection, snapshot())
-    key = collection.key, tuple(sorted(str(row["run_id"]) for row in rows))
+    runs = _runs(collection, snapshot())
+    key = collection.key, tuple(run.stamp for run in runs)
 
     def make() -> dict[str, str]:
-        tables = compare(rows, config_dir=services().settings.config_dir)
+        tables = compare([run.row for run in runs if run.row], config_dir=services().settings.config_dir)
         return {name: render(tables, name) for name in FORMATS}
 
     return _tables.get(key, make)
 
 
-def _rows(collection: Collection, found: Snapshot) -> list[Row]:
-    """Return all rows of a data set, also failed ones, which tables list."""
+def _runs(collection: Collection, found: Snapshot) -> list[Run]:
+    """Return all runs of a data set, also failed ones, which tables list."""
     first = collection.models[0].row
     same = ("dataset", "split_digest")
-    return [row for row in found.rows if all(row.get(name) == first.get(name) for name in same)]
+    return [run for run in found.runs if run.row and all(run.row.get(name) == first.get(name) for name in same)]
 
 
 def _path_map(collection: Collection) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from flask import Blueprint, abort, redirect, render_template, request, url_for
+from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from dmlbench.errors import DmlbenchError, UserError
@@ -23,13 +23,11 @@ _KEPT = 20
 
 @PAGES.get("")
 def _page() -> str:
-    return render_template("models.html", page="downloads", allowed=_is_allowed(), additions=services().additions)
+    return render_template("models.html", page="downloads", allowed=is_allowed(), additions=services().additions)
 
 
 @PAGES.post("")
 def _add() -> AnyResponse:
-    if not _is_allowed():
-        abort(403, "Models can be added from this machine only.")
     config, weights = request.files.get("config"), request.files.get("weights")
     if not config or not weights:
         raise UserError("choose row.json and model.safetensors")
@@ -62,8 +60,8 @@ def _result(parts: Services, work: Callable[[Path], Path]) -> str:
         return f"failed: {(str(error).splitlines() or [type(error).__name__])[0]}"
 
 
-def _is_allowed() -> bool:
-    """Whether models can be added, and the request comes from this machine."""
+def is_allowed() -> bool:
+    """Return whether models can be added, and the request comes from this machine."""
     with suppress(ValueError):
         return services().settings.add_models is not None and ipaddress.ip_address(request.remote_addr or "").is_loopback
     return False

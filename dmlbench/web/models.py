@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dmlbench.errors import UserError
-from dmlbench.web.catalogue import Model
 from dmlbench.web.least_used import LeastUsed
+from dmlbench.web.snapshot import Model
 
 if TYPE_CHECKING:
     from dmlbench.config.plan import Plan

@@ -5,44 +5,75 @@ from __future__ import annotations
 import io
 import secrets
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from dmlbench.data.images import read_pixels
 from dmlbench.errors import UserError
 from dmlbench.pictures.thumbnails import View, thumbnail
+from dmlbench.results import run_files
 from dmlbench.results.row import Row
 from dmlbench.results.run_images import RunImages
-from dmlbench.web.catalogue import Collection
 from dmlbench.web.least_used import LeastUsed
+from dmlbench.web.run_state import Stamp
+from dmlbench.web.snapshot import Collection
 
 PX = 224
 _BACKGROUND = (128, 128, 128)
 _PICTURE_BYTES = 64 * 2**20
 _MAX_TOKENS = 200_000
+_RETRY_SECONDS = 5.0  # after which a list of images that was not found is looked up again
+_TRIED = 3  # runs of a data set whose list of images is looked up
 FindImages = Callable[[Row], RunImages]
 
 
-def framed_jpeg(pixels: np.ndarray | None) -> bytes:
+def framed_jpeg(pixels: np.ndarray) -> bytes:
     """Scale an image to fit a square, and encode it. All results have the same number of pixels.
 
     Args:
-        pixels: uint8 `(H, W, 3)`; None for an empty square.
+        pixels: uint8 `(H, W, 3)`.
     """
     square = Image.new("RGB", (PX, PX), _BACKGROUND)
-    if pixels is not None:
-        image = Image.fromarray(pixels)
-        scale = PX / max(image.size)
-        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        image = image.resize(size, Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS)
-        square.paste(image, ((PX - image.width) // 2, (PX - image.height) // 2))
+    image = Image.fromarray(pixels)
+    scale = PX / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    image = image.resize(size, Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS)
+    square.paste(image, ((PX - image.width) // 2, (PX - image.height) // 2))
+    return _encoded(square)
+
+
+def missing_jpeg(problem: str) -> bytes:
+    """Return a square with the reason why an image is not shown.
+
+    Args:
+        problem: One or two words.
+    """
+    square = Image.new("RGB", (PX, PX), _BACKGROUND)
+    ImageDraw.Draw(square).text((PX / 2, PX / 2), problem, (255, 255, 255), ImageFont.load_default(28), anchor="mm")
+    return _encoded(square)
+
+
+def _encoded(image: Image.Image) -> bytes:
     out = io.BytesIO()
-    square.save(out, "JPEG", quality=85)
+    image.save(out, "JPEG", quality=85)
     return out.getvalue()
+
+
+class MissingImageError(UserError):
+    """An image cannot be shown.
+
+    Args:
+        problem: Why, one or two words.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"an image cannot be shown: {problem}")
+        self.problem = problem
 
 
 class Pictures:
@@ -54,8 +85,9 @@ class Pictures:
 
     def __init__(self, find_images: FindImages) -> None:
         self._find = find_images
-        self._lists: LeastUsed[str, RunImages | UserError] = LeastUsed(64)
-        self._jpegs: LeastUsed[tuple[str, int], bytes] = LeastUsed(_PICTURE_BYTES, len)
+        self._lists: LeastUsed[tuple[str, tuple[Stamp, ...]], RunImages] = LeastUsed(64)
+        self._failures: dict[str, tuple[float, UserError]] = {}
+        self._jpegs: LeastUsed[tuple[str, tuple[Stamp, ...], int], bytes] = LeastUsed(_PICTURE_BYTES, len)
         self._finding = threading.Lock()  # composing a configuration is not safe in several threads
 
     def files(self, collection: Collection) -> RunImages:
@@ -67,28 +99,39 @@ class Pictures:
         Raises:
             UserError: They are not known. The text says why.
         """
-        found = self._lists.get(collection.key, lambda: self._found(collection))
-        if isinstance(found, UserError):
-            raise found
-        return found
+        return self._lists.get((collection.key, collection.stamp), lambda: self._found(collection))
 
-    def problem(self, collection: Collection) -> str | None:
-        """Return why the images of a data set cannot be shown; None if they can, or if nobody has asked yet.
+    def problem(self, collection: Collection, image_ids: Sequence[int]) -> str | None:
+        """Return a sentence about images of a page that cannot be shown; None if they all can.
+
+        The list of a run of an earlier version is not looked up for this, because that takes seconds.
 
         Args:
             collection: Data set.
+            image_ids: Ids of the images.
         """
-        found = self._lists.find(collection.key)
-        return str(found) if isinstance(found, UserError) else None
+        if not any((Path(model.row.folder or "") / run_files.IMAGES).is_file() for model in collection.models[:_TRIED]):
+            return None
+        try:
+            files = self.files(collection)
+        except UserError as error:
+            return f"The images cannot be shown: {error}"
+        missing = [one for one in set(image_ids) if one not in files.index or not _path(files, one).is_file()]
+        if not missing:
+            return None
+        return f"{len(missing)} of these images cannot be shown, because the files are not in {files.root}."
 
     def jpeg(self, collection: Collection, image_id: int) -> bytes:
-        """Return a picture of an image; an empty square if the image cannot be shown.
+        """Return a picture of an image.
 
         Args:
             collection: Data set.
             image_id: Id of the image.
+
+        Raises:
+            MissingImageError: The image cannot be shown.
         """
-        return self._jpegs.get((collection.key, image_id), lambda: self._jpeg(collection, image_id))
+        return self._jpegs.get((collection.key, collection.stamp, image_id), lambda: self._jpeg(collection, image_id))
 
     def pixels(self, collection: Collection, image_id: int) -> np.ndarray:
         """Return the pixels of an image, for another data set's model.
@@ -103,24 +146,34 @@ class Pictures:
         files = self.files(collection)
         if image_id not in files.index:
             raise UserError(f"the file of image {image_id} of {collection.label} is not known")
-        return read_pixels(files.root / Path(files.paths[files.index[image_id]]), upright=_upright(collection))
+        return read_pixels(_path(files, image_id), upright=_upright(collection))
 
-    def _found(self, collection: Collection) -> RunImages | UserError:
-        reason = UserError(f"there is no run on {collection.label}")
+    def _found(self, collection: Collection) -> RunImages:
         with self._finding:
-            for model in collection.models[:3]:
+            failed, reason = self._failures.get(collection.key, (-_RETRY_SECONDS, UserError("")))
+            if time.monotonic() < failed + _RETRY_SECONDS:
+                raise reason
+            for model in collection.models[:_TRIED]:
                 try:
                     return self._find(model.row)
                 except UserError as error:
                     reason = error
-        return reason
+            self._failures[collection.key] = time.monotonic(), reason
+            raise reason
 
     def _jpeg(self, collection: Collection, image_id: int) -> bytes:
         try:
             files = self.files(collection)
         except UserError:
-            return framed_jpeg(None)
-        return framed_jpeg(thumbnail(files, image_id, View(upright=_upright(collection)), 2 * PX).pixels)
+            raise MissingImageError("not found") from None
+        shown = thumbnail(files, image_id, View(upright=_upright(collection)), 2 * PX)
+        if shown.pixels is None:
+            raise MissingImageError(shown.problem)
+        return framed_jpeg(shown.pixels)
+
+
+def _path(files: RunImages, image_id: int) -> Path:
+    return files.root / files.paths[files.index[image_id]]
 
 
 def _upright(collection: Collection) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from dmlbench.errors import UserError
 from dmlbench.system.own_directory import refuse_links
 
 _BUSY_SECONDS = 30.0
@@ -48,25 +49,33 @@ class Database:
     @contextmanager
     def connected(self) -> Iterator[sqlite3.Connection]:
         """Return a context with a new connection, which belongs to this thread."""
-        with self._making:
-            if not (self._made and self._file.exists()):
-                self._make()
-        db = sqlite3.connect(self._file, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
-            db.execute("PRAGMA synchronous = FULL")  # a commit waits for the disk
-            db.execute("PRAGMA foreign_keys = ON")
-            yield db
-        finally:
-            db.close()
+            with self._making:
+                if not (self._made and self._file.exists()):
+                    self._make()
+            with closing(sqlite3.connect(self._file, timeout=_BUSY_SECONDS, isolation_level=None)) as db:
+                db.execute("PRAGMA synchronous = FULL")  # a commit waits for the disk
+                db.execute("PRAGMA foreign_keys = ON")
+                yield db
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, (sqlite3.IntegrityError, sqlite3.ProgrammingError)):
+                raise
+            raise UserError(
+                f"{self._file} cannot be used as the database of ratings: {error}; repair it, or move it away"
+            ) from None
 
     def _make(self) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         refuse_links(self._file.parent, {self._file.name})
+        db = sqlite3.connect(self._file, timeout=_BUSY_SECONDS, check_same_thread=False)
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.executescript(_SCHEMA)
+        except sqlite3.DatabaseError:
+            db.close()
+            raise
         # It stays open: closing the last connection copies the log into the database and waits for the disk several times.
-        self._open = sqlite3.connect(self._file, timeout=_BUSY_SECONDS, check_same_thread=False)
-        self._open.execute("PRAGMA journal_mode = WAL")
-        self._open.executescript(_SCHEMA)
-        self._made = True
+        self._open, self._made = db, True
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Blueprint, Response, abort, redirect, render_template, request, session, url_for
-from markupsafe import Markup
+from flask import Blueprint, abort, redirect, render_template, request, session, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from dmlbench.errors import UserError
 from dmlbench.pictures.neighbours import nearest
-from dmlbench.results.formatting import metric_label, spreadsheet_cell
-from dmlbench.web.catalogue import Collection, Model
-from dmlbench.web.charts import Interval, interval_chart, scatter_chart
-from dmlbench.web.rating_scores import agreement, model_scores, standardised
-from dmlbench.web.ratings import SCORES, TOP, Ratings, Study
+from dmlbench.web.rating_records import SCORES, TOP, Study
+from dmlbench.web.ratings import Ratings
+from dmlbench.web.results_pages import (
+    BEGUN,
+    BESIDE,
+    MOST_REMEMBERED,
+    RATER,
+    SEEN,
+    current_rater,
+    find_study,
+    has_finished,
+    results_key,
+)
 from dmlbench.web.search_pages import picture_response
-from dmlbench.web.services import chosen_collection, services, snapshot
+from dmlbench.web.services import chosen_collection, parse_whole, services, snapshot
+from dmlbench.web.snapshot import Model
 
 PAGES = Blueprint("rating", __name__, url_prefix="/rate")
-_RATER = "rater"
+_GONE = "the runs of this study are no longer there, so its images cannot be shown"
 _N_QUERIES, _MOST_QUERIES, _MOST_MODELS = 20, 500, 30
-# Metrics beside which the user score is shown, as far as the rows have them.
-_BESIDE = ("precision_at_1", "precision_at_4", "precision_at_8", "recall_at_8", "retrieved_at_8", "map_at_r", "recall_at_1")
 
 
 @PAGES.get("")
 def _overview() -> str:
     collection = chosen_collection()
     defaults = {model.key for model in collection.defaults} if collection else set()
+    studies = _database().studies()
     return render_template(
         "rate.html",
         page="rate",
-        studies=_database().studies(),
+        studies=[(study, _results_address(study)) for study in studies],
         collections=snapshot().collections,
         collection=collection,
         defaults=defaults,
@@ -51,40 +56,52 @@ def _create() -> AnyResponse:
     if collection is None:
         abort(404, "There is no such data set (any more).")
     wanted = set(request.form.getlist("models"))
-    models = [model for model in collection.models if model.key in wanted] or collection.defaults
+    models = [model for model in collection.models if model.key in wanted]
+    if not models or len(models) < len(wanted):
+        raise UserError("choose models of this data set" if models else "choose at least one model of this data set")
     if len(models) > _MOST_MODELS:
         raise UserError(f"a study compares at most {_MOST_MODELS} models; {len(models)} are chosen")
-    text = request.form.get("queries", str(_N_QUERIES))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MOST_QUERIES):
+    n_queries = parse_whole(request.form.get("queries", str(_N_QUERIES)), 1, _MOST_QUERIES)
+    if n_queries is None:
         raise UserError(f"a study has 1 to {_MOST_QUERIES} queries")
     token = _database().create(
         collection.key,
         collection.label,
         {model.key: (model.label, _metrics(model)) for model in models},
-        _answers(models, int(text)),
+        _answers(models, n_queries),
     )
-    return redirect(url_for("rating._page", token=token), 303)
+    session[BEGUN] = [token, *session.get(BEGUN, [])][:MOST_REMEMBERED]
+    return redirect(url_for("rating._begun", token=token, key=results_key(token)), 303)
+
+
+@PAGES.get("/<token>/begun")
+def _begun(token: str) -> str:
+    """Show the address for raters, and that of the results to whoever knows it already."""
+    return render_template("rate_begun.html", page="rate", study=find_study(token), key=request.args.get("key", ""))
 
 
 @PAGES.get("/<token>")
 def _page(token: str) -> Any:
-    study, rater = _study(token), session.get(_RATER)
-    if not isinstance(rater, int):
+    study, rater = find_study(token), current_rater()
+    if rater is None:
         return render_template("rate_name.html", page="rate", study=study)
     text = request.args.get("query", "")
     if not text:  # the address names the query, so that the page can be loaded again
         position = _database().next_position(study, rater) + 1
         return redirect(url_for("rating._page", token=token, query=position), 303)
-    if not (text.isascii() and text.isdigit() and len(text) < 9 and int(text)):
+    number = parse_whole(text, 1, 10**9)
+    if number is None:
         abort(404, "There is no such query.")
-    position = int(text) - 1
+    position = number - 1
     if position >= study.n_queries:
-        return render_template("rate_done.html", page="rate", study=study)
+        return render_template("rate_done.html", page="rate", study=study, finished=has_finished(study))
     try:
         query, items = _database().items(study, rater, position)
     except LookupError:
-        session.pop(_RATER)  # the database is another one
+        session.pop(RATER)  # the database is another one
         return redirect(url_for("rating._page", token=token), 303)
+    collection = snapshot().collections.get(study.collection)
+    images = [query, *(item.image for item in items)]
     return render_template(
         "rate_page.html",
         page="rate",
@@ -94,87 +111,52 @@ def _page(token: str) -> Any:
         query_class=_class_name(study, query),
         items=items,
         scores=SCORES,
+        problem=services().pictures.problem(collection, images) if collection else _GONE,
     )
 
 
 @PAGES.post("/<token>/name")
 def _name(token: str) -> AnyResponse:
-    session[_RATER] = _database().rater(request.form.get("name", ""))
-    return redirect(url_for("rating._page", token=_study(token).token), 303)
+    session[RATER] = _database().rater(request.form.get("name", ""))
+    return redirect(url_for("rating._page", token=find_study(token).token), 303)
 
 
 @PAGES.post("/<token>/leave")
 def _leave(token: str) -> AnyResponse:
-    session.pop(_RATER, None)
-    return redirect(url_for("rating._page", token=_study(token).token), 303)
+    session.pop(RATER, None)
+    return redirect(url_for("rating._page", token=find_study(token).token), 303)
 
 
 @PAGES.post("/<token>/score")
 def _score(token: str) -> Any:
     """Store one rating. The answer is sent after it is on the disk."""
-    study, rater = _study(token), session.get(_RATER)
-    if not isinstance(rater, int):
+    study, rater = find_study(token), current_rater()
+    if rater is None:
         abort(403, "Type your name first.")
+    if study.token in session.get(SEEN, []):
+        raise UserError("you have seen the results, so your ratings cannot be changed")
     item, score = request.form.get("item", ""), request.form.get("score", "")
+    _refuse_unseen(item, rater)
     _database().rate(item, rater, int(score) if score in map(str, SCORES) else 0)
     if request.headers.get("X-Requested-With") == "fetch":
         return {"saved": True, "item": item, "score": int(score)}
-    position = request.form.get("query", "")
-    kept = {"query": position} if position.isascii() and position.isdigit() else {}
+    position = parse_whole(request.form.get("query", ""), 1, 10**9)
+    kept = {} if position is None else {"query": position}
     return redirect(url_for("rating._page", token=study.token, _anchor="images", **kept), 303)  # type: ignore[arg-type]
 
 
 @PAGES.get("/image/<token>")
 def _image(token: str) -> AnyResponse:
-    rater = session.get(_RATER)
-    found = _database().image_of(token, rater) if isinstance(rater, int) else services().tokens.image(token)
-    found = found or services().tokens.image(token)
+    rater = current_rater()
+    found = (_database().images_of(token, rater) if rater is not None else None) or services().tokens.image(token)
     collection = snapshot().collections.get(found[0]) if found else None
     if found is None or collection is None:
         abort(404, "There is no such image (any more).")
-    return picture_response(services().pictures.jpeg(collection, found[1]))
-
-
-@PAGES.get("/<token>/results")
-def _results(token: str) -> str:
-    study = _study(token)
-    return render_template("rate_results.html", page="rate", study=study, charts=_charts(study), **_summary(study))
-
-
-@PAGES.get("/<token>/results.json")
-def _results_json(token: str) -> Any:
-    """Return the part of the results page that changes with every rating, for our own script."""
-    study = _study(token)
-    return {"html": render_template("rate_charts.html", study=study, charts=_charts(study), **_summary(study))}
-
-
-@PAGES.get("/<token>/ratings.csv")
-def _export(token: str) -> AnyResponse:
-    study = _study(token)
-    ratings = _database().ratings(study)
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["rater", "query_number", "query_id", "image_id", "score", "standardised", "rated", "model", "run_id", "rank"]
-    )
-    for rating, value in zip(ratings, standardised(ratings), strict=True):
-        for key, rank in rating.models.items():
-            first = [rating.rater, rating.position + 1, rating.query, rating.image, rating.score, f"{value:.6f}", rating.rated]
-            writer.writerow([*first, spreadsheet_cell(study.models[key]), key, rank])
-    response = Response(out.getvalue(), mimetype="text/csv")
-    response.headers["Content-Disposition"] = f"attachment; filename=ratings-{study.id}.csv"
-    return response
+    return picture_response(collection, found[1])
 
 
 def _database() -> Ratings:
     return services().ratings
-
-
-def _study(token: str) -> Study:
-    try:
-        return _database().study(token)
-    except LookupError:
-        abort(404, "There is no such study.")
 
 
 def _answers(models: list[Model], n_queries: int) -> list[tuple[int, Mapping[str, list[int]]]]:
@@ -189,12 +171,30 @@ def _answers(models: list[Model], n_queries: int) -> list[tuple[int, Mapping[str
 
 
 def _metrics(model: Model) -> dict[str, float]:
-    found = {name: model.row.number(name) for name in _BESIDE}
+    found = {name: model.row.number(name) for name in BESIDE}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _collection(study: Study) -> Collection | None:
-    return snapshot().collections.get(study.collection)
+def _refuse_unseen(item: str, rater: int) -> None:
+    """Refuse a rating of an image that is not shown, or whose query is not."""
+    found = _database().images_of(item, rater)
+    if found is None:
+        return
+    key, *images = found
+    collection = snapshot().collections.get(key)
+    if collection is None:
+        raise UserError(_GONE)
+    for image in images:
+        services().pictures.jpeg(collection, image)
+
+
+def _results_address(study: Study) -> str | None:
+    """Return the address of the results for the overview; None while the rater of this browser must not see them."""
+    if has_finished(study):
+        return url_for("results._results", token=study.token)
+    if current_rater() is None and study.token in session.get(BEGUN, []):
+        return url_for("results._results", token=study.token, key=results_key(study.token))
+    return None
 
 
 def _query_picture(study: Study, query: int) -> str:
@@ -202,39 +202,10 @@ def _query_picture(study: Study, query: int) -> str:
 
 
 def _class_name(study: Study, query: int) -> str | None:
-    collection = _collection(study)
+    collection = snapshot().collections.get(study.collection)
     if collection is None:
         return None
     model = collection.models[0]
     embeddings = services().catalogue.embeddings(model)
     index = embeddings.index.get(query)
     return None if index is None else model.class_name(int(embeddings.labels[index]))
-
-
-def _summary(study: Study) -> dict[str, Any]:
-    ratings = _database().ratings(study)
-    scores = model_scores(ratings)
-    order = sorted(study.models, key=lambda key: -scores[key].mean if key in scores else 1.0)
-    beside = [name for name in _BESIDE if all(name in study.metrics[key] for key in study.models)][:5]
-    return {
-        "n_ratings": len(ratings),
-        "n_raters": len({rating.rater for rating in ratings}),
-        "alpha": agreement(ratings),
-        "rows": [(study.models[key], scores.get(key), study.metrics[key]) for key in order],
-        "beside": {name: metric_label(name) for name in beside},
-    }
-
-
-def _charts(study: Study) -> list[Markup]:
-    """Return charts of the user scores, and of user scores against metrics."""
-    scores = model_scores(_database().ratings(study))
-    rated = sorted((key for key in study.models if key in scores), key=lambda key: -scores[key].mean)
-    if not rated:
-        return []
-    intervals = [Interval(study.models[key], scores[key].mean, scores[key].half_width) for key in rated]
-    charts = [interval_chart("User score (0 to 1), mean and 95 % interval over queries", intervals, 0, 1)]
-    for name in ("precision_at_1", "precision_at_8", "recall_at_8", "map_at_r"):
-        if all(name in study.metrics[key] for key in rated):
-            points = [(study.models[key], study.metrics[key][name], scores[key].mean, scores[key].half_width) for key in rated]
-            charts.append(scatter_chart(f"User score against {metric_label(name)}", metric_label(name), "User score", points))
-    return charts

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from dmlbench.tables.confidence import t_interval
-from dmlbench.web.ratings import SCORES, Rating
+from dmlbench.web.rating_records import SCORES, Rating
 
 Level = Literal["ordinal", "interval", "nominal"]
 

@@ -10,77 +10,14 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from dmlbench.errors import UserError
 from dmlbench.web.rating_database import Database
+from dmlbench.web.rating_records import SCORES, Item, Rating, Study
 
-TOP = 3
-SCORES = (1, 2, 3, 4, 5)
 _NAME_LENGTH = 60
-
-
-@dataclass(frozen=True)
-class Study:
-    """A blind comparison of models.
-
-    Args:
-        id: Number in the database.
-        token: Random name in addresses.
-        collection: Key of the data set.
-        label: Name of the data set.
-        n_queries: Number of queries.
-        models: Key of each model to its label.
-        metrics: Key of each model to its metrics when the study began.
-    """
-
-    id: int
-    token: str
-    collection: str
-    label: str
-    n_queries: int
-    models: Mapping[str, str]
-    metrics: Mapping[str, Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class Item:
-    """An image that a rater rates.
-
-    Args:
-        token: Random name of the image for this rater and query.
-        image: Id of the image.
-        score: Rating so far; None if there is none.
-    """
-
-    token: str
-    image: int
-    score: int | None
-
-
-@dataclass(frozen=True)
-class Rating:
-    """A rating, with everything that an analysis needs.
-
-    Args:
-        rater: Number of the rater.
-        position: Number of the query in the study.
-        query: Id of the query's image.
-        image: Id of the rated image.
-        score: 1 to 5.
-        rated: Time in UTC.
-        models: Key of each model that returned the image to its rank, from 1.
-    """
-
-    rater: int
-    position: int
-    query: int
-    image: int
-    score: int
-    rated: str
-    models: Mapping[str, int]
 
 
 class Ratings:
@@ -191,8 +128,8 @@ class Ratings:
             ).fetchall()
         return int(query[0]), [Item(token, image, score) for token, image, score in rows]
 
-    def image_of(self, token: str, rater: int) -> tuple[str, int] | None:
-        """Return the data set's key and the id of an image on a page of a rater; None if it is not on his pages.
+    def images_of(self, token: str, rater: int) -> tuple[str, int, int] | None:
+        """Return the data set's key, and the ids of an image on a page of a rater and of its query; None if there is none.
 
         Args:
             token: Random name of the image.
@@ -200,10 +137,12 @@ class Ratings:
         """
         with self._database.connected() as db:
             row = db.execute(
-                "SELECT collection, image FROM items JOIN studies ON studies.id = study WHERE items.token = ? AND rater = ?",
+                "SELECT collection, items.image, queries.image FROM items JOIN studies ON studies.id = items.study "
+                "JOIN queries ON queries.study = items.study AND queries.position = items.position "
+                "WHERE items.token = ? AND rater = ?",
                 (token, rater),
             ).fetchone()
-        return None if row is None else (str(row[0]), int(row[1]))
+        return None if row is None else (str(row[0]), int(row[1]), int(row[2]))
 
     def rate(self, token: str, rater: int, score: int) -> None:
         """Store a rating. When this returns, it is on the disk. A second rating of the same image replaces the first.

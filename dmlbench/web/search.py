@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dmlbench.errors import UserError
 from dmlbench.pictures.neighbours import nearest, search
 from dmlbench.pictures.saved_embeddings import SavedEmbeddings
-from dmlbench.web.catalogue import Collection, Model
+from dmlbench.web.snapshot import Collection, Model
 
 MAX_K = 100
+_CALIBRATION_IMAGES = 200
 
 
 def use_one_thread_per_product() -> None:
@@ -36,7 +37,7 @@ class Hit:
         class_name: Name of its class.
         score: Inner product with the query.
         relevant: Whether it is of the query's class; None if that class is not known.
-        deviations: In a search of all data sets: standard deviations by which the score exceeds the mean score of its gallery.
+        closeness: In a search of all data sets: see `Calibration`.
     """
 
     collection: str
@@ -44,7 +45,43 @@ class Hit:
     class_name: str
     score: float
     relevant: bool | None
-    deviations: float | None = None
+    closeness: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """How near the images of a gallery are to each other, so that scores of different models become comparable.
+
+    Args:
+        scores: Scores of some images and their nearest neighbours, ascending, float64 `(S,)`.
+    """
+
+    scores: np.ndarray
+
+    def closeness(self, score: float) -> tuple[float, float]:
+        """Return the share of these scores that are not higher than a score; and, for equal shares, the z-score.
+
+        Args:
+            score: Inner product of a query with an image of the gallery.
+        """
+        share = np.searchsorted(self.scores, score, "right") / len(self.scores)
+        return float(share), float((score - self.scores.mean()) / max(float(self.scores.std()), 1e-12))
+
+
+def calibrate(embeddings: SavedEmbeddings) -> Calibration:
+    """Search for the nearest neighbours of some images of a gallery.
+
+    Args:
+        embeddings: Embeddings of the gallery.
+    """
+    gallery = np.flatnonzero(embeddings.is_gallery)
+    drawn = np.random.default_rng(0).permutation(gallery)[:_CALIBRATION_IMAGES]
+    highest = []
+    for image in drawn:
+        scores = embeddings.rows @ embeddings.rows[image]
+        scores[image] = -np.inf
+        highest.append(scores[gallery].max(initial=-1.0))
+    return Calibration(np.sort(np.array(highest, dtype=np.float64)))
 
 
 def hits_of_query(collection: Collection, model: Model, embeddings: SavedEmbeddings, image_id: int, k: int) -> list[Hit]:
@@ -69,9 +106,7 @@ def hits_of_query(collection: Collection, model: Model, embeddings: SavedEmbeddi
     ]
 
 
-def hits_of_vector(
-    collection: Collection, model: Model, embeddings: SavedEmbeddings, query: np.ndarray, k: int, standardise: bool = False
-) -> list[Hit]:
+def hits_of_vector(collection: Collection, model: Model, embeddings: SavedEmbeddings, query: np.ndarray, k: int) -> list[Hit]:
     """Search the gallery for the images nearest to an embedding.
 
     Args:
@@ -80,7 +115,6 @@ def hits_of_vector(
         embeddings: Its embeddings.
         query: float32 `(D,)`.
         k: Number of images.
-        standardise: Also express scores in standard deviations above the mean score of the gallery.
 
     Raises:
         UserError: The embedding has another number of dimensions.
@@ -90,22 +124,18 @@ def hits_of_vector(
     found, scores = search(embeddings, query, embeddings.is_gallery, k)
     order = np.lexsort((embeddings.ids[found], -scores))[:k]
     found, scores = found[order], scores[order]
-    deviations: Sequence[float | None] = [None] * len(found)
-    if standardise:
-        gallery = (embeddings.rows @ query)[embeddings.is_gallery].astype(np.float64)
-        deviations = ((scores - gallery.mean()) / max(float(gallery.std()), 1e-12)).tolist()
     return [
-        Hit(collection.key, int(embeddings.ids[i]), model.class_name(int(embeddings.labels[i])), float(score), None, more)
-        for i, score, more in zip(found, scores, deviations, strict=True)
+        Hit(collection.key, int(embeddings.ids[i]), model.class_name(int(embeddings.labels[i])), float(score), None)
+        for i, score in zip(found, scores, strict=True)
     ]
 
 
-def merged(lists: Sequence[Sequence[Hit]], k: int) -> list[Hit]:
-    """Merge the results of several data sets. Scores of different models are not comparable, so deviations decide.
+def merged(lists: Sequence[tuple[Sequence[Hit], Calibration]], k: int) -> list[Hit]:
+    """Merge the results of several data sets by their closeness, because scores of different models are not comparable.
 
     Args:
-        lists: Results with `deviations`.
+        lists: Result and calibration of each data set.
         k: Number of images to keep.
     """
-    everything = [hit for hits in lists for hit in hits]
-    return sorted(everything, key=lambda hit: (-(hit.deviations or 0.0), hit.collection, hit.image_id))[:k]
+    everything = [replace(hit, closeness=calibration.closeness(hit.score)) for hits, calibration in lists for hit in hits]
+    return sorted(everything, key=lambda hit: (hit.closeness or (0.0, 0.0), hit.collection, -hit.image_id), reverse=True)[:k]

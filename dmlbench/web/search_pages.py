@@ -11,9 +11,11 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from dmlbench.errors import UserError
 from dmlbench.web.answers import Query, find, find_in_all, requested_query
-from dmlbench.web.catalogue import Collection, Model
+from dmlbench.web.catalogue import RunChangedError
+from dmlbench.web.pictures import MissingImageError, missing_jpeg
 from dmlbench.web.search import Hit
 from dmlbench.web.services import ALL, chosen_collection, chosen_k, chosen_model, services, snapshot, whole_number
+from dmlbench.web.snapshot import Collection, Model
 
 PAGES = Blueprint("search", __name__)
 _N_PICKED = 18  # test queries to choose from on one page
@@ -26,7 +28,7 @@ def _search() -> str:
     collection = chosen_collection()
     everything = request.args.get("dataset") == ALL
     if collection is None and not everything:
-        return render_template("empty.html", paths=services().settings.paths, skipped=snapshot().skipped)
+        return render_template("empty.html", paths=services().catalogue.paths, skipped=snapshot().skipped)
     k, query = chosen_k(), requested_query(collection)
     loss = request.args.get("loss", "")
     context: dict[str, Any] = {"collection": collection, "k": k, "query": query, "loss": loss, "page": "search"}
@@ -36,12 +38,13 @@ def _search() -> str:
         context["losses"] = _losses()
     if query is None:
         source = collection or _largest()
-        return render_template("search.html", **context, picked=_picked(source), picked_from=source, **_common())
+        return render_template("search.html", **context, **_picked(source), **_common())
     began = time.perf_counter()
     if collection is not None:
         found = find(query, collection, context["model"], k)
     else:
         found, context["used"], context["problems"] = find_in_all(query, loss, k)
+        context["searched"] = [one for one, model in context["used"] if not loss or model.row["loss"] == loss]
     milliseconds = 1000 * (time.perf_counter() - began)
     return render_template(
         "search.html",
@@ -50,7 +53,7 @@ def _search() -> str:
         milliseconds=milliseconds,
         query_class=query.class_name(),
         query_picture=_picture_of(query),
-        images_problem=_images_problem(collection),
+        images_problems=_images_problems(query, found),
         **_common(),
     )
 
@@ -61,21 +64,24 @@ def _compare() -> str:
     if collection is None:
         if request.args.get("dataset") == ALL:
             abort(400, "Side by side compares the models of one data set; choose one.")
-        return render_template("empty.html", paths=services().settings.paths, skipped=snapshot().skipped)
+        return render_template("empty.html", paths=services().catalogue.paths, skipped=snapshot().skipped)
     k, query = chosen_k(5), requested_query(collection)
     every = request.args.get("models") == "every"
-    models = list(collection.models)[:_MOST_SIDE_BY_SIDE] if every else collection.defaults
+    models = collection.defaults
+    if every:
+        models = list(dict.fromkeys((*models, *collection.models)))[:_MOST_SIDE_BY_SIDE]
     context: dict[str, Any] = {"collection": collection, "k": k, "query": query, "every": every, "page": "compare"}
     if query is None:
-        return render_template("compare.html", **context, picked=_picked(collection), picked_from=collection, **_common())
+        return render_template("compare.html", **context, **_picked(collection), **_common())
+    answers = [_answer(query, collection, model, k) for model in models]
     return render_template(
         "compare.html",
         **context,
-        answers=[_answer(query, collection, model, k) for model in models],
+        answers=answers,
         n_left_out=len(collection.models) - len(models),
         query_class=query.class_name(),
         query_picture=_picture_of(query),
-        images_problem=_images_problem(collection),
+        images_problems=_images_problems(query, [one["hit"] for answer in answers for one in answer["hits"]]),
         **_common(),
     )
 
@@ -100,20 +106,28 @@ def _image(token: str) -> AnyResponse:
     collection = snapshot().collections.get(found[0]) if found else None
     if found is None or collection is None:
         abort(404, "There is no such image (any more).")
-    return picture_response(services().pictures.jpeg(collection, found[1]))
+    return picture_response(collection, found[1])
 
 
 @PAGES.get("/uploaded/<token>")
 def _uploaded(token: str) -> AnyResponse:
-    return picture_response(services().uploads.get(token).picture)
+    return _kept(services().uploads.get(token).picture)
 
 
-def picture_response(content: bytes) -> AnyResponse:
-    """Return a picture, which the browser keeps.
+def picture_response(collection: Collection, image_id: int) -> AnyResponse:
+    """Return a picture, which the browser keeps; or a square with the reason why there is none, which it does not keep.
 
     Args:
-        content: A JPEG file.
+        collection: Data set.
+        image_id: Id of the image.
     """
+    try:
+        return _kept(services().pictures.jpeg(collection, image_id))
+    except MissingImageError as error:
+        return Response(missing_jpeg(error.problem), mimetype="image/jpeg")
+
+
+def _kept(content: bytes) -> AnyResponse:
     response = Response(content, mimetype="image/jpeg")
     response.headers["Cache-Control"] = f"private, max-age={_YEAR}, immutable"
     return response
@@ -141,6 +155,8 @@ def _shown(hits: list[Hit]) -> list[dict[str, Any]]:
 def _answer(query: Query, collection: Collection, model: Model, k: int) -> dict[str, Any]:
     try:
         return {"model": model, "hits": _shown(find(query, collection, model, k))}
+    except RunChangedError:
+        raise
     except UserError as error:
         return {"model": model, "hits": [], "problem": str(error)}
 
@@ -152,12 +168,17 @@ def _picture_of(query: Query) -> str:
     return picture(query.collection.key, query.image_id)
 
 
-def _images_problem(collection: Collection | None) -> str | None:
-    """Return why the images of a data set cannot be shown, if that is known already; finding out may take long."""
-    return None if collection is None else services().pictures.problem(collection)
+def _images_problems(query: Query, hits: list[Hit]) -> list[str]:
+    """Return a sentence for each data set with images of the page that cannot be shown."""
+    ids: dict[str, list[int]] = {query.collection.key: [query.image_id]} if query.collection else {}
+    for hit in hits:
+        ids.setdefault(hit.collection, []).append(hit.image_id)
+    collections, pictures = snapshot().collections, services().pictures
+    found = (pictures.problem(collections[key], shown) for key, shown in ids.items() if key in collections)
+    return [problem for problem in found if problem]
 
 
-def _picked(collection: Collection) -> list[dict[str, Any]]:
+def _picked(collection: Collection) -> dict[str, Any]:
     """Return some test queries to choose from: random ones, or those of the classes whose name contains a text."""
     number, text = whole_number("others", 0, 0, 10**9), request.args.get("class", "").strip().casefold()
     model = collection.models[0]
@@ -168,14 +189,13 @@ def _picked(collection: Collection) -> list[dict[str, Any]]:
         matching = [label for label in labels if text in model.class_name(int(label)).casefold()]
         queries = queries[np.isin(embeddings.labels[queries], matching)]
     chosen = np.random.default_rng(number).permutation(queries)[:_N_PICKED]
-    return [
-        {
-            "id": int(embeddings.ids[index]),
-            "class_name": model.class_name(int(embeddings.labels[index])),
-            "picture": picture(collection.key, int(embeddings.ids[index])),
-        }
-        for index in chosen
+    ids = embeddings.ids[chosen].tolist()
+    picked = [
+        {"id": image_id, "class_name": model.class_name(int(label)), "picture": picture(collection.key, image_id)}
+        for image_id, label in zip(ids, embeddings.labels[chosen], strict=True)
     ]
+    problem = services().pictures.problem(collection, ids)
+    return {"picked": picked, "picked_from": collection, "images_problems": [problem] if problem else []}
 
 
 def _largest() -> Collection:

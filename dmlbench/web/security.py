@@ -30,6 +30,7 @@ _HEADERS = {
     "Permissions-Policy": "geolocation=(), microphone=()",
 }
 _TOKEN = "csrf"
+_SECRET_BYTES = 32
 _HOST_NAME = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d+)?", re.ASCII)
 # Bodies with these types cannot be sent by a page of another site without a request for permission, which is not granted.
 _NOT_SIMPLE = ("image/", "application/octet-stream")
@@ -81,12 +82,18 @@ def stored_secret(directory: Path) -> bytes:
     """
     file = directory / "secret"
     with suppress(FileNotFoundError):
-        return read_bytes(file, 1024)
+        if len(found := read_bytes(file, 1024)) >= _SECRET_BYTES:
+            return found
+        file.unlink()  # the disk was full when it was written
     directory.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(secrets.token_bytes(32))
+    new = directory / f"secret-{secrets.token_hex(8)}"
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+            stream.write(secrets.token_bytes(_SECRET_BYTES))
+        with suppress(FileExistsError):  # of another server that starts now
+            os.link(new, file)
+    finally:
+        new.unlink()
     return read_bytes(file, 1024)
 
 
@@ -107,6 +114,11 @@ def _same_origin() -> bool:
         return False
     origin = request.headers.get("Origin")
     return origin is None or urlsplit(origin).netloc == request.host
+
+
+def has_session() -> bool:
+    """Return whether the request comes from a browser that has seen a page. The cookie is not sent by other sites."""
+    return isinstance(session.get(_TOKEN), str) and _same_origin()
 
 
 def _has_token() -> bool:

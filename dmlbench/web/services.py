@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -12,15 +13,19 @@ from flask import abort, current_app, request
 from dmlbench.errors import UserError
 from dmlbench.results.row import Row
 from dmlbench.results.run_images import RunImages
-from dmlbench.web.catalogue import Catalogue, Collection, Model, Snapshot
+from dmlbench.web.catalogue import Catalogue
 from dmlbench.web.decoder import Decoder
+from dmlbench.web.least_used import LeastUsed
 from dmlbench.web.models import Models
 from dmlbench.web.pictures import Pictures, Tokens
 from dmlbench.web.ratings import Ratings
-from dmlbench.web.search import MAX_K
+from dmlbench.web.run_state import Stamp
+from dmlbench.web.search import MAX_K, Calibration
+from dmlbench.web.snapshot import Collection, Model, Snapshot
 from dmlbench.web.uploads import Uploads
 
 ALL = "all"
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Settings:
     """What the command line says.
 
     Args:
-        paths: Directories of runs, or rows, to offer.
+        paths: Directories of runs, or rows, to offer; or a function that returns them, which is called again and again.
         directory: Directory of the application's own files, `runs/.web`.
         options: Overrides that the user typed, such as `dataset.root=photos`.
         config_dir: Directory of the user's own configuration files.
@@ -36,7 +41,7 @@ class Settings:
         add_models: Directory of uploaded models; None if models cannot be uploaded.
     """
 
-    paths: Sequence[Path]
+    paths: Sequence[Path] | Callable[[], Sequence[Path]]
     directory: Path
     options: Sequence[str] = ()
     config_dir: Path | None = None
@@ -57,6 +62,7 @@ class Services:
         uploads: Uploaded images.
         models: Trained models.
         ratings: Studies and ratings.
+        calibrations: Calibration of each model for the search of all data sets.
         additions: Name and state of each model that was added since the start, the newest first.
     """
 
@@ -68,6 +74,7 @@ class Services:
     uploads: Uploads = field(init=False)
     models: Models = field(init=False)
     ratings: Ratings = field(init=False)
+    calibrations: LeastUsed[tuple[str, Stamp], Calibration] = field(default_factory=lambda: LeastUsed(1000))
     additions: list[dict[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -126,10 +133,26 @@ def chosen_model(collection: Collection) -> Model:
     by_key = {model.key: model for model in collection.models}
     if key in by_key:
         return by_key[key]
-    if key and key not in snapshot().models:
-        abort(404, "There is no such model (any more).")
-    trained = [model for model in collection.defaults if model.row.get("loss_kind") != "none"]
-    return (trained or collection.defaults)[0]
+    if key:
+        named_model(key)
+    return collection.default
+
+
+def named_model(key: str) -> Model:
+    """Return a model.
+
+    Args:
+        key: Its run id.
+
+    Raises:
+        UserError: The run cannot be used. The text says why.
+    """
+    found = snapshot()
+    if key not in found.models:
+        if key in found.refused:
+            raise UserError(found.refused[key])
+        abort(404, "There is no such model (any more); /api/models lists them.")
+    return found.models[key]
 
 
 def whole_number(name: str, default: int, low: int, high: int) -> int:
@@ -144,9 +167,21 @@ def whole_number(name: str, default: int, low: int, high: int) -> int:
     text = request.args.get(name, "")
     if not text:
         return default
-    if not (text.isascii() and text.lstrip("-").isdigit() and len(text) <= 18 and low <= int(text) <= high):
+    number = parse_whole(text, low, high)
+    if number is None:
         abort(400, f"{name} must be a whole number from {low} to {high}.")
-    return int(text)
+    return number
+
+
+def parse_whole(text: str, low: int, high: int) -> int | None:
+    """Return the whole number that a text is; None if it is none in a range.
+
+    Args:
+        text: Text from a request.
+        low: Smallest number.
+        high: Largest number.
+    """
+    return int(text) if _WHOLE.fullmatch(text) and low <= int(text) <= high else None
 
 
 def chosen_k(default: int = 10) -> int:

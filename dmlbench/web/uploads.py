@@ -13,6 +13,8 @@ from dmlbench.errors import UserError
 from dmlbench.web.decoder import Decoder
 from dmlbench.web.least_used import LeastUsed
 from dmlbench.web.pictures import framed_jpeg
+from dmlbench.web.run_state import Stamp
+from dmlbench.web.snapshot import Model
 
 _MAX_BYTES = 512 * 2**20  # of pixels of all uploads together
 
@@ -44,7 +46,7 @@ class Uploads:
     def __init__(self, decoder: Decoder) -> None:
         self._decoder = decoder
         self._kept: LeastUsed[str, Upload] = LeastUsed(_MAX_BYTES, lambda upload: upload.pixels.nbytes)
-        self._embeddings: LeastUsed[tuple[str, str], np.ndarray] = LeastUsed(10_000)
+        self._embeddings: LeastUsed[tuple[str, str, Stamp], np.ndarray] = LeastUsed(10_000)
 
     def add(self, content: bytes) -> Upload:
         """Decode and keep an image.
@@ -93,12 +95,12 @@ class Uploads:
             raise UserError("this image is no longer in memory; upload it again")
         return found
 
-    def embedding(self, upload: Upload, model: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+    def embedding(self, upload: Upload, model: Model, make: Callable[[], np.ndarray]) -> np.ndarray:
         """Return the embedding of an upload by a model, computed once.
 
         Args:
             upload: The image.
-            model: Key of the model.
+            model: The model.
             make: Computes it.
         """
-        return self._embeddings.get((upload.content, model), make)
+        return self._embeddings.get((upload.content, model.key, model.stamp), make)

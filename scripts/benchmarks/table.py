@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks.timing import alternate, cpu_seconds
 from dmlbench.cli import run
+from dmlbench.results import columns as registry
 from dmlbench.results.columns import column
 from dmlbench.results.row import Row
 from dmlbench.results.row_files import find_rows, read_row, write_row
@@ -66,9 +67,16 @@ def write_rows(directory: Path, n_studies: int, n_seeds: int) -> int:
     for study in range(n_studies):
         for loss in LOSSES:
             for seed in range(n_seeds):
-                run_id = f"{study}-{loss}-{seed}"
-                identity = {"loss": loss, "loss_label": loss, "method_digest": loss, "seed": seed, "run_id": run_id}
-                shared = {"protocol_embedding_dim": study + 1, "fingerprint": f"{study:08x}"}
-                scores = {name: generator.random() for name in metrics}
-                write_row(directory / "runs" / loss / run_id, Row({**columns, **identity, **shared, **scores}))
+                identity = {"loss": loss, "loss_label": loss, "loss_make_name": loss, "seed": seed}
+                scores = dict.fromkeys(metrics, generator.random())  # of equal metrics, none is impossible
+                row = Row({**columns, **identity, **scores, "protocol_embedding_dim": study + 1})
+                row = Row({**row.columns, **_digests(row)})
+                write_row(directory / "runs" / loss / str(row["run_id"]), row)
     return len(columns)
+
+
+def _digests(row: Row) -> dict[str, str]:
+    fingerprint = registry.fingerprint(row.shared)
+    method_digest = registry.method_digest({name: value for name, value in row.method.items() if name != "loss"})
+    run_id = registry.run_id(fingerprint, method_digest, row.seed)
+    return {"fingerprint": fingerprint, "method_digest": method_digest, "run_id": run_id}

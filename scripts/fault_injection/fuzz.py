@@ -8,6 +8,7 @@ a file that takes more than five seconds.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import shutil
@@ -103,6 +104,8 @@ def _run(name: str, samples: Path, examples: int, seed_of_run: int, folder: Path
     files = [reader.file] if isinstance(reader.file, str) else list(reader.file)
     contents = {file: reader.strategy(samples, file) for file in files}
     examples_of = st.sampled_from(files).flatmap(lambda file: contents[file].map(lambda content: (file, content)))
+    for module in reader.imports:
+        importlib.import_module(module)
     watch = _Watch(folder / "box")
 
     @seed(seed_of_run)

@@ -29,6 +29,7 @@ class Reader:
         read: Reads it; receives the directory. It raises UserError to refuse it.
         share: Number of files, relative to other readers.
         sample: Directory of the samples, which the reader finds complete; None for an empty directory.
+        imports: Modules that do more than bind names, such as matplotlib, which lists fonts; imported before files are read.
     """
 
     file: str | tuple[str, ...]
@@ -36,6 +37,7 @@ class Reader:
     read: Callable[[Path], object]
     share: float = 1.0
     sample: str | None = None
+    imports: tuple[str, ...] = ()
 
 
 def _command(*argv: str) -> Callable[[Path], object]:
@@ -133,6 +135,7 @@ def _resume(folder: Path) -> None:
 
 _RUN_FILES = ("row.json", "classes.json", "class_groups.json", "overrides.json", "history.jsonl", "per_query.safetensors")
 _OF_RUN = tuple(f"{RUN}/{name}" for name in _RUN_FILES)
+_SHOWN = (*_OF_RUN, *(f"{RUN}/{name}" for name in ("images.json", "embeddings.safetensors")))
 _SAVED = tuple(
     f"{RUN}/{name}"
     for name in ("row.json", "overrides.json", "model.pt", "embeddings.safetensors", "classes.json", "class_groups.json")
@@ -156,6 +159,22 @@ READERS = {
     "weights": Reader("weights.pth", _from_sample, _load_weights),
     "published results": Reader("source.yaml", _from_sample, _read_literature, 0.5),
     "dmlbench show": Reader(_OF_RUN, _from_sample, _command("show", RUN), 0.25, "with-run"),
+    "dmlbench show --pictures": Reader(
+        _SHOWN,
+        _from_sample,
+        _command("show", RUN, "--pictures", "out.png", "--queries", "worst:1", "--classes", "2"),
+        0.05,
+        "with-run",
+        ("matplotlib.font_manager",),
+    ),
+    "dmlbench report": Reader(
+        _SHOWN,
+        _from_sample,
+        _command("report", "runs", "--output", "report.html"),
+        0.05,
+        "with-run",
+        ("matplotlib.font_manager",),
+    ),
     "dmlbench table": Reader(_OF_RUN, _from_sample, _command("table", "--explain"), 0.25, "with-run"),
     "dmlbench table --format csv": Reader(_OF_RUN, _from_sample, _command("table", "--format", "csv"), 0.1, "with-run"),
     "dmlbench compare": Reader(_OF_RUN, _from_sample, _command("compare", "a/b", "a/c"), 0.25, "with-run"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -59,27 +60,41 @@ def test_table_without_tests_imports_neither_numpy_nor_scipy(two_methods: None) 
     assert not imported & {"torch", "hydra", "pandas", "sklearn", "numpy", "scipy"}
 
 
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ["train", "losss=arcface"],
-        ["train", "protocol.epochs=many"],
-        ["sweep", "loss=arcface,softripple"],
-        ["sweep", "loss=triplet,arcface", "seed=0,x"],
-        ["tune", "tuning.trials=-1"],
-        ["data", "check", "cubb"],
-        ["train", "dataset=cub"],
-        ["train", "dataset=folder", "dataset.root=nowhere"],
-        ["train", "protocol.fold=9"],
-        ["train", "protocol.batch_size=63"],
-        ["train", "trunk=resnet18", "trunk.weights=nowhere.pth"],
-        ["sweep", "dataset=cub", "loss=triplet"],
-        ["sweep", "protocol.lr=1,-1"],
-        ["sweep", "protocol.epochs=1,-1"],
-    ],
-    ids=" ".join,
+REFUSED = [
+    ["train", "losss=arcface"],
+    ["train", "protocol.epochs=many"],
+    ["sweep", "loss=arcface,softripple"],
+    ["sweep", "loss=triplet,arcface", "seed=0,x"],
+    ["tune", "tuning.trials=-1"],
+    ["data", "check", "cubb"],
+    ["train", "dataset=cub"],
+    ["train", "dataset=folder", "dataset.root=nowhere"],
+    ["train", "protocol.fold=9"],
+    ["train", "protocol.batch_size=63"],
+    ["train", "trunk=resnet18", "trunk.weights=nowhere.pth"],
+    ["sweep", "dataset=cub", "loss=triplet"],
+    ["sweep", "protocol.lr=1,-1"],
+    ["sweep", "protocol.epochs=1,-1"],
+]
+CODE_OF_REFUSED = (
+    "import json, sys; from dmlbench.cli import run\nfor argv in json.loads(sys.argv[1]):\n    status = run(argv)\n"
+    f"    print(json.dumps([argv, status, [name for name in {HEAVY} if name in sys.modules]]))"
 )
-def test_a_refused_override_exits_with_status_2_before_torch_is_imported(argv: list[str]) -> None:
-    status, imported = status_and_imports(*argv)
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, set[str]]]:
+    """Run all commands of `REFUSED` in one new process; what a command imports counts for the later ones too."""
+    code = [sys.executable, "-c", CODE_OF_REFUSED, json.dumps(REFUSED)]
+    done = subprocess.run(code, cwd=tmp_path_factory.mktemp("refused"), check=True, capture_output=True, text=True)
+    found = map(json.loads, done.stdout.splitlines())
+    return {" ".join(argv): (status, set(imported)) for argv, status, imported in found}
+
+
+@pytest.mark.parametrize("argv", REFUSED, ids=" ".join)
+def test_a_refused_override_exits_with_status_2_before_torch_is_imported(
+    argv: list[str], refused: dict[str, tuple[int, set[str]]]
+) -> None:
+    status, imported = refused[" ".join(argv)]
     assert status == 2
     assert not imported & {"torch", "pandas", "scipy", "sklearn"}

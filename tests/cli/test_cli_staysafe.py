@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,12 @@ def test_one_table_has_both_galleries_side_by_side_and_says_what_its_intervals_c
     assert "Half of the images of each class were used for training, so no test class is unseen" in text
     assert "| P@5 full |" in text
     assert all(cell is not None and cell.half_width is not None for row in table.rows for cell in row.cells.values())
+
+
+def test_with_a_held_out_fold_the_table_says_which_test_classes_are_unseen(swept_staysafe: Path) -> None:
+    rows = [replace(row, columns={**row.columns, "protocol_fold": "0"}) for row in read_rows(swept_staysafe / "runs")[0]]
+    text = " ".join(render(compare(rows), "markdown").split())
+    assert "or for validation if the class was held out, so only test classes that were held out are unseen" in text
 
 
 def test_a_saved_run_is_evaluated_again_with_its_queries_and_galleries_or_with_others(runs_staysafe: Path) -> None:

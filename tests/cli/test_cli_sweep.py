@@ -89,10 +89,14 @@ def test_the_table_of_a_sweep_contains_no_re_evaluated_row(runs: Path, swept: Pa
     assert before.count("| Method ") == 1
 
 
-def test_a_run_alone_and_the_same_run_as_a_later_job_of_a_sweep_give_equal_rows(photos: Photos) -> None:
+@pytest.mark.parametrize("process", ["this", pytest.param("new", marks=pytest.mark.slow)])
+def test_a_run_alone_and_the_same_run_as_a_later_job_of_a_sweep_give_equal_rows(photos: Photos, process: str) -> None:
     overrides = on_photos(photos())
-    alone = [sys.executable, "-m", "dmlbench", "train", "loss=softtriple", *overrides, "paths.runs=alone"]
-    assert subprocess.run(alone, check=False, capture_output=True).returncode == 0
+    alone = ["train", "loss=softtriple", *overrides, "paths.runs=alone"]
+    if process == "this":
+        assert run(alone) == 0
+    else:
+        assert subprocess.run([sys.executable, "-m", "dmlbench", *alone], check=False, capture_output=True).returncode == 0
     assert run(["sweep", "loss=arcface,softtriple", *overrides]) == 0
     [first] = [read_row(path) for path in find_rows(Path("alone"))]
     [second] = [row for path in find_rows(Path("runs")) if (row := read_row(path))["loss"] == "softtriple"]

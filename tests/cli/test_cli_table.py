@@ -16,7 +16,9 @@ from dmlbench.results.row_files import write_row
 @pytest.fixture
 def two_losses() -> None:
     """Rows of two losses with two seeds each, with their costs."""
-    for row in (make_row(0.5, loss=loss, seed=seed, **COST) for loss in ("triplet", "arcface") for seed in (0, 1)):
+    for row in (
+        make_row(0.5, loss=loss, loss_make_name=loss, seed=seed, **COST) for loss in ("triplet", "arcface") for seed in (0, 1)
+    ):
         write_row(Path("runs") / str(row["run_id"]), row)
 
 

@@ -62,6 +62,14 @@ def test_text_is_refused_if_a_number_is_needed() -> None:
         check("loss.make", {"_target_": CONTRASTIVE, "neg_margin": "wide"})
 
 
+@pytest.mark.parametrize("value", ["no", "off", "maybe", None])
+def test_text_is_refused_if_true_or_false_is_needed_because_python_takes_text_as_true(value: str | None) -> None:
+    target = "dmlbench.losses.semantic_granularity.SemanticGranularityLoss"
+    with pytest.raises(UserError, match=r"loss\.make\.linked is ('no'|'off'|'maybe'|null), but .* needs true or false"):
+        check("loss.make", {"_target_": target, "linked": value})
+    check("loss.make", {"_target_": target, "linked": False})
+
+
 def test_a_missing_argument_is_named() -> None:
     with pytest.raises(
         UserError, match=r"sampler\.samples_per_class is missing; dmlbench\.data\.samplers\.m_per_class needs it"

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra.errors import HydraException
+from omegaconf import DictConfig
 
 from dmlbench.cli import run
 from dmlbench.config import compose as compose_module
-from dmlbench.config import jobs as jobs_module
-from dmlbench.config.compose import compose, resolve
-from dmlbench.config.jobs import BASIC_LAUNCHER, all_jobs, one_job
+from dmlbench.config.compose import compose, compose_with_hydra, resolve
+from dmlbench.config.jobs import BASIC_LAUNCHER, Job, all_jobs, one_job
 from dmlbench.config.typed import typed
 from dmlbench.errors import UserError
 
@@ -44,28 +44,42 @@ def test_there_is_one_job_per_combination_of_values() -> None:
 
 @pytest.fixture
 def composed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
-    """The overrides of every composition of a job, in their order."""
+    """The overrides that Hydra composes for jobs, in their order."""
     found: list[tuple[str, ...]] = []
 
-    def recording(overrides: list[str], config_dir: str | None = None) -> object:
+    def recording(overrides: Sequence[str], config_dir: str | Path | None = None) -> DictConfig:
         found.append(tuple(overrides))
-        return compose(overrides, config_dir)
+        return compose_with_hydra(overrides, config_dir)
 
-    monkeypatch.setattr(jobs_module, "compose", recording)
+    monkeypatch.setattr(compose_module, "compose_with_hydra", recording)
     return found
 
 
-def test_jobs_that_differ_only_in_the_seed_are_composed_once(composed: list[tuple[str, ...]]) -> None:
-    jobs = all_jobs(["loss=triplet,arcface", "seed=0,1,2"])
-    assert composed == [("loss=triplet", "seed=0"), ("loss=arcface", "seed=1")]
-    assert [job.name for job in jobs.jobs] == [
-        f"loss={loss} seed={seed}" for loss in ("triplet", "arcface") for seed in (0, 1, 2)
-    ]
-    for job in jobs.jobs:
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["loss=triplet,arcface", "seed=0,1,2"], [("loss=triplet",), ("loss=arcface",)]),
+        (["loss=triplet", "seed=0", "loss.lr=null,0.5", "protocol.lr=1e-3,2e-3"], [("loss=triplet",)]),
+        (["protocol.head_layers=[8],[9]", "protocol.lr=1,2"], [("protocol.head_layers=[8]",), ("protocol.head_layers=[9]",)]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value[0], str) else "",
+)
+def test_chosen_files_are_composed_once_for_all_jobs(
+    overrides: list[str], expected: list[tuple[str, ...]], composed: list[tuple[str, ...]]
+) -> None:
+    jobs = all_jobs(overrides).jobs
+    assert composed == expected
+    assert len(jobs) > len(expected)
+    for job in jobs:
         alone = compose(job.composed.overrides)
         assert job.composed.cfg == alone.cfg
         assert job.composed.choices == alone.choices
-        assert resolve(job.composed).seed == int(job.name.rpartition("=")[2])
+        assert str(resolve(job.composed).seed) in job.name
+
+
+def test_a_value_can_refer_to_the_chosen_files_of_its_own_job() -> None:
+    jobs = all_jobs(["loss=triplet,arcface", "seed=0,1", "loss.label=${hydra:runtime.choices.loss}"]).jobs
+    assert [resolve(job.composed).method.label for job in jobs] == ["triplet", "triplet", "arcface", "arcface"]
 
 
 def test_a_file_of_the_sweep_group_gives_the_values_that_the_overrides_leave_open() -> None:
@@ -128,11 +142,14 @@ def test_a_wrong_value_of_any_job_is_refused() -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_wrong_value_is_refused_as_soon_as_it_is_composed_and_every_value_is_composed_early(
-    overrides: list[str], most: int, composed: list[tuple[str, ...]]
+    overrides: list[str], most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    checked: list[str] = []
+    check = Job.check
+    monkeypatch.setattr(Job, "check", lambda job: (checked.append(job.name), check(job)))
     with pytest.raises(UserError, match=r"protocol\.\w+ is -1(\.0)?; it must be at least 0"):
         all_jobs(overrides)
-    assert len(composed) == most
+    assert len(checked) == most
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from dmlbench.config.compose import Settings, compose, resolve
+from dmlbench.config.files import conf_dir
 from dmlbench.config.presets import available, expand_preset
 from dmlbench.losses.objective import build_objective
 from dmlbench.losses.proxies import copy_proxies
@@ -113,6 +116,12 @@ SOFTTRIPLE = {
     "proxy_norm": math.sqrt(64 / (3 * 98 * 10)),  # kaiming_uniform_ with a = sqrt(5): uniform within 1 / sqrt(98 x 10) of 0
     "make": {"la": 20, "gamma": 0.1, "weight_reg_weight": 0.2, "margin": 0.01, "centers_per_class": 10},
 }
+SGML_ABLATION: dict[str, dict[str, Any]] = {
+    "sgml": {"linked": True, "detach": False},
+    "multitask": {"linked": False},
+    "binomial_deviance": {},
+    "attributes_only": {},
+}
 SGML = {  # the paper names neither epochs, schedule, weight decay nor lambda
     **EVERY_PAPER,
     **{"trunk": "resnet101", "optimizer": "adam", "dim": 512, "hidden": [1024], "px": (256, 224), "boxes": False},
@@ -156,15 +165,21 @@ PAPER: dict[str, dict[str, Any]] = {
     "proxy_nca_cub": {**PROXY_NCA, "epochs": 20, "drops": [*range(1, 20)]},
     "proxy_nca_cars": PROXY_NCA,
     "proxy_nca_sop": {**PROXY_NCA, "loss_lr": 10.0, "make": {"softmax_scale": 8}},
-    "sgml_cub": {
-        **SGML,
-        **{"sampler": "triplets", "batch": 3 * 60, "lr": 4e-6, "head_lr": 4e-6, "boxes": True},
-        "make": {"alpha": 3, "beta": 0.1, "linked": True, "detach": False},
+    **{
+        f"{loss}_cub": {
+            **SGML,
+            **{"sampler": "triplets", "batch": 3 * 60, "lr": 4e-6, "head_lr": 4e-6, "boxes": True},
+            "make": {**make, **({"alpha": 3, "beta": 0.1} if loss != "attributes_only" else {})},
+        }
+        for loss, make in SGML_ABLATION.items()
     },
-    "sgml_inshop": {
-        **SGML,
-        **{"sampler": "m_per_class", "batch": 41 * 4, "per_class": 4, "lr": 1e-4, "head_lr": 1e-4},
-        "make": {"alpha": 2, "beta": 0.5, "linked": True, "detach": False},
+    **{
+        f"{loss}_inshop": {
+            **SGML,
+            **{"sampler": "m_per_class", "batch": 41 * 4, "per_class": 4, "lr": 1e-4, "head_lr": 1e-4},
+            "make": {**make, **({"alpha": 2, "beta": 0.5} if loss != "attributes_only" else {})},
+        }
+        for loss, make in SGML_ABLATION.items()
     },
     "softtriple_cars": SOFTTRIPLE,
 }
@@ -217,11 +232,15 @@ EVERY_REALITY_CHECK: dict[str, Any] = {
 }
 
 
+FILES = sorted((conf_dir() / "preset").glob("*/*.yaml"))
+
+
 def _drops(protocol: Any) -> list[int]:
     """Epochs before which the learning rate drops."""
     return [epoch for epoch in range(1, protocol.epochs) if epoch % protocol.step_epochs == 0]
 
 
+@cache
 def composed_settings(preset: str, name: str) -> tuple[Settings, Mapping[str, str]]:
     loss, _, dataset = name.rpartition("_")
     composed = compose(expand_preset([f"preset={preset}", f"loss={loss}", f"dataset={dataset}"]))
@@ -261,6 +280,21 @@ def test_every_shipped_preset_has_its_values_in_this_file() -> None:
     assert set(presets) == {"paper", "reality_check"}
 
 
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_every_preset_composes_to_a_loss_and_a_protocol_and_opens_with_its_paper_and_its_command(file: Path) -> None:
+    preset, (loss, _, dataset) = file.parent.name, file.stem.rpartition("_")
+    assert dataset in (*DATASETS, "inshop")
+    settings = composed_settings(preset, file.stem)[0]
+    assert settings.method.make
+    assert settings.protocol.epochs > 0
+
+    lines = file.read_text().splitlines()
+    assert lines[0] == "# @package _global_"
+    assert "arXiv:" in lines[1] or "CVPR" in lines[1]
+    assert lines[2] == f"#   dmlbench train preset={preset} loss={loss} dataset={dataset}"
+    assert any(line.startswith("# Values: ") for line in lines)
+
+
 @pytest.mark.parametrize("name", PAPER)
 def test_a_paper_preset_has_the_values_of_the_authors_code(name: str) -> None:
     expected = {key: value for key, value in PAPER[name].items() if key != "proxy_norm"} | DIFFERENT.get(name, {})
@@ -294,9 +328,14 @@ def test_a_reality_check_preset_has_the_published_values(loss: str, dataset: str
         assert found["miner"] is None
 
 
+def test_the_reality_check_has_the_initialisation_of_the_library() -> None:
+    for name in available()["reality_check"]:
+        assert composed_settings("reality_check", name)[0].method.proxy_init == "constructor", name
+
+
 def test_a_value_that_differs_from_the_authors_is_named() -> None:
     found = {**read("paper", "proxy_anchor_cub"), "proxy_norm": PAPER["proxy_anchor_cub"]["proxy_norm"]}
-    found["make"]["margin"], found["clip_value"] = 0.2, None
+    found["make"], found["clip_value"] = {**found["make"], "margin": 0.2}, None
     assert differences(found, PAPER["proxy_anchor_cub"]) == [
         "clip_value is None; the authors have 10",
         "make.margin is 0.2; the authors have 0.1",

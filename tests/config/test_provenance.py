@@ -119,10 +119,18 @@ def test_values_are_compared_with_those_of_the_users_own_file_as_it_is_now(tmp_p
         assert overrides_of("protocol=own", "protocol.lr=0.5", config_dir=tmp_path) == [*CHOICES, "protocol=own", *recorded]
 
 
-def test_the_jobs_of_a_sweep_are_composed_once_more_per_choice_of_files_and_not_per_job(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ([], []),  # the jobs have been made from the chosen files
+        (["protocol.head_layers=[8]"], [("loss=triplet", "dataset=cars"), ("loss=contrastive", "dataset=cars")]),
+    ],
+    ids=["single values", "a list"],
+)
+def test_the_jobs_of_a_sweep_are_composed_at_most_once_more_per_choice_of_files(
+    more: list[str], expected: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = all_jobs(["loss=triplet,contrastive", "seed=0,1", "dataset=cars", "protocol.lr=0.1,0.2,0.3"]).jobs
+    jobs = all_jobs(["loss=triplet,contrastive", "seed=0,1", "dataset=cars", "protocol.lr=0.1,0.2,0.3", *more]).jobs
     composed: list[Sequence[str]] = []
 
     def counted(overrides: Sequence[str], *arguments: object) -> Composed:
@@ -132,7 +140,7 @@ def test_the_jobs_of_a_sweep_are_composed_once_more_per_choice_of_files_and_not_
     monkeypatch.setattr(provenance_module, "compose", counted)
     for job in jobs:
         assert any(one.startswith("protocol.lr=0.") for one in json.loads(str(provenance(job.composed)["overrides"])))
-    assert composed == [("loss=triplet", "dataset=cars"), ("loss=contrastive", "dataset=cars")]
+    assert composed == expected
 
 
 def test_provenance_names_inherited_files(tmp_path: Path) -> None:

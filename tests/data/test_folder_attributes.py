@@ -56,6 +56,11 @@ def test_a_csv_file_gives_images_their_attributes_by_path_and_images_that_it_lac
     )
 
 
+def test_columns_of_a_csv_file_that_have_another_meaning_in_a_manifest_are_no_attributes(root: Path) -> None:
+    (root / "more.csv").write_text("path,label,class_name,purrs\na/1.png,1,cat,1\nb/1.png,0,dog,0\n")
+    assert attributes_of(root, "more.csv").names == ("purrs",)
+
+
 def test_attributes_change_neither_the_digest_nor_the_columns_of_the_frame(root: Path) -> None:
     plain, described = folder(str(root), "list.csv"), folder(str(root), "list.csv", attributes=["has_*"])
     assert plain.digest == described.digest
@@ -107,6 +112,9 @@ def test_columns_need_a_manifest(root: Path) -> None:
             "path,purrs\na/1.png,\n",
             r"no image has the attribute 'purrs' of .*other\.csv \(0 values are 0 and 4 are missing\); l",
         ),
+        ("path,purrs,purrs\na/1.png,1,0\n", r"other\.csv has 2 columns called 'purrs'; give each a name of its own"),
+        ("path;purrs\na/1.png;1\n", r"other\.csv has no column path; it has path;purrs; values must be separated by commas"),
+        ("path,purrs\na/1.png,1,1\n", r"other\.csv cannot be read as CSV: .*Expected 2 fields in line 2, saw 3"),
         ('path,purrs\n"a', r"dataset\.attributes .*other\.csv cannot be read as CSV"),
     ],
 )

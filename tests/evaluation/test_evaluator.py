@@ -35,10 +35,25 @@ def test_queries_in_groups_have_the_same_metrics_as_together(
     monkeypatch.setattr("dmlbench.evaluation.evaluator._MAX_RANKS", ranks)
     in_groups = evaluate(items(), config)
     assert in_groups.columns == together.columns
-    by_id = together.scores.ids.argsort()
-    assert in_groups.scores.ids.equal(together.scores.ids[by_id])
+    assert in_groups.scores.ids.equal(together.scores.ids)
     for name, values in together.per_query.items():
-        assert in_groups.per_query[name].equal(values[by_id]), name
+        assert in_groups.per_query[name].equal(values), name
+
+
+@pytest.mark.parametrize("ranks", [100, 1_000, 10**6])
+def test_the_scores_of_a_query_in_both_galleries_have_its_id_whatever_the_order_of_the_items(
+    monkeypatch: pytest.MonkeyPatch, ranks: int
+) -> None:
+    shuffled = items()
+    is_test = shuffled.ids % 2 == 0
+    shuffled = replace(shuffled, is_query=is_test, is_gallery=is_test)
+    config = EvaluationConfig(ks=(1, 2, 4), clusters_per_class=0, full_gallery=True)
+    expected = evaluate(shuffled.in_order(shuffled.ids.argsort()), config)
+    monkeypatch.setattr("dmlbench.evaluation.evaluator._MAX_RANKS", ranks)
+    found = evaluate(shuffled, config)
+    assert found.scores.ids.equal(expected.scores.ids)
+    for name, values in expected.per_query.items():
+        assert found.per_query[name].equal(values), name
 
 
 def test_a_large_class_does_not_make_the_lists_of_small_classes_long() -> None:

@@ -177,5 +177,14 @@ def test_an_unknown_value_is_refused(arguments: dict[str, Any], sentence: str) -
 
 def test_local_positives_of_given_triplets_are_refused() -> None:
     embeddings, labels = batch()
-    with pytest.raises(ValueError, match=r"^positive_percentile is 60, but triplets are given; local positives"):
+    with pytest.raises(ValueError, match=r"^positive_percentile is 60: local positives are .*, but triplets are given$"):
         TripletLoss(positive_percentile=60)(embeddings, labels, every_triplet(labels))
+
+
+@pytest.mark.parametrize("form", ["hinge", "hinge_squared", "ratio", "soft"])
+@pytest.mark.parametrize("percentile", [None, 60])
+@pytest.mark.parametrize("swap", [False, True])
+def test_embeddings_that_are_not_finite_give_a_loss_that_is_not_finite(form: Any, percentile: float | None, swap: bool) -> None:
+    embeddings, labels = batch()
+    embeddings[1] = torch.nan
+    assert TripletLoss(form, positive_percentile=percentile, swap=swap)(embeddings, labels).isnan()

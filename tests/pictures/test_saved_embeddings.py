@@ -14,7 +14,7 @@ from rows_factory import make_row
 
 from dmlbench.errors import UserError
 from dmlbench.evaluation.embedding_files import Embeddings, save_embeddings, save_tensors
-from dmlbench.pictures.saved_embeddings import map_embeddings, read_saved, unit_rows
+from dmlbench.pictures.saved_embeddings import map_embeddings, model_directories, read_saved, unit_rows
 from dmlbench.results.row import Row
 from dmlbench.system.regular_files import sha256
 
@@ -59,6 +59,8 @@ def test_the_first_model_of_several_folds_is_read(file: Path) -> None:
         save_embeddings(each, Embeddings(ROWS + fold, LABELS, IDS, ROLE, ROLE))
     found = read_saved(row_of(file, n_models=2, embeddings_sha256=sha256(*files)))
     assert np.array_equal(found.rows, ROWS.numpy())
+    assert model_directories(row_of(file, n_models=2)) == [each.parent for each in files]
+    assert model_directories(row_of(file)) == [file.parent]  # which has the scores of its queries too
     files[1].unlink()
     (file.parent / "fold2").symlink_to(file.parent)  # not followed
     with pytest.raises(UserError, match=r"fold1/embeddings.safetensors does not exist"):

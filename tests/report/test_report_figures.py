@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from report_pages import Node, report, write_run, write_study
+from report_pages import Node, parse, report, write_run, write_study
+from rows_factory import make_row
 
 from dmlbench.pictures.thumbnails import View
 from dmlbench.report import pair_tests
@@ -19,16 +21,19 @@ from dmlbench.report.class_gains import class_wins
 from dmlbench.report.cost_plot import cost_figure
 from dmlbench.report.critical_difference import critical_difference_figure
 from dmlbench.report.epoch_plots import read_histories, training_figure, validation_figure
-from dmlbench.report.figure import Method, methods_of
+from dmlbench.report.figure import Method, methods_of, score_hint
 from dmlbench.report.image_store import ImageStore
 from dmlbench.report.interval_plot import interval_figure
 from dmlbench.report.pair_tests import PairTests, pairwise_tests
+from dmlbench.report.projection_figure import projection_figure
+from dmlbench.report.query_pictures import query_pictures, shown_runs
+from dmlbench.report.recall_plot import recall_figure
 from dmlbench.report.scales import linear, logarithmic
 from dmlbench.results.row_files import read_rows
 from dmlbench.results.run_images import RunImages
 from dmlbench.tables.class_scores import class_scores_per_method
 from dmlbench.tables.table import Table, compare
-from dmlbench.tables.table_row import TableRow
+from dmlbench.tables.table_row import Cell, TableRow
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +137,30 @@ def test_a_history_with_numbers_that_cannot_be_drawn_is_drawn_without_them(tmp_p
     assert "nan" not in str(drawn.panels[0])
 
 
+def test_labels_of_small_panels_have_room_for_enlarged_text(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, "triplet", 0)
+    (folder / "history.jsonl").write_text('{"epoch": 1, "loss": 1234.5}\n{"epoch": 2, "loss": 1231.5}\n')
+    [table] = compare(read_rows(tmp_path)[0])
+    methods = methods_of(table)
+    panel = parse(str(training_figure(methods, read_histories(methods)).panels[0]))
+    labels = [one for one in panel.all("text", text_anchor="end") if "," in one.text]
+    assert labels
+    assert min(float(one.attributes["x"]) - 8.7 * len(one.text) for one in labels) >= 0
+
+
+def test_queries_say_by_which_metric_they_were_chosen_if_it_is_not_that_of_the_table(
+    study: Path, methods: list[Method]
+) -> None:
+    runs, _ = shown_runs(methods, "map_at_r")
+    images = RunImages(study / "photos", range(24), [f"{image_id}.png" for image_id in range(24)])
+    notes = {
+        metric: query_pictures(runs, lambda row: images, ImageStore(10**6), [], metric).notes[0]
+        for metric in ("map_at_r", "recall_at_1")
+    }
+    assert "Queries are chosen by MAP@R, and searched for among the test images." in notes["recall_at_1"]
+    assert "chosen" not in notes["map_at_r"]
+
+
 def test_classes_won_are_counted_from_the_means_over_seeds(methods: list[Method]) -> None:
     wins = class_wins(methods, "map_at_r", PairTests(untested="no test"))
     scores, _ = class_scores_per_method([one.row.rows for one in wins.methods], "map_at_r")
@@ -184,6 +213,36 @@ def test_a_metric_without_two_ks_and_runs_without_files_say_what_is_missing() ->
     assert "per-query scores are missing" in figure(page, "Classes won and lost, MAP@R").text
     assert "no finished run has embeddings" in figure(page, "Embeddings of some test classes").text
     assert "Triplet: no history (history.jsonl) for seeds 0, 1, 2." in page.text
+
+
+def test_captions_name_what_intervals_are_over(tmp_path: Path) -> None:
+    for n_seeds, scope in ((1, "over 24 drawn queries."), (2, "over seeds and 24 drawn queries.")):
+        runs = tmp_path / str(n_seeds)
+        for loss in ("triplet", "arcface"):
+            for seed in range(n_seeds):
+                write_run(runs, loss, seed, protocol_evaluation_queries=24)
+        [table] = compare(read_rows(runs)[0], tested=False)
+        for drawn in (interval_figure(table, methods_of(table)), recall_figure(table, methods_of(table))):
+            assert scope in drawn.caption
+            assert "interval" in str(drawn.panels[0])
+            assert "One seed" not in drawn.caption
+
+
+def test_a_number_is_rounded_in_one_way() -> None:
+    row = TableRow("m", "triplet", "0", (0,), {"map_at_r": Cell(0.761749, 0.01)}, rows=(make_row(0.761751),))
+    assert score_hint(row, "map_at_r").startswith("76.18 %, 95 % interval ")
+    assert score_hint(row, "map_at_r").endswith("seed 0: 76.18")
+
+
+def test_most_variance_is_elsewhere_only_where_components_explain_less_than_half(methods: list[Method]) -> None:
+    runs, _ = shown_runs(methods, "map_at_r")
+    along_one = replace(runs[0].embeddings, rows=np.outer(np.arange(24.0), np.ones(8)))
+    across_all = replace(runs[0].embeddings, rows=np.repeat(np.eye(8), 3, axis=0))
+    one, other = replace(runs[0], embeddings=along_one), replace(runs[1], embeddings=across_all)
+    assert "Most" not in projection_figure([one]).caption
+    assert "Most of the variance of 1 of 2 methods is in other directions." in projection_figure([one, other]).caption
+    found = projection_figure([other]).caption
+    assert "shares of the variance of the drawn images. Most of the variance is in other directions." in found
 
 
 def test_umap_replaces_the_principal_components_if_it_is_installed(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:

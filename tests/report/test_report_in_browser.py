@@ -89,6 +89,16 @@ def test_another_pair_of_methods_can_be_compared_class_by_class(opened: Any) -> 
     assert opened.locator(".pair:visible").count() == 1
 
 
+def test_the_keyboard_reaches_a_visible_score_after_filtering_and_names_its_marker(opened: Any) -> None:
+    opened.get_by_label("Filter methods").fill("arc")
+    reached = opened.locator(".sortable td[tabindex='0']:visible")
+    assert reached.count() == 1
+    reached.focus()
+    assert opened.locator("#hint").is_visible()
+    named = opened.locator("figure.picture svg .named")
+    assert set(named.evaluate_all("all => all.map(one => one.dataset.m)")) == {"3"}
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_is_wider_than_the_page(opened: Any, width: int) -> None:
     opened.set_viewport_size({"width": width, "height": 800})
@@ -104,6 +114,13 @@ def test_no_table_is_cut_in_print(opened: Any) -> None:
     )
     assert len(rights) > 2
     assert max(rights) <= 1032
+    table = opened.locator(".sortable").first
+    sizes = [
+        table.evaluate("(one, n) => { one.className = `sortable columns-${n}`; return getComputedStyle(one).fontSize; }", n)
+        for n in range(1, 25)
+    ]
+    assert min(float(size.removesuffix("px")) for size in sizes) >= 8  # 6 pt
+    assert opened.locator(".in-print").first.is_visible()
     assert opened.locator("details.query:not([open])").count() == 0
 
 

@@ -53,7 +53,7 @@ def test_a_selector_that_names_no_run_is_refused(capsys: pytest.CaptureFixture[s
 
 
 def test_one_run_gives_a_table_and_says_what_one_run_cannot_show() -> None:
-    write_run(Path("runs"), "triplet", 0)
+    write_run(Path("runs"), "triplet", 0, photos=write_photos(Path("photos")))
     page = report()
     assert len(page.one("figure", class_="scores").all("table")[0].all("tr")) == 2
     assert "there are not two trained methods with results" in page.text
@@ -71,14 +71,23 @@ def test_runs_of_different_data_sets_are_in_different_tables() -> None:
     assert [link.attributes["href"] for link in page.one("nav").all("a")] == ["#table-1", "#table-2"]
 
 
-def test_images_that_are_gone_are_drawn_as_such() -> None:
+def test_queries_whose_image_is_gone_are_left_out_and_other_missing_images_are_drawn_as_such() -> None:
     photos = write_photos(Path("photos"))
     write_study(Path("runs"), ("contrastive", "triplet"), photos=photos)
+    complete = queries(report()).all("details", class_="query")
+    for image in sorted(photos.iterdir())[::2]:
+        image.unlink()
+    found = queries(report())
+    left = found.all("details", class_="query")
+    assert "Queries whose image is missing are not shown." in found.text
+    assert 0 < len(left) < len(complete)
+    assert all(query.one("summary").all("use") for query in left)
+    assert {tile.text for tile in found.all("span", class_="absent")} == {"missing"}
     for image in photos.iterdir():
         image.unlink()
-    tiles = queries(report()).all("span", class_="absent")
-    assert tiles
-    assert {tile.text for tile in tiles} == {"missing"}
+    found = queries(report())
+    assert found.text.endswith("No query is shown, because its image is missing.")
+    assert not found.all(class_="tile")
 
 
 def test_images_outside_of_the_current_directory_are_not_read_unless_they_are_named(tmp_path: Path) -> None:

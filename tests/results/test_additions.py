@@ -104,6 +104,7 @@ def test_an_undeclared_metric_is_not_printed_and_a_declared_one_is(monkeypatch: 
     spec = MetricSpec("hubness", "Hubness", "retrieval", True, 0, 1, "An example.", "An example")
     monkeypatch.setattr(metric_specs, "METRIC_SPECS", (*METRIC_SPECS, spec))
     column.cache_clear()
+    parse_metric.cache_clear()
     rows = [make_row(hubness=0.3, undeclared=seed, seed=seed) for seed in (0, 1)]  # with columns that are not cached by role
     try:
         [table] = compare(rows, metrics=["hubness"])
@@ -111,12 +112,13 @@ def test_an_undeclared_metric_is_not_printed_and_a_declared_one_is(monkeypatch: 
         assert column("macro_hubness").role == "metric"
     finally:
         column.cache_clear()
+        parse_metric.cache_clear()
 
 
 def test_the_evaluator_computes_exactly_the_declared_metrics() -> None:
     rng = np.random.default_rng(0)
     found = evaluate(rng.standard_normal((24, 4)), np.repeat(np.arange(4), 6), ks=(1, 2))
-    found |= attribute_quality(rng.standard_normal((24, 3)), np.tile([[0.0, 1.0, 1.0]], (24, 1)))
+    found |= attribute_quality(rng.standard_normal((24, 3)), np.tile([[0.0, 1.0, 1.0]], (24, 1)), np.ones(3, bool))
     columns = {name: parse_metric(name) for name in found}
     computed = {one.spec for one in columns.values() if one is not None}
     assert computed == set(METRIC_SPECS)

@@ -24,7 +24,8 @@ def columns() -> Mapping[str, Scalar]:
     all_items = torch.ones(60, dtype=torch.bool)
     found = evaluate(Embeddings(rows, labels, torch.arange(60), all_items, all_items), EvaluationConfig(ks=(1, 5))).columns
     logits = torch.randn(60, 3, generator=generator)
-    return {**found, **attribute_quality(logits.numpy(), (logits > torch.randn(60, 3, generator=generator)).float().numpy())}
+    values = (logits > torch.randn(60, 3, generator=generator)).float().numpy()
+    return {**found, **attribute_quality(logits.numpy(), values, values.any(axis=0))}
 
 
 def test_every_declared_metric_is_a_column_of_an_evaluation_and_within_its_range(columns: Mapping[str, Scalar]) -> None:

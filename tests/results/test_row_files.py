@@ -257,7 +257,7 @@ def test_the_table_of_a_sweep_skips_files_that_are_not_rows_and_lists_missing_ru
     good = runs / "digits" / "contrastive" / "good"
     (good / "fold0").mkdir()
     incomplete(good / "fold0" / "row.json")
-    print_tables([good, write_pending_row(runs / "digits" / "triplet" / "broken", loss="triplet")])
+    print_tables([good, write_pending_row(runs / "digits" / "triplet" / "broken", loss="triplet", loss_make_margin=0.1)])
     output = capsys.readouterr()
     assert "seed 0 missing: not finished" in output.out
     assert "rows      1, each a row.json" in output.out

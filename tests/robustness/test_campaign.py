@@ -36,13 +36,14 @@ def prepared(place: Workplace) -> dict[str, Prepared]:
     return prepared
 
 
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_killed_command_ends_with_the_results_of_an_undisturbed_one_when_it_is_run_again(
-    place: Workplace, prepared: dict[str, Prepared]
+    place: Workplace, prepared: dict[str, Prepared], kills: int
 ) -> None:
-    chosen = [(one, [fault]) for one in prepared.values() for fault in even_subset(kill_points(one), 3)]
+    chosen = [(one, [fault]) for one in prepared.values() for fault in even_subset(kill_points(one), kills)]
     attempts = list(place.run([(disturb, pair) for pair in chosen]))
     assert [problem for attempt in attempts for problem in attempt.problems] == []
-    assert sum(attempt.kills for attempt in attempts) == 9
+    assert sum(attempt.kills for attempt in attempts) == kills * len(KINDS)
 
 
 def test_torn_writes_full_disks_and_clock_jumps_change_no_result(place: Workplace, prepared: dict[str, Prepared]) -> None:

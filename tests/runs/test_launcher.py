@@ -129,6 +129,7 @@ def test_trials_are_reported_while_jobs_run_in_other_processes(capsys: pytest.Ca
     assert not list(Path("runs").rglob("row.json"))
 
 
+@pytest.mark.slow  # tests/runs/test_job_pool.py does so with simulated processes
 def test_a_job_whose_process_is_killed_is_run_again_from_its_checkpoint_to_the_same_row(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,6 +166,7 @@ def test_a_launcher_that_cannot_start_is_refused_with_the_reason(capsys: pytest.
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow  # joblib above runs the same code of dmlbench
 def test_a_run_with_submitit_ends_with_the_row_of_a_serial_one(serial: Path, tmp_path: Path) -> None:
     require("submitit_local")
     assert run(["train", "-m", "loss=softtriple", *TINY, "workers=2", "hydra/launcher=submitit_local"]) == 0

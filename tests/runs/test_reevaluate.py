@@ -18,7 +18,7 @@ from dmlbench.results.columns import SCHEMA_VERSION
 from dmlbench.results.row import EXTERNAL
 from dmlbench.results.row_files import find_rows, read_row
 from dmlbench.runs.recorded_plan import recorded_plan
-from dmlbench.runs.reevaluate import RunRequest, _embed_again
+from dmlbench.runs.reevaluate import RunRequest, embed_again
 from dmlbench.tables.table import compare
 
 TINY = [
@@ -183,7 +183,7 @@ def test_the_row_records_how_it_was_evaluated(runs: Path, options: list[str]) ->
 def test_the_saved_layer_is_embedded_again_bit_for_bit_with_training_images_for_whitening(runs: Path) -> None:
     [path] = find_rows(runs)
     folder, config = path.parent, EvaluationConfig(ks=(1,), whiten=3)
-    ([found], device) = _embed_again([folder], read_row(path), RunRequest(config), config)
+    ([found], device) = embed_again([folder], read_row(path), RunRequest(config), config)
     assert device == read_row(path)["device"]
     saved = load_file(folder / "embeddings.safetensors")
     assert found.evaluated.ids.equal(saved["ids"])

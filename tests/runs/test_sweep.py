@@ -67,6 +67,7 @@ def test_a_killed_sweep_skips_finished_runs_resumes_the_interrupted_one_and_ends
     same_as_undisturbed(tmp_path, undisturbed)
 
 
+@pytest.mark.slow  # the next test does so with the lock of another process
 def test_two_processes_with_the_same_sweep_share_its_runs_and_both_print_the_whole_table(
     tmp_path: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

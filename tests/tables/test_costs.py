@@ -89,7 +89,7 @@ def test_the_untrained_trunk_has_no_speed_and_no_tuning_time_and_needs_no_footno
 
 
 def test_a_method_that_was_not_tuned_has_no_tuning_time_and_needs_no_footnote() -> None:
-    table = only_table([make_row(**COST), make_row(method_digest="b" * 8, **TUNED)], vary="preset")
+    table = only_table([make_row(**COST), make_row(loss_samples_per_class=8, **TUNED)], vary="preset")
     assert {row.costs["tuned_hours"] for row in table.rows} == {None, 1.5}
     assert all(row.notes == () for row in table.rows)
 

@@ -387,11 +387,11 @@ def test_csv_contains_the_means_of_each_table_with_all_digits() -> None:
     lines = read_csv(difficult_study())
     per_line = [(line, metric) for line in lines for metric in METRICS]
     assert len(cells) == len(per_line)
-    found = {(line["method_digest"], line["protocol_epochs"], metric): line[metric] for line, metric in per_line}
+    found = {(line["label"], line["protocol_epochs"], metric): line[metric] for line, metric in per_line}
     for table in tables:
         for row in table.rows:
             for metric, cell in row.cells.items():
-                text = found[row.method_digest, str(table.shared["protocol_epochs"]), metric]
+                text = found[row.label, str(table.shared["protocol_epochs"]), metric]
                 assert text == ("" if cell is None else str(cell.mean))
 
 

@@ -71,6 +71,13 @@ def test_missing_runs_failed_runs_and_missing_seeds_are_noted(rows: list[Row]) -
     assert table.notes[-1] == "No run at alpha 2.5, beta 0.5"
 
 
+def test_variants_of_the_method_that_make_no_grid_are_noted(rows: list[Row]) -> None:
+    detached = [row_at(2.0, beta, 0.4, loss_make_detach=True) for beta in BETAS]
+    [table] = compare_grid([*rows, *detached], KEYS)
+    [note] = table.notes
+    assert note.startswith("1 variant of the method, with another value of something else, is not in this table")
+
+
 def test_methods_and_protocols_that_differ_in_something_else_have_tables_of_their_own(rows: list[Row]) -> None:
     others = [row_at(alpha, beta, 0.2, loss_make_detach=True) for alpha in ALPHAS for beta in BETAS]
     others += [row_at(alpha, beta, 0.3, optimizer="sgd") for alpha in ALPHAS for beta in BETAS]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rows_factory import make_row
+from rows_factory import METRICS, make_row
 from safetensors.numpy import save_file
 from scipy import stats
 
@@ -47,13 +47,13 @@ def write_runs(runs: Path, loss: str, means: np.ndarray, counts: np.ndarray | No
     rows = []
     for seed, class_means in zip(seeds, means, strict=True):
         scores = class_means[labels]
-        row = make_row(float(scores.mean()), loss=loss, seed=seed, hostname="here", train_seconds=60.0, **columns)
+        made = {"hostname": "here", "train_seconds": 60.0, "n_queries": len(labels), **columns}
+        row = make_row(float(scores.mean()), loss=loss, seed=seed, **made)
         folder = runs / str(row["dataset"]) / loss / f"{row['fingerprint']}-{row['method_digest']}-{seed}"
         row = Row({**row.columns, "run_id": folder.name}, folder)
         write_row(folder, row)
         queries = {"labels": labels, "ids": np.arange(len(labels))}
-        metrics = ("map_at_r", "recall_at_1", "r_precision")
-        save_file({**queries, **{name: scores.copy() for name in metrics}}, folder / "per_query.safetensors")
+        save_file({**queries, **{name: scores.copy() for name in METRICS}}, folder / "per_query.safetensors")
         rows.append(row)
     return rows
 
@@ -446,7 +446,6 @@ def test_the_text_is_one_screen_even_if_everything_differs(tmp_path: Path) -> No
         values[1],
         n_loss_parameters=100,
         device="cuda",
-        fingerprint="e" * 16,
         **hyper_parameters,
         **versions,
     )

@@ -27,6 +27,12 @@ def test_a_memory_of_earlier_batches_that_was_never_used_is_reported() -> None:
     )
 
 
+def test_attributes_that_no_training_image_has_are_reported() -> None:
+    counts = {"n_evaluated_attributes": 25, "n_attributes_without_training": 23}
+    [table] = compare([make_row(seed=seed, **counts) for seed in range(2)])
+    assert table.rows[0].notes == ("23 of 25 evaluated attributes occur in no training image",)
+
+
 def test_failed_tuning_trials_are_reported_with_their_seeds_if_these_differ() -> None:
     [table] = compare([make_row(seed=seed, n_tuning_trials=3, n_tuning_failed=3) for seed in range(2)])
     assert table.rows[0].notes == ("3 of 3 tuning trials failed",)

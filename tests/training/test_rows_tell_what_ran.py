@@ -163,7 +163,7 @@ OF_PHOTOS = {"crop_to_box": True, "exif_orientation": "ignored"}  # fields that 
 
 
 def test_every_field_of_the_protocol_is_tried_below() -> None:
-    tried = set(FIELDS) | set(OF_PHOTOS) | OF_EVALUATION | {"mixed_precision"}
+    tried = set(FIELDS) | set(OF_PHOTOS) | OF_EVALUATION | {"mixed_precision", "chunk_size"}  # chunks: test_batch_gradients
     assert {one.name for one in dataclasses.fields(Protocol)} - NAMES_ONLY == tried
 
 

@@ -166,6 +166,12 @@ def test_a_class_with_one_image_is_refused_in_one_sentence(tmp_path: Path, capsy
         (["sampler=triplets", "loss=triplet", "protocol.batch_size=8"], "need a multiple of 3; use 6 or 9"),
         (["loss=conventional", "loss.sampler.smaller_batch=false", "protocol.batch_size=8"], "a multiple of 3; use 6 or 9"),
         (["sampler=triplets", "loss=smooth_ap", "protocol.batch_size=9"], "cannot learn from triplets that the sampler"),
+        (
+            ["sampler=triplets", "loss=batch_all_local", "protocol.batch_size=9"],
+            "the sampler builds triplets, but loss.make.positive_percentile is 60: local positives are chosen among all",
+        ),
+        (["loss=conventional", "loss.sampler.candidates=2.5", "protocol.batch_size=9"], "candidates is 2.5, but "),
+        (["loss=batch_all_local", "loss.make.positive_percentile=abc", "protocol.batch_size=8"], "needs a number or null"),
         (["loss=conventional", "loss.sampler.mining=easy", "protocol.batch_size=9"], "mining is 'easy'; it must be random"),
         (["sampler=triplets", "+sampler.state=1", "protocol.batch_size=9"], "sampler.state has no effect: training passes"),
         (["loss=batch_all", "loss.make.form=cubic", "protocol.batch_size=8"], "form is 'cubic'; it must be hinge, hinge"),

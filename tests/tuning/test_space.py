@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import doctest
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from dmlbench.cli.overrides import check_overrides
-from dmlbench.config.compose import compose, plain, resolve
+from dmlbench.config.compose import Composed, Settings, compose, plain, resolve
 from dmlbench.config.files import conf_dir, entries
 from dmlbench.config.schema import Method, Protocol
 from dmlbench.errors import UserError
@@ -22,6 +24,19 @@ CLASSIFICATION_LOSSES = [
     name for name, _ in entries("loss") if "kind: classification" in (conf_dir() / "loss" / f"{name}.yaml").read_text()
 ]
 PROTOCOL = Protocol("x", 1, 1, 4, 8, 16, lr=1e-3, head_lr_scale=2.0)
+
+
+@cache
+def composed(*overrides: str) -> Composed:
+    return compose(overrides)
+
+
+def settings_of(loss: str, protocol: str) -> Settings:
+    """What `loss=` and `protocol=` compose to, on a data set of 50 training classes; each of both is composed once."""
+    one, other = composed(f"loss={loss}"), composed(f"protocol={protocol}")
+    combined = one.with_values({})
+    combined.cfg.protocol = other.cfg.protocol
+    return resolve(replace(combined, choices={**one.choices, "protocol": protocol}), {"train_classes": 50})
 
 
 @pytest.mark.parametrize(
@@ -81,7 +96,7 @@ WITHOUT_HYPER_PARAMETERS = ("attributes_only", "batch_all_ratio", "batch_all_sof
 
 @pytest.mark.parametrize("loss", [name for name, _ in entries("loss")])
 def test_the_search_space_of_every_shipped_loss_contains_its_hyper_parameters(loss: str) -> None:
-    settings = resolve(compose([f"loss={loss}"]), {"train_classes": 50})
+    settings = settings_of(loss, "quick")
     method, protocol = settings.method, settings.protocol
     if loss in BASELINES:
         assert not method.search
@@ -96,7 +111,7 @@ def test_every_method_is_searched_over_the_same_learning_rates_around_those_of_t
     found: dict[str, set[str]] = {}
     with_proxies = set()
     for loss, _ in entries("loss"):
-        settings = resolve(compose([f"protocol={protocol}", f"loss={loss}"]), {"train_classes": 50})
+        settings = settings_of(loss, protocol)
         if settings.method.make is None:
             continue
         space = search_space(settings.method, settings.protocol)

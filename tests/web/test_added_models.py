@@ -69,7 +69,12 @@ def test_an_added_model_is_evaluated_and_offered(client: Browserless, place: Pat
     image = client.services.models.embed(client.services.catalogue.snapshot().models[key], pixels)
     assert image.shape == (8,)
     assert "Theirs &lt;b&gt;" in client.get("/").text
-    assert add(client, row, save(weights)) == "refused: this model has been added already"
+    again = {name: weights[name].clone() for name in reversed(list(weights))}
+    assert add(client, row | {"seed": 5}, save(again, {"note": "copy"})) == "refused: this model has been added already"
+    assert key in {model.key for model in client.first.defaults}
+    assert client.first.default.key != key
+    assert "Theirs &lt;b&gt;" in client.get("/compare?query=20&k=1").text
+    assert f'value="{key}" checked' in client.get("/rate").text
 
 
 def test_what_is_no_safetensors_file_of_the_run_s_model_is_refused(client: Browserless, place: Path) -> None:
@@ -100,7 +105,6 @@ def test_what_is_no_safetensors_file_of_the_run_s_model_is_refused(client: Brows
         ({"protocol": "external"}, "no model"),
         ({"split_digest": "0" * 16}, "are not those of the run"),
         ({"trunk": "../../x"}, "there is no trunk"),
-        ({"seed": "x"}, "needs the column 'seed'"),
     ],
 )
 def test_a_forged_configuration_is_refused(client: Browserless, changes: dict[str, Any], reason: str) -> None:

@@ -31,7 +31,7 @@ def address(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def page_of(browser: Any, address: str, **options: Any) -> Iterator[Any]:
     """A new page, which has to leave the console empty and to ask nobody else."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)  # the first image waits for the import of torch
     page = context.new_page()
     problems: list[str] = []
     page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
@@ -104,6 +104,7 @@ def test_a_test_query_is_picked_and_answered_by_all_models(browser: Any, address
     with page_of(browser, address) as page:
         page.goto(address)
         page.click(".grid a >> nth=0")
+        page.wait_for_url("**query=**")  # until everything is loaded
         assert page.locator(".hits li").count() == 10
         assert page.locator(".hits .right, .hits .wrong").count() == 10
         page.click("text=Ask all models")
@@ -128,6 +129,8 @@ def test_ten_images_are_rated_by_keyboard_and_click_and_are_still_rated_after_a_
         page.goto(f"{address}/rate")
         page.fill("input[name=queries]", "4")
         page.click("text=Begin a study")
+        results = page.inner_text("pre >> nth=1")
+        page.click("main a:text-is('Rate')")
         page.fill("input[name=name]", "Ann")
         page.click("button:text-is('Begin')")
         rated = query = 0
@@ -150,9 +153,38 @@ def test_ten_images_are_rated_by_keyboard_and_click_and_are_still_rated_after_a_
             if rated < 10:
                 page.focus("[data-item]")
                 page.keyboard.press("Enter")
-        page.click("main >> text=Results")
+        page.goto(results)
         assert "10 ratings by 1 rater" in page.inner_text("#results")
         assert page.locator("#results svg").count() >= 2
+
+
+def test_ratings_that_are_on_their_way_are_awaited_before_the_next_query(browser: Any, address: str) -> None:
+    with page_of(browser, address) as page:
+        page.goto(f"{address}/rate")
+        page.fill("input[name=queries]", "1")
+        page.click("text=Begin a study")
+        results = page.inner_text("pre >> nth=1")
+        page.click("main a:text-is('Rate')")
+        page.fill("input[name=name]", "Ben")
+        page.click("button:text-is('Begin')")
+        page.wait_for_url("**query=1")
+        held: list[Any] = []
+        page.route("**/score", lambda route: held.append(route))
+        n_images = page.locator("[data-item]").count()
+        page.keyboard.press("2")
+        page.focus("[data-item] >> nth=0")
+        for _ in range(n_images):
+            page.keyboard.press("4")
+        page.keyboard.press("Enter")
+        page.wait_for_function("document.getElementById('message').textContent.startsWith('Saving ')")
+        while not page.url.endswith("query=2"):
+            while held:
+                held.pop(0).continue_()
+            page.wait_for_timeout(20)
+        assert "Thank you" in page.inner_text("h1")
+        page.goto(results)
+        assert f"{n_images} ratings by 1 rater" in page.inner_text("#results")
+        assert set(page.locator("#results tbody tr td:nth-child(4)").all_inner_texts()) <= {"4.00", ""}
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])

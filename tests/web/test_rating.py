@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import random
 import re
 import sqlite3
@@ -21,17 +22,29 @@ from web_helpers import Browserless
 
 from dmlbench.errors import UserError
 from dmlbench.pictures.neighbours import nearest
+from dmlbench.web.rating_records import SCORES, Rating, Study
 from dmlbench.web.rating_scores import agreement, krippendorff_alpha, model_scores, standardised
-from dmlbench.web.ratings import SCORES, Rating, Ratings, Study
+from dmlbench.web.ratings import Ratings
+from dmlbench.web.results_pages import results_key
 
 ITEM = re.compile(r'name="item" value="([^"]+)"')
 
 
 def begin(client: Browserless, queries: int = 3, **fields: object) -> str:
     """Begin a study; return its address."""
-    sent = client.post("/rate/studies", {"dataset": client.first.key, "queries": str(queries), **fields})
+    chosen = [model.key for model in client.first.defaults]
+    sent = client.post("/rate/studies", {"dataset": client.first.key, "queries": str(queries), "models": chosen, **fields})
     assert sent.status_code == 303, sent.text
-    return sent.location
+    return sent.location.partition("/begun")[0]
+
+
+def results(client: Browserless, study: str, page: str = "results") -> str:
+    """Return a page of results, as whoever began the study reads it."""
+    with client.app.app_context():
+        key = results_key(study.rpartition("/")[2])
+    answer = client.get(f"{study}/{page}?key={key}")
+    assert answer.status_code == 200
+    return answer.text
 
 
 def enter(client: Browserless, study: str, name: str = "Ann") -> str:
@@ -66,25 +79,87 @@ def test_a_page_shows_the_first_three_images_of_every_model_each_once(client: Br
     assert len(items) == len(expected) == len(ITEM.findall(page))
 
 
-def test_nothing_on_a_page_tells_the_model(client: Browserless) -> None:
-    """The page depends on the set of images only: with the models' answers exchanged, it is the same up to random names."""
+def test_nothing_that_a_rater_reaches_by_links_tells_the_model(client: Browserless) -> None:
+    """All pages depend on the sets of images only: with the models' answers exchanged, they are equal up to random names."""
     study = begin(client, 4)
-    pages = [enter(client, study, "Ann")]
+    first = enter(client, study, "Ann")
     forbidden = [
         text for model in client.first.models for text in (model.key, model.method, str(model.row["loss"]), model.group)
     ]
     forbidden += [file.as_posix() for file in Path("first").rglob("*.png")]
-    assert not [text for text in forbidden if text.lower() in pages[0].lower()]
+    assert not [text for text in forbidden if text.lower() in first.lower()]
+    assert rate(client, study, ITEM.findall(first)[0], 5) == 200
+    before = reached(client, study)
+    assert {study, "/rate", f"{study}?query=4", f"{study}?query=5"} <= before.keys()
+    closed = [f"{study}/{page}" for page in ("results", "results.json", "ratings.csv")]
+    assert [client.get(page).status_code for page in closed] == [403] * 3
     db = sqlite3.connect("runs/.web/ratings.sqlite3")
     keys = [row[0] for row in db.execute("SELECT DISTINCT model FROM answers")]
     db.executemany("UPDATE answers SET model = 'x' || model WHERE model = ?", [(key,) for key in keys])
     exchanged = zip([f"x{key}" for key in keys], keys[1:] + keys[:1], strict=True)
     db.executemany("UPDATE answers SET model = ? WHERE model = ?", [(new, old) for old, new in exchanged])
-    db.execute("DELETE FROM items")  # so that the page is made again
     db.commit()
     db.close()
-    pages.append(enter(client, study, "Ann"))
-    assert len({neutral(page) for page in pages}) == 1
+    assert reached(client, study) == before
+
+
+def reached(client: Browserless, start: str) -> dict[str, str]:
+    """All pages about ratings to which links lead, without their random names."""
+    pages: dict[str, str] = {}
+    left = [start, f"{start}?query=1"]
+    while left:
+        address = left.pop()
+        if address not in pages:
+            text = client.get(address).text
+            pages[address] = neutral(text)
+            found = re.findall(r'(?:href|data-live)="(/rate[^"]*)"', text)
+            left += [one.replace("&amp;", "&") for one in found if not one.startswith("/rate/image")]
+    return pages
+
+
+def test_results_are_shown_after_the_last_rating_and_at_the_address_of_the_study(client: Browserless) -> None:
+    chosen = client.model("arcface").key
+    begun = client.post("/rate/studies", {"dataset": client.first.key, "queries": "1", "models": chosen}).location
+    study = begun.partition("/begun")[0]
+    [address] = set(re.findall(rf'href="({study}/results[?]key=[^"]+)"', client.get(begun).text))
+    assert address in client.get("/rate").text  # nobody rates in this browser yet
+    items = ITEM.findall(enter(client, study))
+    for item in items[:-1]:
+        rate(client, study, item, 4)
+    assert f"{study}/results" not in client.get("/rate").text
+    assert client.get(f"{study}/results").status_code == 403
+    assert "Some images are not rated" in client.get(f"{study}?query=2").text
+    assert client.get(address).status_code == 200
+    assert client.get(f"{study}/results?key=wrong").status_code == 403
+    assert rate(client, study, items[-1], 4) == 200
+    assert f'href="{study}/results"' in client.get(f"{study}?query=2").text
+    assert f'href="{study}/results"' in client.get("/rate").text
+    assert client.get(f"{study}/results").status_code == 200
+    assert rate(client, study, items[-1], 1) == 422  # the results of another rating would tell its model
+
+
+def test_an_image_that_is_not_shown_is_not_rated(client: Browserless, place: Path) -> None:
+    study = begin(client, 1)
+    item = ITEM.findall(enter(client, study))[0]
+    for folder in (place / "first").iterdir():
+        folder.rename(place / folder.name)
+    page = client.get(f"{study}?query=1").text
+    assert "cannot be shown, because the files are not in first" in page
+    missing = client.get(f"/rate/image/{item}")
+    assert missing.headers["Cache-Control"] == "no-store"
+    assert rate(client, study, item, 3) == 422
+    for folder in place.glob("class*"):
+        folder.rename(place / "first" / folder.name)
+    assert "cannot be shown" not in client.get(f"{study}?query=1").text
+    assert client.get(f"/rate/image/{item}").data != missing.data
+    assert rate(client, study, item, 3) == 200
+
+
+def test_a_database_that_is_none_is_reported_in_a_sentence(client: Browserless, place: Path) -> None:
+    (place / "runs/.web/ratings.sqlite3").write_bytes(b"garbage" * 1000)
+    answer = client.get("/rate")
+    assert answer.status_code == 422
+    assert "ratings.sqlite3 cannot be used as the database of ratings: file is not a database" in answer.text
 
 
 def neutral(page: str) -> str:
@@ -170,7 +245,7 @@ def test_two_raters_at_once_and_repeated_submissions_leave_one_rating_per_image(
     ratings = base.ratings(one)
     assert len(ratings) == len(work)
     assert all(rating.score == 1 + (rating.image + rating.rater) % 5 for rating in ratings)
-    page = client.get(f"{study}/results").text
+    page = results(client, study)
     assert f"<strong>{len(work)}</strong> ratings by <strong>2</strong> raters" in page
 
 
@@ -195,8 +270,7 @@ def test_a_study_keeps_its_results_when_its_runs_vanish(client: Browserless, pla
     rate(client, study, item, 5)
     (place / "runs/first").rename(place / "gone")
     client.services.catalogue._next_scan = 0.0
-    assert client.get(f"{study}/results").status_code == 200
-    assert "<svg" in client.get(f"{study}/results").text
+    assert "<svg" in results(client, study)
     assert client.get(study).status_code == 200
     assert client.get(f"/rate/image/{item}").status_code == 404
 
@@ -206,9 +280,17 @@ def test_chosen_models_only_are_compared(client: Browserless) -> None:
     assert set(stored(client).models) == {client.model("arcface").key, client.model("contrastive").key}
 
 
-@pytest.mark.parametrize("queries", ["0", "501", "x", "-3", ""])
-def test_a_wrong_number_of_queries_is_refused(client: Browserless, queries: str) -> None:
-    assert client.post("/rate/studies", {"dataset": client.first.key, "queries": queries}).status_code == 422
+@pytest.mark.parametrize("queries", ["0", "501", "x", "-3", "", "9" * 5000])
+def test_a_wrong_number_of_queries_is_refused(shared: Browserless, queries: str) -> None:
+    fields = {"dataset": shared.first.key, "models": shared.model("arcface").key, "queries": queries}
+    assert "1 to 500 queries" in shared.post("/rate/studies", fields).text
+
+
+def test_a_study_without_models_or_with_unknown_ones_is_refused(shared: Browserless) -> None:
+    for models in ([], ["unknown"], [shared.model("arcface").key, shared.second.models[0].key]):
+        sent = shared.post("/rate/studies", {"dataset": shared.first.key, "queries": "2", "models": models})
+        assert sent.status_code == 422
+        assert "Choose" in sent.text
 
 
 def test_a_thousand_ratings_are_summarised_charted_and_exported(client: Browserless) -> None:
@@ -224,11 +306,11 @@ def test_a_thousand_ratings_are_summarised_charted_and_exported(client: Browserl
                     base.rate(item.token, rater, int(generator.integers(1, 6)))
                     given += 1
     assert given == 1000
-    page = client.get(f"{study}/results").text
+    page = results(client, study)
     assert "<strong>1000</strong> ratings" in page
     assert page.count("<svg") >= 3
-    assert client.get(f"{study}/results.json").json["html"].count("<svg") == page.count("<svg")
-    rows = list(csv.DictReader(io.StringIO(client.get(f"{study}/ratings.csv").text)))
+    assert json.loads(results(client, study, "results.json"))["html"].count("<svg") == page.count("<svg")
+    rows = list(csv.DictReader(io.StringIO(results(client, study, "ratings.csv"))))
     assert len({(row["rater"], row["query_number"], row["image_id"]) for row in rows}) == 1000
     scores = model_scores(base.ratings(one))
     for key, score in scores.items():

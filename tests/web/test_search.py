@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -13,8 +14,13 @@ from web_helpers import Browserless, encoded
 
 from dmlbench.data.images import read_pixels
 from dmlbench.evaluation.embedding_files import load_embeddings
-from dmlbench.web.charts import Interval, interval_chart
+from dmlbench.pictures.saved_embeddings import SavedEmbeddings, unit_rows
+from dmlbench.results.row import Row
+from dmlbench.results.row_files import write_row
+from dmlbench.web.answers import Query, marked
+from dmlbench.web.charts import Interval, Point, interval_chart, scatter_chart
 from dmlbench.web.formulas import formula
+from dmlbench.web.search import Hit, calibrate
 
 
 def test_the_api_lists_every_finished_run(shared: Browserless) -> None:
@@ -106,17 +112,59 @@ def test_all_data_sets_are_searched_at_once(shared: Browserless) -> None:
     query = shared.queries(shared.model("contrastive"))[0]
     page = shared.get(f"/?dataset=all&loss=contrastive&query={query}&from={shared.first.key}&k=12").text
     assert {"first", "second"} <= {one.strip() for one in re.findall(r"<small>(\w+)[^<]*</small>", page)}
-    assert "standard deviations" in page
-    deviations = [float(one) for one in re.findall(r"<small>(-?[\d.]+) standard deviations", page)]
-    assert len(deviations) == 12
-    assert deviations == sorted(deviations, reverse=True)
+    closeness = [float(one) for one in re.findall(r"<small>closeness (\d+) %", page)]
+    assert len(closeness) == 12
+    assert closeness == sorted(closeness, reverse=True)
+    cards = page.split('<a class="card ')[1:]
+    assert all(card.startswith("wrong") for card in cards if "<small>second" in card)
+    assert len(re.findall("✓ same class|✗ other class", page)) == 12
+    other = shared.second.models[0].class_name(int(shared.services.catalogue.embeddings(shared.second.models[0]).labels[0]))
+    hits = [Hit(shared.second.key, 1, other, 0.5, None), Hit(shared.second.key, 2, "another", 0.5, None)]
+    query_of = Query(replace(shared.first, key="split 2"), query)
+    same_data = replace(shared.first, key="split 3")
+    with shared.app.app_context():
+        assert [one.relevant for one in marked(hits, query_of, shared.second)] == [False, False]
+        hits[0] = replace(hits[0], class_name=str(query_of.class_name()))
+        assert [one.relevant for one in marked(hits, query_of, same_data)] == [True, False]
     uploaded = shared.upload(encoded(np.full((24, 24, 3), 90, np.uint8)), dataset="all", loss="contrastive", k="6")
     assert shared.get(uploaded.location).text.count("Result ") == 6
 
 
 @pytest.mark.parametrize(
+    ("loss", "first", "second"), [("raw_pixels", "Raw pixels", "Raw pixels"), ("", "Contrastive", "Contr")]
+)
+def test_all_data_sets_are_searched_with_the_chosen_loss(shared: Browserless, loss: str, first: str, second: str) -> None:
+    page = shared.get(f"/?dataset=all&loss={loss}&query=20&from={shared.first.key}").text
+    assert re.search(f"<li>first[^<]*: {first}", page)
+    assert re.search(f"<li>second[^<]*: {second}", page)
+    assert [one or "" for one in re.findall(r'<option value="(\w*)" selected>', page.partition("Loss <select")[2])][:1] == (
+        [loss] if loss else []
+    )
+    other = shared.get(f"/?dataset=all&loss=arcface&query=20&from={shared.first.key}").text
+    assert re.search("<li>second[^<]*: Contrastive, seed 0 .it has no model with the chosen loss", other)
+
+
+def test_closeness_is_the_share_of_images_that_are_not_closer_to_their_own_neighbour() -> None:
+    generator = np.random.default_rng(0)
+    rows = unit_rows(generator.normal(size=(50, 3)))
+    everything = np.ones(50, bool)
+    calibration = calibrate(SavedEmbeddings(rows, np.zeros(50, int), np.arange(50), everything, everything))
+    scores = rows @ rows.T
+    np.fill_diagonal(scores, -2)
+    nearest = np.sort(scores.max(1))
+    assert np.allclose(calibration.scores, nearest)
+    assert calibration.closeness(float(nearest[20]) + 1e-9)[0] == np.mean(nearest <= nearest[20])
+    assert calibration.closeness(2.0) > calibration.closeness(1.5) > calibration.closeness(float(nearest[-1]))
+
+
+@pytest.mark.parametrize(
     ("address", "status", "text"),
     [
+        ("/?k=--5", 400, "k must be a whole number from 1 to 100."),
+        ("/?others=--1", 400, "others must be a whole number"),
+        ("/compare?k=--5", 400, "k must be a whole number"),
+        ("/?query=20&from=nowhere", 404, "There is no such data set"),
+        ("/api/search?model=x&query=1", 404, "/api/models lists them"),
         ("/?k=0", 400, "k must be a whole number from 1 to 100."),
         ("/?k=101", 400, "k must be a whole number"),
         ("/?k=1e3", 400, "k must be a whole number"),
@@ -151,6 +199,22 @@ def test_names_of_classes_are_escaped(shared: Browserless) -> None:
         assert "<b>&" not in text
 
 
+def test_characters_that_reorder_text_are_shown_as_question_marks(client: Browserless) -> None:
+    model = client.model("arcface")
+    write_row(Path(str(model.row.folder)), Row({**model.row.columns, "loss_label": "Arc\u202eecaf\x07"}))
+    client.services.catalogue._next_scan = 0.0
+    for page in ("/", "/algorithms", "/algorithms/arcface", "/downloads"):
+        text = client.get(page).text
+        assert "Arc?ecaf?" in text, page
+        assert "\u202e" not in text
+
+
+def test_a_sentence_that_begins_with_a_path_keeps_it(client: Browserless) -> None:
+    model = client.model("arcface")
+    model.file.write_bytes(client.model("contrastive").file.read_bytes())
+    assert f'alert">{model.file} cannot be drawn' in client.get(f"/?query=20&model={model.key}").text
+
+
 def test_labels_of_rows_are_escaped_in_charts() -> None:
     chart = interval_chart("<t>", [Interval("<script>\"'", 0.5, 0.1)], 0, 1)
     assert "<script>" not in chart
@@ -169,19 +233,44 @@ def test_the_algorithms_page_has_every_loss_with_its_formula_and_runs(shared: Br
     assert f"model={shared.model('arcface').key}" in one
 
 
+def test_charts_have_titles_and_axes_and_no_number_hides_another() -> None:
+    points = [Point(f"Model {i}", 0.5 + 0.001 * i, 0.5, 0.1) for i in range(6)]
+    chart = scatter_chart("User score against P@1", "P@1", "User score", points)
+    assert "<figcaption><strong>User score against P@1" in chart
+    assert ">P@1 in %</text>" in chart
+    assert ">User score</text>" in chart
+    numbers = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" text-anchor="middle" class="strong">\d', chart)
+    places = np.array(numbers, dtype=float)
+    assert len(places) == 6
+    distances = np.linalg.norm(places[:, None] - places[None], axis=2) + 100 * np.eye(6)
+    assert distances.min() >= 14
+    assert re.findall(r"<li>(Model \d)</li>", chart) == [point.label for point in points]
+    assert "<figcaption><strong>Title" in interval_chart("Title", [Interval("a", 0.5, None)], 0, 1)
+
+
 def test_charts_show_the_means_of_the_tables(shared: Browserless) -> None:
     page = shared.get(f"/algorithms?dataset={shared.first.key}&metric=recall_at_1&order=method").text
     for model in shared.first.models:
-        assert f">{100 * float(str(model.row['recall_at_1'])):.1f}</text>" in page
+        assert f">{100 * float(str(model.row['recall_at_1'])):.1f}</td>" in page
 
 
 def test_images_that_are_gone_leave_the_search_working(client: Browserless, place: Path) -> None:
     (place / "first").rename(place / "elsewhere")
     query = client.queries(client.model("arcface"))[0]
-    page = client.get(f"/?query={query}&model={client.model('arcface').key}")
+    address = f"/?query={query}&model={client.model('arcface').key}"
+    page = client.get(address)
     assert page.status_code == 200
+    assert "The images cannot be shown: " in page.text
     picture = re.findall(r'src="(/image/[^"]+)"', page.text)[0]
     assert client.get(picture).status_code == 200
+    assert client.get(picture).headers["Cache-Control"] == "no-store"
+    (place / "elsewhere").rename(place / "first")
+    client.services.pictures._failures.clear()  # 5 seconds later
+    assert "cannot be shown" not in client.get(address).text
+    assert "immutable" in client.get(picture).headers["Cache-Control"]
+    files = client.services.pictures.files(client.first)
+    (files.root / files.paths[files.index[query]]).unlink()
+    assert "1 of these images cannot be shown, because the files are not in first." in client.get(address).text
 
 
 def test_an_image_outside_of_the_current_directory_is_not_read(client: Browserless, place: Path) -> None:

@@ -130,3 +130,48 @@ def test_the_key_of_cookies_is_kept_and_readable_by_its_owner_only(tmp_path: Pat
     assert len(first) == 32
     assert stored_secret(tmp_path) == first
     assert stat.S_IMODE(os.stat(tmp_path / "secret").st_mode) == 0o600
+
+
+def test_an_empty_key_of_cookies_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"")
+    assert len(stored_secret(tmp_path)) == 32
+    assert [file.name for file in tmp_path.iterdir()] == ["secret"]
+
+
+def test_the_cookie_is_sent_only_when_the_session_changes(shared: Browserless) -> None:
+    """A late answer with the session of its request would bring back a rater who has left."""
+    browser = shared.app.test_client()
+    assert "Set-Cookie" in browser.get("/api").headers
+    assert "Set-Cookie" not in browser.get("/rate").headers
+
+
+class Endless:
+    """The body of a large upload, which counts how much of it is read."""
+
+    def __init__(self) -> None:
+        self.read_bytes = 0
+
+    def read(self, n: int = -1) -> bytes:
+        """Return zeros."""
+        self.read_bytes += max(n, 0)
+        return bytes(n)
+
+    readinto = None
+
+
+@pytest.mark.parametrize(("machine", "with_session"), [("192.168.0.9", True), ("127.0.0.1", False)])
+def test_a_model_from_somebody_who_may_not_add_one_is_not_received(
+    shared: Browserless, tmp_path: Path, machine: str, with_session: bool
+) -> None:
+    shared.services.settings.__dict__["add_models"] = tmp_path
+    body = Endless()
+    environment = {"REMOTE_ADDR": machine, "wsgi.input": body, "CONTENT_LENGTH": str(2**31)}
+    client = shared.app.test_client()
+    if with_session:
+        client.get("/api")
+    try:
+        answer = client.post("/models", environ_overrides=environment, content_type="multipart/form-data; boundary=x")
+    finally:
+        shared.services.settings.__dict__["add_models"] = None
+    assert answer.status_code in (403, 413)
+    assert body.read_bytes <= 128 * 2**20  # which are discarded, so that the browser shows the answer

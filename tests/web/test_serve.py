@@ -53,8 +53,9 @@ class Visitor:
 def test_a_server_that_is_killed_while_it_stores_ratings_loses_none_that_it_had_confirmed(place: Path) -> None:
     with serving(place, "runs") as (process, address):
         visitor = Visitor(address)
-        dataset = json.loads(visitor.get("/api/models"))["models"][0]["dataset"]
-        study, _ = visitor.post("/rate/studies", dataset=dataset, queries="20")
+        model = json.loads(visitor.get("/api/models"))["models"][0]
+        begun, _ = visitor.post("/rate/studies", dataset=model["dataset"], models=model["model"], queries="20")
+        study, key = begun.split("/begun")
         raters = [Visitor(address) for _ in range(3)]
         confirmed: list[list[tuple[str, int]]] = [[], [], []]
 
@@ -85,7 +86,7 @@ def test_a_server_that_is_killed_while_it_stores_ratings_loses_none_that_it_had_
         assert all(stored[item] == score for item, score in confirmed[number])
     assert sum(map(len, confirmed)) >= 40
     with serving(place, "runs") as (_, address):
-        assert f"<strong>{len(base.ratings(kept))}</strong> ratings" in Visitor(address).get(f"{study}/results")
+        assert f"<strong>{len(base.ratings(kept))}</strong> ratings" in Visitor(address).get(f"{study}/results{key}")
 
 
 def test_a_file_of_50_mb_is_answered_and_ctrl_c_ends_the_server(place: Path) -> None:
@@ -119,6 +120,14 @@ def test_a_port_that_is_taken_is_refused_with_a_sentence(place: Path, capsys: py
         port = taken.getsockname()[1]
         assert run(["serve", "--port", str(port)]) == 2
     assert f"port {port} of 127.0.0.1 is not available" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.1"])
+def test_a_host_that_is_not_this_machine_is_refused_with_a_sentence(
+    place: Path, capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    assert run(["serve", "--port", "0", "--host", host]) == 2
+    assert f"--host {host} is not an address of this machine" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("port", ["x", "-1", "65536", "8e3"])

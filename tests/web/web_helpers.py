@@ -11,8 +11,8 @@ from flask import Flask
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from dmlbench.web.catalogue import Collection, Model
 from dmlbench.web.services import Services
+from dmlbench.web.snapshot import Collection, Model
 
 
 class Browserless:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from dmlbench.data.attributes import Attributes
-from dmlbench.data.datasets.manifest import find_column, find_csv, read_csv
+from dmlbench.data.datasets.manifest import COLUMNS, find_column, find_csv, read_csv
 from dmlbench.errors import UserError
 
 KEY = "dataset.attributes"
@@ -68,11 +68,12 @@ def _matching(columns: pd.DataFrame, patterns: Sequence[str], manifest: Path) ->
 
 
 def _of_images(file: Path, paths: pd.Series) -> pd.DataFrame:
-    """Return the columns of a CSV file for each image, with empty text for images that it does not list."""
+    """Return the columns of a CSV file that can be attributes, with empty text for images that it does not list."""
     table = read_csv(file, KEY)
     path_column = find_column(table, "path")
     if path_column is None:
-        raise UserError(f"{KEY} {file} has no column path; it has {', '.join(map(str, table.columns))}")
+        separator = "; values must be separated by commas" if table.shape[1] == 1 else ""
+        raise UserError(f"{KEY} {file} has no column path; it has {', '.join(map(str, table.columns))}{separator}")
     table = table.set_index(table.pop(path_column).str.strip().map(os.path.normpath))
     repeated = table.index[table.index.duplicated()]
     if len(repeated):
@@ -83,7 +84,8 @@ def _of_images(file: Path, paths: pd.Series) -> pd.DataFrame:
             f"{KEY} {file}: {len(unknown):,} of {len(table):,} paths are not images of the data set, such as {unknown[0]}; "
             "paths must be relative to dataset.root"
         )
-    return table.reindex(paths, fill_value="").reset_index(drop=True)
+    own = [name for name in (find_column(table, column) for column in COLUMNS) if name is not None]  # as in a manifest
+    return table.drop(columns=own).reindex(paths, fill_value="").reset_index(drop=True)
 
 
 def _to_attributes(columns: pd.DataFrame, file: Path) -> Attributes:

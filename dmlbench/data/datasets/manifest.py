@@ -102,15 +102,20 @@ def read_csv(file: Path, key: str = KEY) -> pd.DataFrame:
         key: Key of the file in the configuration, for error messages.
 
     Raises:
-        UserError: The file is not UTF-8, or not CSV.
+        UserError: The file is not UTF-8 or not CSV, a line has more values than there are columns, or a name repeats.
     """
     try:
-        return pd.read_csv(file, dtype=str, keep_default_na=False, skipinitialspace=True)
+        lines = pd.read_csv(file, header=None, dtype=str, keep_default_na=False, skipinitialspace=True)
     except UnicodeDecodeError:
         raise UserError(f"{key} {file} is not UTF-8 text; save it in this encoding") from None
     except Exception as error:  # the parser raises exceptions of many classes on files that are not CSV
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{key} {file} cannot be read as CSV: {reason}") from None
+    names = [name.strip() or f"unnamed {number}" for number, name in enumerate(lines.iloc[0].fillna(""), 1)]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise UserError(f"{key} {file} has {names.count(repeated)} columns called '{repeated}'; give each a name of its own")
+    return lines[1:].set_axis(names, axis=1).reset_index(drop=True)
 
 
 def _with_boxes(

@@ -23,11 +23,14 @@
     const emphasise = (index) => {
       all("figure.picture svg [data-m]", section).forEach((one) => {
         one.classList.toggle("faded", index !== undefined && one.dataset.m !== index);
+        one.classList.toggle("named", index !== undefined && one.dataset.m === index);
       });
     };
     all(".sortable tr[data-m]", section).forEach((row) => {
       row.addEventListener("pointerenter", () => emphasise(row.dataset.m));
       row.addEventListener("pointerleave", () => emphasise());
+      row.addEventListener("focusin", () => emphasise(row.dataset.m));
+      row.addEventListener("focusout", () => emphasise());
     });
     all("figure.picture svg g[data-m]", section).forEach((mark) => {
       mark.addEventListener("pointerenter", () => emphasise(mark.dataset.m));

@@ -121,6 +121,10 @@
       cell.setAttribute("aria-describedby", "hint");
     });
     if (cells.length) focusable(table, cells[0]);
+    new MutationObserver(() => {  // a filter has hidden or shown rows; the cell that Tab reaches must be visible
+      const visible = all("tr:not([hidden]) > [data-hint]", table);
+      if (visible.length && !visible.some((one) => one.tabIndex === 0)) focusable(table, visible[0]);
+    }).observe(table, { subtree: true, attributeFilter: ["hidden"] });
     table.addEventListener("pointerover", (event) => {
       const cell = event.target.closest("[data-hint]");
       if (cell) show(cell); else hide();

@@ -66,22 +66,45 @@ function prepareUpload(form) {
 
 function prepareRating(list) {
   const items = [...list.querySelectorAll("[data-item]")];
-  async function rate(item, score) {
+  const pending = new Map(); // item to the promise of its last rating
+  const unsaved = () => items.filter((item) => pending.has(item) || item.classList.contains("failed")).length;
+  async function store(item, score, before) {
+    await before;
+    item.classList.remove("failed");
+    item.classList.add("saving");
     const body = new FormData(item);
     body.set("score", score);
-    item.classList.remove("failed");
     try {
       await send(item.action, body);
       for (const button of item.querySelectorAll("button")) {
         button.setAttribute("aria-pressed", String(button.value === String(score)));
       }
-      item.dataset.rated = score;
       say("");
     } catch (error) {
       item.classList.add("failed");
-      say(error.message);
+      say(`${error.message} Rate this image again.`);
     }
   }
+  function rate(item, score) {
+    // One after the other, or a slow first rating of an image would replace its second one.
+    const saving = store(item, score, pending.get(item)).then(() => {
+      if (pending.get(item) !== saving) return;
+      pending.delete(item);
+      item.classList.remove("saving");
+    });
+    pending.set(item, saving);
+  }
+  // A page that is left while ratings are on their way loses them.
+  document.addEventListener("click", async (event) => {
+    const link = event.target.closest("a[href]");
+    if (!link || !pending.size || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    say(`Saving ${unsaved()} ratings …`);
+    while (pending.size) await Promise.all(pending.values());
+    if (unsaved()) return say(`${unsaved()} ratings are not saved; rate the marked images again.`);
+    location.assign(link.href);
+  });
+  window.addEventListener("beforeunload", (event) => { if (unsaved()) event.preventDefault(); });
   const move = (from, step) => items[from + step] && items[from + step].focus();
   items.forEach((item, index) => {
     item.addEventListener("submit", (event) => {
