@@ -45,7 +45,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "runs" / "README.md", *DOCS.glob("*.md")])
 MAX_IMAGES = 5_000  # per command as printed, over all epochs, folds, trials and jobs
-SMALL = {"classes": 24, "images_per_class": 6}  # of the training images, and of the test images
+SMALL = {"classes": 64, "images_per_class": 4}  # of the training images, and of the test images
 UNDECLARED_IMAGES = 300  # training images of a data set that does not declare their number
 
 
@@ -202,7 +202,7 @@ class Simulation:
 
 
 def small(split: Split) -> Split:
-    """The first images of the first training and test classes. Batches of `protocol=quick` need 16 classes of three folds."""
+    """The first images of the first training and test classes: as many as the largest batch of a page needs."""
     frame = split.frame
     kept = np.zeros(len(frame), dtype=bool)
     for roles in (["train", "val"], ["query", "gallery"]):

@@ -9,9 +9,10 @@ from html import escape
 import numpy as np
 from markupsafe import Markup
 
+from dmlbench.results import run_files
 from dmlbench.results.class_files import class_names
 from dmlbench.results.formatting import format_percent, metric_label
-from dmlbench.results.row import Row
+from dmlbench.site.entries import SiteEntry
 from dmlbench.site.render import clipped
 from dmlbench.tables.class_scores import read_class_means
 
@@ -41,22 +42,23 @@ class BarTable:
     rows: Markup
 
 
-def class_bars(row: Row) -> list[BarTable]:
+def class_bars(entry: SiteEntry) -> list[BarTable]:
     """Return the scores of the classes of an entry: of all classes, or if there are many, of the worst and the best ones.
 
     Args:
-        row: Row of the entry.
+        entry: Entry.
 
     Returns:
         Tables of the first of `METRICS` that the entry has; none if it has no scores of its queries.
     """
+    row = entry.row
     for metric in METRICS:
         found = read_class_means(row, metric) if row.number(metric) is not None else None
         if found is not None:
             break
     else:
         return []
-    names, label, n_classes = class_names(row), metric_label(metric), len(found.means)
+    names, label, n_classes = _names(entry), metric_label(metric), len(found.means)
     means, counts, labels = np.clip(found.means, 0, 1).tolist(), found.counts.tolist(), list(map(str, found.labels.tolist()))
     order = sorted(range(n_classes), key=means.__getitem__)
 
@@ -72,6 +74,21 @@ def class_bars(row: Row) -> list[BarTable]:
         table(f"The {len(worst)} worst of {n_classes:,} classes", worst),
         table(f"The {len(best)} best of {n_classes:,} classes", best),
     ]
+
+
+_names_by_digest: dict[str, dict[str, str]] = {}
+MAX_REMEMBERED = 100
+
+
+def _names(entry: SiteEntry) -> dict[str, str]:
+    """Return the names of the classes; entries with the same file, which the claim identifies, share them."""
+    digest = entry.entry.claim.files.get(run_files.CLASSES, "")
+    found = _names_by_digest.get(digest)
+    if found is None:
+        if len(_names_by_digest) >= MAX_REMEMBERED:
+            _names_by_digest.clear()
+        found = _names_by_digest[digest] = class_names(entry.row)
+    return found
 
 
 def _histogram(means: Sequence[float], label: str) -> BarTable:

@@ -89,7 +89,7 @@ def _write_entry(writer: Writer, entry: SiteEntry, place: Place, reason: str) ->
         reason=reason,
         scores=scores,
         macro=macro,
-        bars=standing.bars[entry] if standing else class_bars(row) if entry.verdict.consistent else [],
+        bars=standing.bars[entry] if standing else class_bars(entry) if entry.verdict.consistent else [],
         commands=_commands(row, table),
         claim={name: (text, bool(_LINK.fullmatch(text))) for name, text in entry.claim.items()},
         method_page=method_page(str(row["loss"])),

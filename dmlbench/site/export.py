@@ -13,7 +13,6 @@ from datetime import UTC, date, datetime, time
 from typing import Any
 
 from dmlbench.config.schema import Scalar
-from dmlbench.results.columns import column
 from dmlbench.results.formatting import spreadsheet_cell
 from dmlbench.site.catalogue import Board, Catalogue
 from dmlbench.site.entries import SiteEntry
@@ -46,12 +45,12 @@ def entries_csv(entries: Iterable[SiteEntry]) -> str:
         entries: Entries.
     """
     lines = [_columns(entry) for entry in entries]
-    names = list(dict.fromkeys(name for line in lines for name in line))
+    known: dict[tuple[str, ...], None] = dict.fromkeys(map(tuple, lines))  # thousands of lines have the same few sets of names
+    names: list[Scalar] = [*dict.fromkeys(name for one in known for name in one)]
     text = io.StringIO()
     out = writer(text, lineterminator="\n")
-    out.writerow(map(spreadsheet_cell, names))
-    for line in lines:
-        out.writerow([spreadsheet_cell(line.get(name, "")) for name in names])
+    for values in (names, *([line.get(str(name), "") for name in names] for line in lines)):
+        out.writerow([spreadsheet_cell(value) if type(value) is str else value for value in values])
     return text.getvalue()
 
 
@@ -116,7 +115,7 @@ def _method(one: Standing) -> dict[str, Any]:
 def _entry(entry: SiteEntry) -> dict[str, Any]:
     row = entry.row
     values: Mapping[str, Scalar] = {name: row.get(name) for name in _NAMES}
-    metrics = {name: value for name in row.metrics if (value := row.number(name)) is not None and column(name).role == "metric"}
+    metrics = {name: value for name in row.metrics if (value := row.number(name)) is not None}
     return {
         "run_id": row["run_id"],
         "tier": entry.badge,

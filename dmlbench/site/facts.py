@@ -76,10 +76,10 @@ def _facts(row: Row, role: str, names: list[str]) -> Facts:
     for name in names:
         value = row.columns[name]
         text = "none" if value is None else str(value)
-        lines.append(_line(clipped(name, 80), clipped(text, MAX_VALUE)))
+        lines.append(_line(name, text))
     return Facts(_TITLES[role], len(names), Markup("\n".join(lines)))
 
 
 @lru_cache(20_000)  # most values, such as versions, are those of many entries
 def _line(name: str, text: str) -> str:
-    return f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>"
+    return f"<div><dt>{escape(clipped(name, 80))}</dt><dd>{escape(clipped(text, MAX_VALUE))}</dd></div>"

@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined, Template
+from markupsafe import Markup, escape
 
 from dmlbench import __version__
 from dmlbench.site.paths import numbered, root_of
@@ -39,7 +39,7 @@ class Writer:
 
     def __init__(self, folder: Path, title: str) -> None:
         self._folder = folder
-        self._title = title
+        self._title = escape(title)
         self._folders: set[Path] = set()
         self.sizes: dict[str, int] = {}
 
@@ -72,8 +72,8 @@ class Writer:
             template: Name of the template.
             context: Values of the template.
         """
-        common = {"root": root_of(path), "site_title": self._title, "version": __version__}
-        self.file(path, printable_lines(environment().get_template(template).render(**common, **context)))
+        common = {"root": Markup(root_of(path)), "site_title": self._title, "version": Markup(__version__)}  # nothing to escape
+        self.file(path, printable_lines(_template(template).render(**common, **context)))
 
     def pages(self, path: str, template: str, parts: Sequence[Markup], **context: object) -> None:
         """Write parts in their order to as few pages as hold them; all have the same context.
@@ -140,7 +140,7 @@ def fragment(template: str, page: str, **context: object) -> Markup:
         page: Path of the page, from which links are relative.
         context: Values of the template.
     """
-    return Markup(environment().get_template(template).render(root=root_of(page), **context))
+    return Markup(_template(template).render(root=Markup(root_of(page)), **context))
 
 
 def clipped(text: object, length: int = MAX_TEXT) -> str:
@@ -155,6 +155,11 @@ def clipped(text: object, length: int = MAX_TEXT) -> str:
     """
     found = str(text)
     return found if len(found) <= length else f"{found[: length - 1]}…"
+
+
+@cache
+def _template(name: str) -> Template:
+    return environment().get_template(name)
 
 
 @cache

@@ -187,5 +187,5 @@ def _standing(row: TableRow, ranking: Ranking, by_run: Mapping[str, SiteEntry]) 
         reason = ranking.not_ranked.get(row.label, "a run failed, or a score is missing")
     rank = ranking.intervals.get(row.label)
     tier = min((one.tier for one in entries), key=lambda tier: tier.rank)
-    bars = {one: class_bars(one.row) for one in entries}  # now, because the ranking has just read their scores
+    bars = {one: class_bars(one) for one in entries}  # now, because the ranking has just read their scores
     return Standing(row, rank, "" if rank else reason, tier, entries, bars)

@@ -201,7 +201,7 @@ def test_every_field_is_part_of_the_identity_of_a_run_unless_it_is_declared_othe
     assert left_out == {
         "trunk": {"name", "label", "weights", "published"},
         "loss": {"name", "label", "search"},
-        "protocol": {"name", "split", "recall_at"},
+        "protocol": {"name", "chunk_size", "split", "recall_at"},
         "tuning": {"only"},
     }
 

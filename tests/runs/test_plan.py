@@ -75,7 +75,7 @@ OTHER: dict[str, Any] = {
 }
 # The name of its file; a value that needs boxes, which tests/data/test_decoded_cache.py covers; two that the data set has,
 # which tests/runs/test_staysafe.py covers.
-SINGLE = {"name", "crop_to_box", "split", "recall_at"}
+SINGLE = {"name", "chunk_size", "crop_to_box", "split", "recall_at"}
 
 
 @pytest.fixture(scope="module")

@@ -73,8 +73,11 @@ def _merged(rows: Sequence[Row]) -> dict[str, Scalar]:
 
 def _one(name: str, rows: Sequence[Row]) -> Scalar:
     values = [row.get(name) for row in rows]
+    first = values[0]
+    if all(value is first or (type(value) is type(first) is str and value == first) for value in values):  # the usual case
+        return first
     if len(set(map(repr, values))) == 1:
-        return values[0]
+        return first
     known = [value for value in values if value is not None]
     numbers = [row.number(name) for row in rows]
     if None not in numbers and all(row.ok for row in rows):

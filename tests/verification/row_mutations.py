@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from dmlbench.results.columns import column
 from dmlbench.results.metric_specs import parse_metric
+from dmlbench.results.row import Row
 
 ROW, SCORES = "row.json", "per_query.safetensors"
 PWNED = "pwned"  # a file that exists if something in a run directory was executed
@@ -91,6 +92,8 @@ def is_harmless(mutation: Mutation, before: dict[str, Any], after: dict[str, Any
     if before.get(name) == after.get(name) and type(before.get(name)) is type(after.get(name)):
         return True  # the text has no such letters, or an absent column is read as its value in older rows
     metric, role = parse_metric(name), column(name).role
+    if role == "shared":
+        return Row(before).shared == Row(after).shared  # such as the usual layer, which a row need not name
     if name.startswith("n_") and after.get(name) is not None and role == "provenance":
         return name in _FREE_COUNTS or name in ("n_models", "n_shared_groups", "n_duplicates_across_split", "n_resumed")
     if metric is not None:
