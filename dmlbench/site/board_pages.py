@@ -63,7 +63,7 @@ def write_board(writer: Writer, board: Board, published: str) -> Links:
     first_parts: dict[Standings, int] = {}
     for table in tables:
         first_parts[table] = len(parts)
-        parts += _table_parts(table, page)
+        parts += _table_parts(table, page, several=len(tables) > 1)
     parts += _apart_parts(board, page)
     pages = pages_of(page, parts)
     links = {table: f"{pages[i]}#{table.anchor}" for table, i in first_parts.items()}
@@ -85,7 +85,7 @@ def write_board(writer: Writer, board: Board, published: str) -> Links:
     return links
 
 
-def _table_parts(standings: Standings, page: str) -> Iterator[Markup]:
+def _table_parts(standings: Standings, page: str, several: bool) -> Iterator[Markup]:
     """Yield a table with its pictures; a long table in several parts, of which the first has the pictures."""
     methods = methods_of(standings.table)
     trained = [one for one in methods if one.row.trained]
@@ -98,6 +98,7 @@ def _table_parts(standings: Standings, page: str) -> Iterator[Markup]:
             "board_table.html",
             page,
             standings=standings,
+            several=several,
             number=number,
             n_numbers=len(parts),
             heading=_ranked_first(table, standings.metric, _heading(table)),

@@ -11,6 +11,7 @@ from dmlbench.verification.verdict import Finding
 
 # Split rules whose training and test classes are disjoint. Others, such as the manifest of a user, may share classes.
 DISJOINT_RULES = ("zero_shot", "alphabets", "random", "random_classes", "random_groups")
+DISJOINT_DATASETS = ("digits", "synthetic")  # without a rule
 # Columns of which the first is at most the second.
 _AT_MOST = (
     ("n_train_classes", "n_train_images"),
@@ -42,8 +43,9 @@ def count_findings(row: Row) -> Iterator[Finding]:
         if is_number(few) and is_number(many) and few > many + 1e-6 * abs(many):
             yield Finding(low, f"{low} is {few}, but {high} is {many}")
     shared, rule = row.get("n_shared_classes"), row.get("split_rule")
-    if rule in DISJOINT_RULES and is_number(shared) and shared > 0:
-        yield Finding("n_shared_classes", f"{shared} test classes are training classes, which the split '{rule}' excludes")
+    is_disjoint = rule in DISJOINT_RULES or (rule is None and row["dataset"] in DISJOINT_DATASETS)
+    if is_disjoint and is_number(shared) and shared > 0:
+        yield Finding("n_shared_classes", f"{shared} test classes are training classes, which the split excludes")
     if row.get("n_test_groups") is not None and row.get("class_group_kind") is None:
         yield Finding("n_test_groups", f"n_test_groups is {row['n_test_groups']!r:.80}, but classes have no groups")
     if row["protocol"] != EXTERNAL and row.ok:

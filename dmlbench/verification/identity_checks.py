@@ -61,7 +61,9 @@ def _method_digest(row: Row) -> str:
 
 
 def _external(row: Row) -> Iterator[Finding]:
-    """External rows have labels that equal the names in their digests."""
+    """External rows have labels that equal the names in their digests, and no hyper-parameters."""
+    if others := row.method.keys() - {"loss"}:
+        yield Finding("method", f"external embeddings have the hyper-parameter {min(others)[:80]}")
     name = str(row.get("loss_label"))
     if row["loss"] != (re.sub(r"[^0-9a-z]+", "_", name.lower()).strip("_") or "unnamed"):
         yield Finding("loss", f"loss is {_short(row['loss'])}, which is not the name '{name[:80]}'")

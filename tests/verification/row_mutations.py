@@ -94,17 +94,23 @@ def is_harmless(mutation: Mutation, before: dict[str, Any], after: dict[str, Any
     metric, role = parse_metric(name), column(name).role
     if role == "shared":
         return Row(before).shared == Row(after).shared  # such as the usual layer, which a row need not name
-    if name.startswith("n_") and after.get(name) is not None and role == "provenance":
-        return name in _FREE_COUNTS or name in ("n_models", "n_shared_groups", "n_duplicates_across_split", "n_resumed")
+    if name.startswith("n_") and after.get(name) is not None and role == "provenance" and before["status"] == "ok":
+        return name in _FREE_COUNTS or name in (
+            "n_attributes",
+            "n_models",
+            "n_shared_groups",
+            "n_duplicates_across_split",
+            "n_resumed",
+        )
     if metric is not None:
         return metric.spec.kind == "diagnostic" or after.get(name) is None  # a missing value is shown as missing
     return role in _FREE_ROLES or name in (*_FREE_TEXTS, "schema_version", "reason")
 
 
 def is_seen_by_rescoring(name: str) -> bool:
-    """Whether only the embeddings determine a column: clustering metrics."""
+    """Whether only the embeddings determine a column: clustering metrics, and the gallery of external embeddings."""
     metric = parse_metric(name)
-    return metric is not None and metric.spec.kind == "clustering"
+    return name in ("n_excluded", "n_gallery") or (metric is not None and metric.spec.kind == "clustering")
 
 
 def file_mutations(other: Path) -> Iterator[Mutation]:

@@ -21,7 +21,7 @@ from row_mutations import (
 from dmlbench.errors import UserError
 from dmlbench.results.row import Row
 from dmlbench.results.row_files import find_rows, read_row
-from dmlbench.verification import verify_run
+from dmlbench.verification import Tier, verify_run
 
 FILES = (ROW, "per_query.safetensors", "classes.json", "class_groups.json")
 
@@ -42,8 +42,10 @@ def outcome(mutation: Mutation, folder: Path, original: Path) -> str:
     except UserError:
         return "unreadable"
     verdict = verify_run(row)
-    if not verdict.consistent:
+    if not verdict.consistent or verdict.tier is Tier.CLAIMED:
         return "caught"
+    if all((folder / name).read_bytes() == (original / name).read_bytes() for name in FILES if (original / name).exists()):
+        return "not applicable"
     before = Row(json.loads((original / ROW).read_text())).columns
     if mutation.column and is_harmless(mutation, dict(before), dict(row.columns)):
         return "harmless"
