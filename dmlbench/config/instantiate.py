@@ -73,14 +73,9 @@ def check(key: str, spec: Mapping[str, Any], positional: int = 0, given: set[str
             raise UserError(f"{key}.{name} is not an argument of {spec['_target_']}{suggest(name, known)}")
         for nested_key, nested in _nested_specs(f"{key}.{name}", value):
             check(nested_key, nested)
-        if known is not None and (value is None or isinstance(value, str)) and _is_number(known[name]):
-            raise UserError(f"{key}.{name} is {as_typed(value)}, but {spec['_target_']} needs a number")
-        if known is not None and (value is None or isinstance(value, str)) and _is_boolean(known[name]):
-            raise UserError(f"{key}.{name} is {as_typed(value)}, but {spec['_target_']} needs true or false")
-        if known is not None and isinstance(value, float) and value % 1 and known[name].annotation in (int, "int"):
-            raise UserError(f"{key}.{name} is {as_typed(value)}, but {spec['_target_']} needs a whole number")
-        if known is not None and isinstance(value, str) and known[name].annotation in ("int | None", "float | None"):
-            raise UserError(f"{key}.{name} is {as_typed(value)}, but {spec['_target_']} needs a number or null")
+        needed = None if known is None else _needed_instead(known[name], value)
+        if needed is not None:
+            raise UserError(f"{key}.{name} is {as_typed(value)}, but {spec['_target_']} needs {needed}")
     for position, (name, parameter) in enumerate(_own_parameters(target).items()):
         supplied = name in arguments or name in (given or ()) or position < positional
         if parameter.default is parameter.empty and not supplied:
@@ -182,6 +177,18 @@ def _constructors(target: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
 
 def _variadic(parameter: inspect.Parameter) -> bool:
     return parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+
+
+def _needed_instead(parameter: inspect.Parameter, value: Any) -> str | None:
+    """What a parameter needs instead of a value; None if nothing is known against the value."""
+    is_text = isinstance(value, str)
+    if (is_text or value is None) and _is_number(parameter):
+        return "a number"
+    if (is_text or value is None) and _is_boolean(parameter):
+        return "true or false"
+    if isinstance(value, float) and value % 1 and parameter.annotation in (int, "int"):
+        return "a whole number"
+    return "a number or null" if is_text and parameter.annotation in ("int | None", "float | None") else None
 
 
 def _is_number(parameter: inspect.Parameter) -> bool:

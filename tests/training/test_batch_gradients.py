@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import StochasticDepth
 
 from dmlbench.config.compose import compose, resolve
 from dmlbench.config.files import conf_dir, entries
@@ -130,16 +132,19 @@ class DropPath(nn.Module):
         self.drop_prob = drop_prob
 
 
-@pytest.mark.parametrize("layer", [nn.Dropout(0.1), nn.Dropout2d(0.5), DropPath(0.2)], ids=lambda layer: type(layer).__name__)
-def test_a_model_that_drops_values_at_random_is_refused(layer: nn.Module) -> None:
-    with pytest.raises(UserError, match=rf"chunk_size is 4, but the model drops values.* layer \({type(layer).__name__}\)"):
+@pytest.mark.parametrize(
+    ("layer", "is_refused"),
+    [
+        *((nn.Dropout(0.1), True), (nn.Dropout2d(0.5), True), (DropPath(0.2), True), (StochasticDepth(0.2, "row"), True)),
+        *((nn.Dropout(0.0), False), (DropPath(0.0), False)),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else str(value),
+)
+def test_a_model_is_refused_exactly_if_it_drops_values_at_random(layer: nn.Module, is_refused: bool) -> None:
+    sentence = rf"chunk_size is 4, but the model drops values.* layer \({type(layer).__name__}\)"
+    with pytest.raises(UserError, match=sentence) if is_refused else nullcontext():
         refuse_chunks(Dropping(layer), 4)
     refuse_chunks(Dropping(layer), None)
-
-
-@pytest.mark.parametrize("layer", [nn.Dropout(0.0), DropPath(0.0)], ids=lambda layer: type(layer).__name__)
-def test_a_layer_that_drops_nothing_is_accepted(layer: nn.Module) -> None:
-    refuse_chunks(Dropping(layer), 4)
 
 
 def test_batch_normalization_that_is_not_frozen_is_refused_before_the_run_starts(
