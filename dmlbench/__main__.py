@@ -13,6 +13,10 @@ def main() -> None:
 
     open_closed_streams()
     handle_signals()  # before the imports that take time
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        from dmlbench.system.parent import end_with_parent
+
+        end_with_parent(os.getppid())  # also if torchrun is killed while this process imports
     from dmlbench.cli import run
 
     os.environ["PYTHONSAFEPATH"] = "1"  # processes of joblib do not import from the current directory either

@@ -24,6 +24,7 @@ BENCHMARKS = {
     "start": "start-up: `dmlbench --help`, relative to `python -c pass`",
     "train": "training, relative to a minimal training loop",
     "chunks": "a step of 4,000 images in chunks of 200, relative to plain steps of 200",
+    "processes": "training in two processes, relative to one: images per second, and the difference of the rows",
     "input": "loading of training batches, relative to PIL and torchvision's v1 transforms",
     "contents": "hashing the contents of 10,000 images, relative to reading and to decoding them",
     "evaluate": "all retrieval metrics, relative to the matrix product and to pytorch-metric-learning",
@@ -38,7 +39,7 @@ BENCHMARKS = {
 
 def main() -> None:
     """Run the benchmarks named on the command line."""
-    lines = [f"  {name:10}{text}" for name, text in BENCHMARKS.items()]
+    lines = [f"  {name:11}{text}" for name, text in BENCHMARKS.items()]
     parser = argparse.ArgumentParser(
         description=str(__doc__).partition("\n")[0],
         epilog="benchmarks:\n" + "\n".join(lines),

@@ -339,8 +339,9 @@ classes are easier or harder.
 - **Variances** may differ between methods, and classes may have different numbers of queries.
 - **Several methods** are compared with the best one by the studentised range, with the variance and the degrees of freedom of
   each pair (Games and Howell). With three methods or more, the variance of seeds is pooled over methods, and so is that of
-  classes or groups if there are fewer than 20, in units of the residual standard deviation of each method. A method that
-  varies significantly more than the others is judged by its own variance.
+  classes or groups if there are fewer than 20, in units of the residual standard deviation of each method. The
+  difference from a method that varies significantly more than the others has its own variance, unless the pooled one is larger.
+  The pool contains this method too, so that it widens the intervals of all other pairs.
 - **Unequal weights.** If a few classes have most of the queries, or a few groups most of the classes, the variance has fewer
   degrees of freedom. Groups that are worth fewer than 4 groups of equal size are refused.
 

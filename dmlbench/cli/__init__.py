@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 
+from dmlbench.cli.several_processes import run_together, started_by_torchrun
 from dmlbench.errors import UserError, describe_os_error, suggest
 from dmlbench.system.signals import raise_on_signals, received_signal, sentence
 from dmlbench.system.terminal import OutputStream, PrintableStream, discard_buffer, printable_lines
@@ -34,6 +35,7 @@ COMMANDS = {
     "list": "list losses, data sets, trunks and other configuration files",
 }
 RESUMABLE = ("train", "sweep", "tune")
+TOGETHER = ("train", "sweep")  # commands that torchrun may start in several processes
 OVERVIEW_EXAMPLES = """\
 examples:
   dmlbench train loss=softtriple dataset=cub
@@ -137,6 +139,8 @@ def _run(argv: list[str]) -> int:
     parsed = parser.parse(rest)
     if command not in RESUMABLE:  # the others have nothing to unwind until their first run starts
         raise_on_signals()
+    if started_by_torchrun():
+        return run_together(command, TOGETHER, lambda: module.main(parsed))
     status = module.main(parsed)
     assert isinstance(status, int)
     return status

@@ -18,6 +18,7 @@ from dmlbench.cli.overrides import (
     print_configurations,
 )
 from dmlbench.cli.progress import exit_status, outcome_printer, print_outcome, printer_without_repeats
+from dmlbench.cli.several_processes import agreed
 from dmlbench.cli.table import print_skipped
 from dmlbench.errors import UserError
 
@@ -62,14 +63,10 @@ def make_parser() -> Parser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run every job, then print the table of their rows."""
-    prepare_composing(arguments)
-    config_dir = arguments.config_dir
-    lists = [compose_jobs(part, config_dir, several=True) for part in parts(arguments.overrides, config_dir)]
-    lists = [*_baselines_for_sweep_file(lists, config_dir), *lists]
+    lists = agreed(lambda: _checked_jobs(arguments))
     if arguments.cfg:
         print_configurations(lists)
         return 0
-    check_jobs(lists)
     from dmlbench.runs.launcher import run_jobs
 
     report, on_end = printer_without_repeats(), outcome_printer(sum(len(one.jobs) for one in lists))
@@ -81,8 +78,18 @@ def main(arguments: argparse.Namespace) -> int:
             outcomes += run_jobs(_without_retry(part), wait=True, report=report, on_end=print_outcome, only=locked)
     folders = [outcome.folder for outcome in outcomes if outcome.folder is not None and outcome.status != "user_error"]
     if folders:
-        print_tables(folders, config_dir)
+        print_tables(folders, arguments.config_dir)
     return exit_status(outcomes)
+
+
+def _checked_jobs(arguments: argparse.Namespace) -> list[JobList]:
+    prepare_composing(arguments)
+    config_dir = arguments.config_dir
+    lists = [compose_jobs(part, config_dir, several=True) for part in parts(arguments.overrides, config_dir)]
+    lists = [*_baselines_for_sweep_file(lists, config_dir), *lists]
+    if not arguments.cfg:
+        check_jobs(lists)
+    return lists
 
 
 def parts(overrides: Sequence[str], config_dir: Path | None) -> list[list[str]]:

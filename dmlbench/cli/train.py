@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from dmlbench.cli.arguments import Parser
 from dmlbench.cli.overrides import (
@@ -14,6 +15,10 @@ from dmlbench.cli.overrides import (
     print_configurations,
 )
 from dmlbench.cli.progress import exit_status, outcome_printer, printer_without_repeats
+from dmlbench.cli.several_processes import agreed
+
+if TYPE_CHECKING:
+    from dmlbench.config.jobs import JobList
 
 EXAMPLES = """\
 train loss=softtriple dataset=cub
@@ -39,13 +44,19 @@ def make_parser() -> Parser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run every job of the overrides, waiting for runs that another process is executing."""
-    prepare_composing(arguments)
-    jobs = compose_jobs(arguments.overrides, arguments.config_dir, arguments.multirun)
+    jobs = agreed(lambda: _checked_jobs(arguments))
     if arguments.cfg:
         print_configurations([jobs])
         return 0
-    check_jobs([jobs])
     from dmlbench.runs.launcher import run_jobs
 
     on_end = outcome_printer(len(jobs.jobs))
     return exit_status(run_jobs(jobs, wait=True, report=printer_without_repeats(), on_end=on_end))
+
+
+def _checked_jobs(arguments: argparse.Namespace) -> JobList:
+    prepare_composing(arguments)
+    jobs = compose_jobs(arguments.overrides, arguments.config_dir, arguments.multirun)
+    if not arguments.cfg:
+        check_jobs([jobs])
+    return jobs

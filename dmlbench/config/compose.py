@@ -33,7 +33,7 @@ from dmlbench.config.single_values import single_values
 from dmlbench.config.typed import as_typed, typed
 from dmlbench.errors import UserError, suggest
 
-TOP_KEYS = (*GROUPS, "sampler", "optimizer", "seed", "device", "workers", "oracle", "retry", "paths")
+TOP_KEYS = (*GROUPS, "sampler", "optimizer", "seed", "device", "workers", "oracle", "compile", "retry", "paths")
 DEVICES = ("auto", "cpu", "cuda")
 RETRY = ("none", "failed")
 # Counts of the data set's files that configurations may refer to, as `${dataset.train_classes}`.
@@ -92,6 +92,7 @@ class Settings:
         device: One of `DEVICES`.
         workers: Processes that load images; -1 for automatic.
         oracle: Whether to record what choosing the epoch on the test set would have claimed.
+        compile: Whether to compile the trunk.
         retry_failed: Whether to run methods again whose row has the status `failed`.
         data_dir: Directory of data sets and caches.
         runs_dir: Directory of runs.
@@ -108,6 +109,7 @@ class Settings:
     device: str
     workers: int
     oracle: bool
+    compile: bool
     retry_failed: bool
     data_dir: Path
     runs_dir: Path
@@ -237,6 +239,7 @@ def _resolve(cfg: DictConfig, choices: Mapping[str, str], facts: Mapping[str, in
         device=_one_of("device", cfg.device, DEVICES),
         workers=-1 if cfg.workers == "auto" else _whole_number("workers", cfg.workers),
         oracle=_boolean("oracle", cfg.oracle),
+        compile=_boolean("compile", cfg.compile),
         retry_failed=_one_of("retry", cfg.retry, RETRY) == "failed",
         data_dir=directory(cfg, "data"),
         runs_dir=directory(cfg, "runs"),

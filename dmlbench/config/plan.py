@@ -34,6 +34,7 @@ class Plan:
         workers: Processes that load images; -1 for automatic. It does not affect results.
         caches: Directory of decoded images and of features of frozen trunks. It does not affect results.
         oracle: Also record what choosing the epoch on the test set would have claimed. It does not affect other results.
+        compile: Compile the trunk. It affects results by rounding only.
         tuned: Columns that describe the hyper-parameter search; empty without one.
         provenance: Columns that record how the plan was composed: overrides and configuration files.
     """
@@ -55,6 +56,7 @@ class Plan:
     workers: int = 0
     caches: Path = Path("data/cache")
     oracle: bool = False
+    compile: bool = False
     tuned: Mapping[str, Scalar] = field(default_factory=dict)
     provenance: Mapping[str, Scalar] = field(default_factory=dict)
 

@@ -25,7 +25,7 @@ from dmlbench.config.schema import Scalar
 from dmlbench.errors import UserError
 
 # Overrides that determine where or how a run is executed, not what it computes.
-_EXECUTION = ("seed", "device", "workers", "retry", "sweep", "paths", "hydra")
+_EXECUTION = ("seed", "device", "workers", "compile", "retry", "sweep", "paths", "hydra")
 # Groups whose files other chosen files choose too.
 _CHOSEN_BY_FILES = ("optimizer", "sampler")
 _ABSENT = object()

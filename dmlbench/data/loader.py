@@ -26,6 +26,7 @@ MEMORY_BYTES = 512 * 2**20
 
 Resized = ResizedImages | DecodedCache  # resized images by id
 Item = tuple[int, int]  # id of an image, and seed of its crop
+WHOLE = slice(None)  # part of a batch that has all its images
 Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 (B, 3, H, W), or float32 features (B, C); and ids, int64 (B,)
 
 
@@ -106,7 +107,7 @@ class Batches:
         boxes: np.ndarray | None = None,
         cache: Path | None = None,
     ) -> None:
-        self.protocol = protocol
+        self.batch_size = protocol.batch_size
         self.pin_memory = pin_memory
         # 4 / 3 is the usual aspect ratio of photos.
         small = len(paths) * protocol.resized_px**2 * 3 * 4 / 3 <= MEMORY_BYTES
@@ -117,16 +118,19 @@ class Batches:
         self._training = CroppedImages(resized, training_crop(protocol), kept)
         self._test = CroppedImages(resized, v2.CenterCrop(protocol.image_px), kept)  # shares the kept images
 
-    def training(self, ids_of_batches: Iterator[Sequence[int]], seed: int, first: int = 0) -> Iterator[Batch]:
+    def training(
+        self, ids_of_batches: Iterator[Sequence[int]], seed: int, first: int = 0, part: slice = WHOLE
+    ) -> Iterator[Batch]:
         """Return randomly cropped batches.
 
         Args:
             ids_of_batches: Ids of the images of each batch.
             seed: Seed of the run.
             first: Number of the first batch. A crop depends only on seed, number of the batch and index in the batch.
+            part: Part of each batch to return.
         """
         batches = (
-            [(int(image_id), derive_seed(seed, "augment", step, index)) for index, image_id in enumerate(ids)]
+            [(int(image_id), derive_seed(seed, "augment", step, index)) for index, image_id in [*enumerate(ids)][part]]
             for step, ids in enumerate(ids_of_batches, start=first)
         )
         yield from self._load(self._training, batches)
@@ -137,7 +141,7 @@ class Batches:
         Args:
             ids: Ids of the images.
         """
-        size = self.protocol.batch_size
+        size = self.batch_size
         batches = ([(int(image_id), 0) for image_id in ids[start : start + size]] for start in range(0, len(ids), size))
         yield from self._load(self._test, batches)
 
@@ -184,16 +188,19 @@ class FeatureBatches:
         self.ids = ids
         self.batch_size = batch_size
 
-    def training(self, ids_of_batches: Iterator[Sequence[int]], seed: int, first: int = 0) -> Iterator[Batch]:
+    def training(
+        self, ids_of_batches: Iterator[Sequence[int]], seed: int, first: int = 0, part: slice = WHOLE
+    ) -> Iterator[Batch]:
         """Return training batches. There is no augmentation.
 
         Args:
             ids_of_batches: Ids of the images of each batch.
             seed: Not used.
             first: Not used.
+            part: Part of each batch to return.
         """
         for ids in ids_of_batches:
-            yield self._batch(ids)
+            yield self._batch(ids[part])
 
     def test(self, ids: Sequence[int]) -> Iterator[Batch]:
         """Return batches of the features of some images, in the given order.

@@ -287,6 +287,10 @@ def _provenance() -> Iterator[Column]:
     yield record("config_files", "Chosen and inherited configuration files, each with its SHA-256 (JSON object).", **since_2)
     chunks = "Images per chunk, if batches are embedded in chunks; the results differ by rounding only."
     yield record("chunk_size", chunks, "images per chunk", reproducible=False, since=3, before=None)
+    together = "Processes that trained together; the results differ by rounding only."
+    yield record("n_processes", together, "processes", reproducible=False, since=3, before=1)
+    compiled = "Whether the trunk was compiled; the results differ by rounding only."
+    yield record("compiled", compiled, "compiled", reproducible=False, since=3, before=False)
     source = "Directory and manifest of the images, and the arguments of the data set's constructor (JSON object)."
     yield record("dataset_source", source, reproducible=False, since=3, before=None)
     sampler = "Constructor and arguments of the sampler, with the values of the method that they refer to (JSON object)."

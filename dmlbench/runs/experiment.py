@@ -32,20 +32,23 @@ from dmlbench.runs.image_list import write_images
 from dmlbench.runs.loss_columns import memory_columns, proxy_columns
 from dmlbench.system.regular_files import sha256
 from dmlbench.system.seeding import derive_seed
+from dmlbench.training import processes
 from dmlbench.training.embed import refuse_collapse
 from dmlbench.training.environment import cpu_columns, device_name, make_deterministic, memory_gib, versions
 from dmlbench.training.trained_model import TrainedModel, build_model, embed_split, fit
 
 
-def run(plan: Plan, split: Split) -> Row:
+def run(plan: Plan, split: Split) -> Row | None:
     """Train, embed and evaluate one plan. The same plan gives the same row.
+
+    Several processes train and embed together. The first one evaluates and writes all files.
 
     Args:
         plan: What to run; its directory exists. Training resumes from a checkpoint in it.
         split: Data set of the plan, before any fold is held out.
 
     Returns:
-        The row. If the method failed, its `status` is `failed` and `reason` says why.
+        The row. If the method failed, its `status` is `failed` and `reason` says why. None in all processes but the first.
     """
     make_deterministic(plan.protocol.threads)
     images = None if plan.protocol.trunk_frozen else make_batches(plan, split)
@@ -55,12 +58,17 @@ def run(plan: Plan, split: Split) -> Row:
     try:
         for fold, part in enumerate(parts):
             folder = plan.folder / f"fold{fold}" if len(parts) > 1 else plan.folder
-            folder.mkdir(exist_ok=True)
+            if processes.is_first():
+                folder.mkdir(exist_ok=True)
             fold_plan = replace(plan, seed=derive_seed(plan.seed, "fold", fold)) if len(parts) > 1 else plan
             models.append(build_model(fold_plan, folder, split, images))
             fit(models[-1], part, fold_plan, f"fold {fold + 1} of {len(parts)}" if len(parts) > 1 else "")
         began = time.perf_counter()
-        metrics = evaluated(models, split, plan)
+        embeddings = [embedded_test_images(one, split, plan) for one in models]
+        if not processes.is_first():
+            return None
+        with processes.alone():
+            metrics = evaluated(models, embeddings, split, plan)
     except MethodFailure as failure:
         return finished_row(plan, parts[0], models, status="failed", reason=str(failure))
     for one in models:
@@ -72,31 +80,43 @@ def run(plan: Plan, split: Split) -> Row:
     return finished_row(plan, parts[0], models, status="ok", reason=None, evaluate_seconds=seconds, **metrics, **written)
 
 
-def evaluated(models: Sequence[TrainedModel], split: Split, plan: Plan) -> Mapping[str, Scalar]:
+def embedded_test_images(trained: TrainedModel, split: Split, plan: Plan) -> Embeddings:
+    """Embed the test images, and all others if the gallery consists of all images.
+
+    Args:
+        trained: Trained model.
+        split: Data set of the plan, before any fold is held out.
+        plan: The plan of the run.
+
+    Raises:
+        MethodFailure: An embedding is not finite, or all embeddings are equal.
+    """
+    with trained.reading():
+        also = ("train", "val") if plan.protocol.full_gallery else ()
+        embeddings = embed_split(trained.model, split, ("query", "gallery"), trained.batches, plan, also)
+    refuse_collapse(cast(torch.Tensor, embeddings.rows))
+    return embeddings
+
+
+def evaluated(
+    models: Sequence[TrainedModel], embeddings: Sequence[Embeddings], split: Split, plan: Plan
+) -> Mapping[str, Scalar]:
     """Compute the metrics on the test classes, of one model or of one model per fold.
 
     Writes the embeddings of each model and the scores of each query to the run directory.
 
     Args:
         models: Trained models.
+        embeddings: Embeddings of the test images by each model.
         split: Data set of the plan, before any fold is held out.
         plan: The plan of the run.
 
     Returns:
         Column name to value.
-
-    Raises:
-        MethodFailure: An embedding is not finite, or all embeddings are equal.
     """
-    found: list[Embeddings] = []
-    for one in models:
-        with one.reading():
-            also = ("train", "val") if plan.protocol.full_gallery else ()
-            embeddings = embed_split(one.model, split, ("query", "gallery"), one.batches, plan, also)
-        refuse_collapse(cast(torch.Tensor, embeddings.rows))
-        save_embeddings(one.folder / run_files.EMBEDDINGS, embeddings)
-        found.append(embeddings)
-    result = evaluate_models(found, evaluation_config(plan), plan.protocol.fold == "all")
+    for one, found in zip(models, embeddings, strict=True):
+        save_embeddings(one.folder / run_files.EMBEDDINGS, found)
+    result = evaluate_models(embeddings, evaluation_config(plan), plan.protocol.fold == "all")
     for one, own in zip(models, result.each, strict=True):
         if one.folder != plan.folder:
             save_tensors(one.folder / run_files.PER_QUERY, own.tensors)
@@ -214,6 +234,8 @@ def finished_row(
         **proxy_columns(models),
         **memory_columns(models),
         "device": device_name(plan.device),
+        "n_processes": processes.count(),
+        "compiled": plan.compile,
         **cpu_columns(),
         **versions(),
         "features_seconds": round(sum(features), 3) if features else None,

@@ -11,6 +11,7 @@ from dmlbench.runs.job_pool import JobPool
 from dmlbench.runs.remote_job import OnEnd, RemoteJob
 from dmlbench.runs.runner import Outcome, Report, run_job
 from dmlbench.system.signals import raise_on_signals
+from dmlbench.training import processes
 
 
 def run_jobs(jobs: JobList, wait: bool, report: Report, on_end: OnEnd, only: Container[str] | None = None) -> list[Outcome]:
@@ -30,6 +31,10 @@ def run_jobs(jobs: JobList, wait: bool, report: Report, on_end: OnEnd, only: Con
         UserError: The launcher cannot start.
     """
     raise_on_signals()
+    if jobs.launcher != BASIC_LAUNCHER and processes.count() > 1:
+        raise processes.AgreedError(
+            f"hydra/launcher={jobs.launcher} starts processes of its own; start this command without torchrun, or leave it out"
+        )
     if jobs.launcher != BASIC_LAUNCHER:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Nothing else ends the processes of joblib. Jobs of other launchers may outlive this process.

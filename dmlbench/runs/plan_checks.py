@@ -8,7 +8,7 @@ from dmlbench.data.folds import training_splits
 from dmlbench.data.split import Split
 from dmlbench.errors import UserError
 from dmlbench.models.embedder import build_embedder
-from dmlbench.training.batch_gradients import refuse_chunks
+from dmlbench.training.batch_gradients import refuse_divided_batches
 from dmlbench.training.epoch_sampler import EpochSampler, training_labels
 from dmlbench.training.optimization import parameter_groups
 from dmlbench.training.trained_model import initial_objective
@@ -22,14 +22,14 @@ def check_plan(plan: Plan, split: Split) -> None:
         split: Its data set, before any fold is held out.
 
     Raises:
-        UserError: A constructor refuses its arguments, the model cannot be trained in chunks, or the training images do not
-            suffice for the batches.
+        UserError: A constructor refuses its arguments, the model cannot be trained in chunks or in several processes, or the
+            training images do not suffice for the batches.
     """
     try:
         model, objective = build_embedder(plan), initial_objective(plan)
         if objective is None:
             return
-        refuse_chunks(model.train(), plan.protocol.chunk_size)
+        refuse_divided_batches(model.train(), plan.protocol)
         smallest = min(training_splits(split, plan.protocol), key=lambda part: len(part.ids("train")))
         EpochSampler(plan, training_labels(smallest))(0)
         groups = parameter_groups(model, objective, plan)

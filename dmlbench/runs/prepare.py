@@ -171,6 +171,7 @@ def freeze(composed: Composed, settings: Settings, split: Split) -> Plan:
         workers=settings.workers,
         caches=settings.data_dir / CACHES,
         oracle=settings.oracle,
+        compile=settings.compile and not protocol.trunk_frozen,
         provenance={
             **provenance(composed),
             "chunk_size": protocol.chunk_size,

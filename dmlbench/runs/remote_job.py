@@ -6,9 +6,8 @@ import json
 import os
 import re
 import sys
-import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +21,8 @@ from dmlbench.config.files import conf_dir
 from dmlbench.config.jobs import Job, JobList, job_of_sweep
 from dmlbench.runs.job_events import EventLog
 from dmlbench.runs.runner import Outcome, run_job
+from dmlbench.system.parent import end_with_parent
+from dmlbench.training import processes
 
 FORWARDED = ("trial ", "tuning ")  # starts of the lines that are shown while a job runs in another process
 
@@ -79,22 +80,29 @@ class RemoteJob:
         os.chdir(self.working_directory)
         sys.path.extend(directory for directory in self.path if directory not in sys.path)
         if self.parent not in (None, os.getpid()):  # with one job at a time, joblib uses the launching process
-            _end_with_parent(self.parent)
+            end_with_parent(self.parent)
             _redirect_output(self.log.folder / f"process-{os.getpid()}.log")  # all processes share one terminal
         job = self._job(cfg)
         if self.only is not None and job.name not in self.only:
             return
-        self.log.append(job=job.name)
+        with _joined_tasks():
+            self._run(job)
+
+    def _run(self, job: Job) -> None:
+        def append(**values: str | None) -> None:
+            if processes.is_first():
+                self.log.append(job=job.name, **values)
 
         def report(line: str) -> None:
             print(line, flush=True)
             if line.startswith(FORWARDED):
-                self.log.append(job=job.name, line=line)
+                append(line=line)
 
-        outcome = run_job(job, self.wait, report, lambda folder: self.log.append(job=job.name, started=str(folder)))
+        append()
+        outcome = run_job(job, self.wait, report, lambda folder: append(started=str(folder)))
         folder = str(outcome.folder) if outcome.folder else None
         tuned = None if outcome.tuned is None else json.dumps(dict(outcome.tuned))
-        self.log.append(job=job.name, status=outcome.status, folder=folder, error=outcome.error, tuned=tuned)
+        append(status=outcome.status, folder=folder, error=outcome.error, tuned=tuned)
 
     def _job(self, cfg: DictConfig) -> Job:
         hydra_config = HydraConfig.get()
@@ -106,23 +114,19 @@ class RemoteJob:
         return job_of_sweep(Composed(own, choices, overrides, self.config_dir), self.swept)
 
 
-_watched: set[int | None] = set()  # parents that a thread watches already, because a process runs several jobs
+@contextmanager
+def _joined_tasks() -> Iterator[None]:
+    """Join the tasks of this job of submitit, such as one per GPU, if it has several."""
+    if os.environ.get("SUBMITIT_EXECUTOR"):
+        from submitit import JobEnvironment
+        from submitit.helpers import TorchDistributedEnvironment
 
-
-def _end_with_parent(parent: int | None) -> None:
-    """End this process soon after its parent, so that it does not continue runs whose command has ended."""
-    if parent in _watched:
-        return
-    _watched.add(parent)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)  # the system releases the lock of the run; all files are written atomically
-
-    if os.getppid() != parent:  # the parent ended before the first job started
-        os._exit(1)
-    threading.Thread(target=watch, daemon=True).start()
+        if JobEnvironment().num_tasks > 1:
+            TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+            with processes.joined():
+                yield
+            return
+    yield
 
 
 def _redirect_output(file: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from omegaconf.errors import OmegaConfBaseException
 
-from dmlbench.config.compose import resolve
+from dmlbench.config.compose import Composed, resolve
 from dmlbench.config.jobs import Job
 from dmlbench.config.plan import Plan
 from dmlbench.config.schema import Scalar
@@ -32,6 +32,8 @@ from dmlbench.system.atomic_write import DISK_FULL, DiskFullError, atomic_write,
 from dmlbench.system.locks import locked
 from dmlbench.system.own_directory import refuse_links
 from dmlbench.system.regular_files import NotARegularFileError
+from dmlbench.training import processes
+from dmlbench.training.environment import versions
 from dmlbench.tuning.space import overrides as overrides_of
 from dmlbench.tuning.study import FILES as STUDY_FILES
 from dmlbench.tuning.study import search, tuning_columns
@@ -78,9 +80,13 @@ def run_job(job: Job, wait: bool, report: Report, on_start: Callable[[Path], Non
     """
     folder = None
     try:
-        settings = resolve(job.composed)
+        settings = processes.agreed(lambda: resolve(job.composed), lambda found: {})
         composed, tuned = job.composed, None
         overrides = list(composed.overrides)
+        if settings.tuning.trials and processes.count() > 1:
+            raise processes.AgreedError(
+                f"tuning.trials is {settings.tuning.trials}, but trials run in one process; tune without torchrun, then train"
+            )
         study = requested_study(composed, settings)
         if study is None and settings.tuning.trials:
             report(f"tuning    loss/{settings.method.name} trains nothing, so there is nothing to tune")
@@ -98,21 +104,42 @@ def run_job(job: Job, wait: bool, report: Report, on_start: Callable[[Path], Non
             overrides += overrides_of(values)
         if settings.tuning.only:
             return Outcome("tuned", job.name, folder, tuned=tuned)
-        plan, split = prepare(composed)
+        plan, split = processes.agreed(lambda: _prepared(composed), lambda found: _facts_of_process(*found))
         plan = replace(plan, tuned=tuned or {})
         folder = plan.folder
-        refuse_links(folder, run_files.NAMES)
-        if not (folder / run_files.ROW).exists():
-            check_plan(plan, split)
         on_start(folder)
+        if not processes.is_first():
+            return _follow(job.name, plan, split)
         return _run_locked(job.name, plan, split, wait, report, overrides, settings.retry_failed)
-    except UserError as error:
-        return Outcome("user_error", job.name, folder, error=str(error))
-    except OmegaConfBaseException as error:  # an interpolation of an unknown key, which is found when it is resolved
-        key = f"{error.full_key}: " if error.full_key else ""
-        return Outcome("user_error", job.name, folder, error=key + str(error).splitlines()[0])
     except Exception as error:
-        return _crashed(job.name, folder, error)
+        outcome = _outcome_of(error, job.name, folder)
+        if processes.count() > 1 and not isinstance(error, processes.AgreedError):  # the others still execute the job
+            raise processes.EndedProcess(str(outcome.error), 1 if outcome.status == "crash" else 2) from error
+        return outcome
+
+
+def _prepared(composed: Composed) -> tuple[Plan, Split]:
+    """The plan and the data set of a job, which can be run, or whose row exists."""
+    plan, split = prepare(composed)
+    refuse_links(plan.folder, run_files.NAMES)
+    if not (plan.folder / run_files.ROW).exists():
+        check_plan(plan, split)
+    return plan, split
+
+
+def _facts_of_process(plan: Plan, split: Split) -> dict[str, Scalar]:
+    """What must be equal in all processes of a run: its identity, configuration, data and code."""
+    identity = {"run id": plan.run_id, "run directory": str(plan.folder), "device": plan.device}
+    return {**identity, **plan.provenance, **split.columns, **versions()}
+
+
+def _outcome_of(error: Exception, name: str, folder: Path | None) -> Outcome:
+    if isinstance(error, UserError):
+        return Outcome("user_error", name, folder, error=str(error))
+    if isinstance(error, OmegaConfBaseException):  # an interpolation of an unknown key, which is found when it is resolved
+        key = f"{error.full_key}: " if error.full_key else ""
+        return Outcome("user_error", name, folder, error=key + str(error).splitlines()[0])
+    return _crashed(name, folder, error)
 
 
 def _crashed(name: str, folder: Path | None, error: Exception) -> Outcome:
@@ -143,13 +170,11 @@ def _run_locked(
         report(f"{folder.name} is being executed by another process; waiting for it")
 
     with locked(folder / run_files.LOCK, waiting if wait else None) as acquired:
-        if not acquired:
-            return Outcome("locked", name, folder)
-        row = read_row(folder / run_files.ROW) if (folder / run_files.ROW).is_file() else None
-        if row is not None:
-            _refuse_other_run(row, plan)
-        done = row is not None and _is_done(row, plan, retry_failed)
-        if row is None or not done:
+        row = read_row(folder / run_files.ROW) if acquired and (folder / run_files.ROW).is_file() else None
+        status = processes.on_first(lambda: _status(row, plan, acquired, retry_failed))
+        if status == "locked":
+            return Outcome(status, name, folder)
+        if status == "done":
             for line in announcement(plan, split):
                 report(line)
             remove_stale_temporaries(folder)
@@ -158,14 +183,33 @@ def _run_locked(
                 atomic_write(folder / run_files.OVERRIDES, json.dumps(overrides, indent=1) + "\n")
                 write_row(folder, experiment.pending_row(plan), run_files.PENDING_ROW)
                 row = experiment.run(plan, split)
+            assert row is not None  # this is the first process
             write_row(folder, row)
-        elif row.ok:
+        elif row is not None and row.ok:
             for line in add_groups(folder, split):
                 report(line)
         for temporary in (run_files.CHECKPOINT, run_files.BEST, run_files.ERROR, run_files.PENDING_ROW):
             for leftover in (folder / temporary, *folder.glob(f"fold*/{temporary}")):
                 leftover.unlink(missing_ok=True)
-        return Outcome("skipped" if done else "done", name, folder, row)
+        return Outcome(status, name, folder, row)
+
+
+def _status(row: Row | None, plan: Plan, acquired: bool, retry_failed: bool) -> Status:
+    """How a run will end, from its row and whether its lock was acquired; `done` if it has to be executed."""
+    if not acquired:
+        return "locked"
+    if row is None:
+        return "done"
+    _refuse_other_run(row, plan)
+    return "skipped" if _is_done(row, plan, retry_failed) else "done"
+
+
+def _follow(name: str, plan: Plan, split: Split) -> Outcome:
+    """Execute a run together with the first process, if that one executes it."""
+    status: Status = processes.on_first(lambda: "locked")
+    if status == "done":
+        experiment.run(plan, split)
+    return Outcome(status, name)  # without a directory, of which the first process prints the row
 
 
 @contextmanager

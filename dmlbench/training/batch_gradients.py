@@ -1,8 +1,9 @@
-"""The loss of a batch and its gradients: of the whole batch at once, or with the memory of a chunk of it.
+"""The loss of a batch and its gradients: of the whole batch at once, with the memory of a chunk of it, or in several processes.
 
 In chunks, the model embeds the batch without a graph. The loss of the whole batch gives the gradient with respect to every
-embedding, and the model embeds each chunk again to propagate its part. This is exact for every loss and miner, because they
-see all embeddings of the batch, as long as the embedding of an image does not depend on the other images of its chunk.
+embedding, and the model embeds each chunk again to propagate its part. Several processes each embed a part of the batch, gather
+the embeddings of the others, and propagate their part. Both are exact for every loss and miner, because they see all embeddings
+of the batch, as long as the embedding of an image does not depend on the other images of its chunk or part.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import torch
 from torch import nn
 
 from dmlbench.config.plan import Plan
+from dmlbench.config.schema import Protocol
 from dmlbench.data.loader import to_device
 from dmlbench.errors import MethodFailure, UserError
 from dmlbench.losses.objective import Objective
 from dmlbench.models.embedder import Embedder
+from dmlbench.training import processes
+from dmlbench.training.global_batch_norm import PLAIN
 from dmlbench.training.optimization import STEP_ERRORS
 
 # Names of the share of values that a layer drops at random: torch's dropout and stochastic depth, timm's DropPath.
@@ -29,18 +33,20 @@ def add_gradients(
     plan: Plan,
     attributes: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Compute the loss of a batch and add its gradients to the parameters of model and objective.
+    """Compute the loss of a batch and its gradients with respect to the parameters of model and objective.
 
-    The model computes in the precision of the plan, the objective in float32.
+    The model computes in the precision of the plan, the objective in float32. The parameters have no gradients before the call;
+    after it, they have those of the whole batch in every process.
 
     Args:
         model: Model, on the device of the plan.
         objective: Objective, on the same device.
-        images: uint8 `(B, 3, H, W)`, or features, float32 `(B, C)`; on the CPU.
-        labels: int64 `(B,)`, on the CPU.
+        images: uint8 `(B, 3, H, W)`, or features, float32 `(B, C)`; on the CPU. One of several processes has its part of them,
+            `processes.part_of(B)`.
+        labels: int64 `(B,)`, on the CPU; of the whole batch in every process.
         plan: Plan with device, precision and the size of a chunk.
-        attributes: Annotated attributes, float32 `(B, K)` with NaN for missing values, on the CPU. None if the method ignores
-            them.
+        attributes: Annotated attributes of the whole batch, float32 `(B, K)` with NaN for missing values, on the CPU. None if
+            the method ignores them.
 
     Returns:
         The loss, a scalar without a graph.
@@ -49,23 +55,40 @@ def add_gradients(
         MethodFailure: The loss cannot be computed, because embeddings are not finite.
     """
     size = plan.protocol.chunk_size or len(images)
-    if size >= len(images):
+    is_one_chunk = size >= len(images)
+    if is_one_chunk and processes.count() == 1:
         loss = _loss(objective, _outputs(model, images, plan), labels, plan, attributes)
         loss.backward()
         return loss.detach()
     chunks = images.split(size)
-    with torch.no_grad():
+    with torch.set_grad_enabled(is_one_chunk):
         each = [_outputs(model, chunk, plan) for chunk in chunks]
-    outputs = tuple(torch.cat(parts).requires_grad_() for parts in zip(*each, strict=True))
+    parts = [processes.part_of(len(labels), rank) for rank in range(processes.count())]
+    counts = [part.stop - part.start for part in parts]
+    outputs = tuple(processes.gather_rows(torch.cat(own), counts).requires_grad_() for own in zip(*each, strict=True))
     loss = _loss(objective, outputs, labels, plan, attributes)
     loss.backward()
-    gradients = [None if one.grad is None else one.grad.split(size) for one in outputs]
+    gradients = [None if one.grad is None else one.grad[parts[processes.rank()]].split(size) for one in outputs]
     for index, chunk in enumerate(chunks):
-        found = zip(_outputs(model, chunk, plan), gradients, strict=True)
-        used = [(output, parts[index]) for output, parts in found if parts is not None and output.requires_grad]
+        found = zip(each[0] if is_one_chunk else _outputs(model, chunk, plan), gradients, strict=True)
+        used = [(output, own[index]) for output, own in found if own is not None and output.requires_grad]
         if used:
             torch.autograd.backward([output for output, _ in used], [gradient for _, gradient in used])
+    _add_parts(model, objective)
     return loss.detach()
+
+
+def _add_parts(model: Embedder, objective: Objective) -> None:
+    """Give every process the gradients of the whole batch.
+
+    Each process has propagated a part of the gradients of the model, and all gradients of the objective. Those of the objective
+    are averaged, so that processes whose hardware rounds differently keep equal parameters.
+    """
+    processes.add_over_processes([one.grad for one in model.parameters() if one.grad is not None])
+    own = [one.grad for one in objective.parameters() if one.grad is not None]
+    processes.add_over_processes(own)
+    for gradient in own if processes.count() > 1 else ():
+        gradient.div_(processes.count())
 
 
 def _outputs(model: Embedder, images: torch.Tensor, plan: Plan) -> tuple[torch.Tensor, ...]:
@@ -91,30 +114,36 @@ def _loss(
         raise MethodFailure(f"training diverged: embeddings of a batch are not finite ({reason})") from error
 
 
-def refuse_chunks(model: nn.Module, chunk_size: int | None) -> None:
-    """Refuse chunks if the embedding of an image depends on the chunk that it is in.
+def refuse_divided_batches(model: nn.Module, protocol: Protocol) -> None:
+    """Refuse chunks, or several processes, if the embedding of an image depends on the chunk or part that it is in.
 
     Args:
         model: Model in training mode.
-        chunk_size: Images per chunk; None if the batch is not divided.
+        protocol: Protocol with the sizes of batches and chunks.
 
     Raises:
-        UserError: Batch normalization is not frozen, or a layer drops values at random.
+        UserError: Batch normalization is not frozen, a layer drops values at random, or there are more processes than images.
     """
-    if chunk_size is None:
+    size, count = protocol.chunk_size, processes.count()
+    if count > protocol.batch_size:
+        raise UserError(f"{count} processes cannot share a batch of {protocol.batch_size} images; use fewer processes")
+    if size is None and count == 1:
         return
+    cause, remedy = f"protocol.chunk_size is {size}", "protocol.chunk_size=null"
+    if size is None:
+        cause, remedy = f"{count} processes share a batch", "one process"
     for name, module in model.named_modules():
         layer = f"{name} ({type(module).__name__})"
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+        is_global = size is None and type(module) in PLAIN
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and not is_global:
             raise UserError(
-                f"protocol.chunk_size is {chunk_size}, but batch normalization is not frozen, so that an embedding depends on "
-                f"the whole batch: {layer}; use protocol.freeze_batch_norm=true, a trunk without it, or "
-                "protocol.chunk_size=null"
+                f"{cause}, but batch normalization is not frozen, so that an embedding depends on "
+                f"the whole batch: {layer}; use protocol.freeze_batch_norm=true, a trunk without it, or {remedy}"
             )
         drops = any(word in type(module).__name__.lower() for word in ("drop", "stochastic"))
         shares = [getattr(module, share, 0) for share in _DROP_SHARES] if drops else []
         if any(isinstance(share, int | float) and share > 0 for share in shares):
             raise UserError(
-                f"protocol.chunk_size is {chunk_size}, but the model drops values at random, which would differ from those of "
-                f"the whole batch: {layer}; use a trunk without dropout, or protocol.chunk_size=null"
+                f"{cause}, but the model drops values at random, which would differ from those of "
+                f"the whole batch: {layer}; use a trunk without dropout, or {remedy}"
             )

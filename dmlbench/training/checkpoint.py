@@ -18,6 +18,7 @@ from dmlbench.errors import UserError
 from dmlbench.models.state_files import UnreadableStateError, load_state, save_state
 from dmlbench.results import run_files
 from dmlbench.system.atomic_write import atomic_write
+from dmlbench.training import processes
 
 
 @dataclass
@@ -74,24 +75,29 @@ class History:
 
 
 def save_checkpoint(
-    file: Path, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer, history: History
+    folder: Path, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer, history: History
 ) -> None:
-    """Write everything that `resume` needs. An interrupted write leaves the previous checkpoint.
+    """Write everything that `resume` needs, and the history as text. An interrupted write leaves the previous checkpoint.
+
+    Of several processes, only the first one writes.
 
     Args:
-        file: File to write.
+        folder: Directory of the files.
         model: Model in training.
         objective: Its objective.
         optimizer: Its optimizer.
         history: Its history.
     """
+    if not processes.is_first():
+        return
     state = {
         "model": model.state_dict(),
         "objective": objective.state_dict(),
         "optimizer": optimizer.state_dict(),
         "history": dataclasses.asdict(history),
     }
-    save_state(file, state)
+    history.write(folder / run_files.HISTORY)
+    save_state(folder / run_files.CHECKPOINT, state)
 
 
 def resume(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,6 +26,7 @@ from dmlbench.errors import UserError
 from dmlbench.models.embedder import Embedder
 from dmlbench.system.atomic_write import DISK_FULL, atomic_write
 from dmlbench.system.regular_files import NotARegularFileError, open_regular
+from dmlbench.training import processes
 from dmlbench.training.embed import embed
 from dmlbench.training.environment import cpu_columns, device_name, versions
 
@@ -38,7 +40,7 @@ PIXELS = {"cpu": 200_000, "cuda": 8_000_000}
 def cached_features(model: Embedder, plan: Plan, split: Split) -> tuple[FeatureBatches, float]:
     """Read the pooled features of all images that have a role. They are computed if the file is missing, stale or damaged.
 
-    One of several processes computes the features, and the others wait. A process that is killed leaves a temporary file, which
+    One of several commands computes the features, and the others wait. A process that is killed leaves a temporary file, which
     the next process removes.
 
     Args:
@@ -57,13 +59,16 @@ def cached_features(model: Embedder, plan: Plan, split: Split) -> tuple[FeatureB
     file = plan.caches / f"features-{_digest(plan, images)}.safetensors"
     stamp, seconds = stamp_of(images), 0.0
     try:
-        with locked(file):
-            features = _read(file, stamp, (len(ids), model.channels))
-            if features is None:
+        with locked(file) if processes.is_first() else nullcontext():
+            features = _read(file, stamp, (len(ids), model.channels)) if processes.is_first() else None
+            if processes.on_first(lambda: features is not None):
+                features = processes.share_tensor(features)
+            else:
                 began = time.perf_counter()
                 features = _compute(model, plan, split, ids)
                 seconds = time.perf_counter() - began
-                _write(file, features, stamp)
+                if processes.is_first():
+                    _write(file, features, stamp)
     except OSError as error:
         space = "free some space, or " if error.errno in DISK_FULL else ""
         raise UserError(

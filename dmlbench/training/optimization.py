@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
+from dmlbench.config.instantiate import build, locate, parameters
 from dmlbench.config.learning_rates import learning_rates
 from dmlbench.config.plan import Plan
 from dmlbench.config.schema import Protocol
@@ -40,6 +41,19 @@ def parameter_groups(model: Embedder, objective: Objective, plan: Plan) -> list[
     if plan.method.weight_decay is not None:
         groups[2]["weight_decay"] = plan.method.weight_decay
     return [group for group in groups if group["params"]]
+
+
+def make_optimizer(groups: Sequence[dict[str, Any]], plan: Plan) -> torch.optim.Optimizer:
+    """Build the optimizer of a plan. On CUDA, its steps are fused if its class can do it, which changes rounding only.
+
+    Args:
+        groups: Parameters with their learning rates, on the device of the plan.
+        plan: Plan with the constructor of the optimizer.
+    """
+    accepted = parameters(locate("optimizer", plan.optimizer)) or {}
+    chosen = {"fused", "foreach", "differentiable"} & set(plan.optimizer)
+    further = {"fused": True} if plan.device == "cuda" and "fused" in accepted and not chosen else {}
+    return cast(torch.optim.Optimizer, build("optimizer", plan.optimizer, groups, **further))
 
 
 def lr_factor(step: int, steps_per_epoch: int, protocol: Protocol) -> float:

@@ -23,9 +23,11 @@ from dmlbench.losses.proxies import copy_proxies
 from dmlbench.losses.proxy_diagnostics import count_proxies, mean_turn
 from dmlbench.models.embedder import Embedder, build_embedder
 from dmlbench.system.seeding import derive_seed, torch_stream
+from dmlbench.training import processes
 from dmlbench.training.checkpoint import History
 from dmlbench.training.embed import embed, refuse_not_finite
 from dmlbench.training.feature_cache import cached_features
+from dmlbench.training.global_batch_norm import use_global_batch_norm
 from dmlbench.training.trainer import ValidateFunction, train
 
 
@@ -67,7 +69,12 @@ def build_model(plan: Plan, folder: Path, split: Split, images: Batches | None) 
         split: The whole data set, so that the models of all folds share their features.
         images: Batches of images; None for the features of a frozen trunk.
     """
-    model = build_embedder(plan).to(plan.device).to(memory_format=torch.channels_last)
+    model = build_embedder(plan)
+    if processes.count() > 1:
+        use_global_batch_norm(model)
+    model = model.to(plan.device).to(memory_format=torch.channels_last)
+    if plan.compile:
+        model.trunk.compile()
     objective = initial_objective(plan)
     if objective is not None:
         objective = objective.to(plan.device)
@@ -185,7 +192,7 @@ def metric_on(model: Embedder, split: Split, roles: tuple[str, str], batches: An
     refuse_not_finite(cast(torch.Tensor, embeddings.rows))
     if roles[0] == "query":
         embeddings = draw_queries(embeddings, plan.protocol.evaluation_queries, plan.dataset.split_seed)
-    return single_metric(embeddings, metric, plan.protocol.clusters_per_class)
+    return processes.on_first(lambda: single_metric(embeddings, metric, plan.protocol.clusters_per_class))
 
 
 def embed_split(

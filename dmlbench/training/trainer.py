@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 
-from dmlbench.config.instantiate import build
 from dmlbench.config.plan import Plan
 from dmlbench.config.schema import Method, Protocol
 from dmlbench.data.loader import AnyBatches, Batch
@@ -20,6 +21,7 @@ from dmlbench.models.embedder import Embedder
 from dmlbench.models.state_files import save_state
 from dmlbench.results import run_files
 from dmlbench.system.seeding import derive_seed, seed_globals
+from dmlbench.training import processes
 from dmlbench.training.batch_gradients import add_gradients
 from dmlbench.training.checkpoint import History, load_model, resume, save_checkpoint
 from dmlbench.training.embed import embed
@@ -28,6 +30,7 @@ from dmlbench.training.optimization import (
     clip_gradients,
     divergence_as_failure,
     lr_factor,
+    make_optimizer,
     parameter_groups,
     refuse_non_finite,
     refuse_zero_loss,
@@ -83,17 +86,18 @@ def train(
     ids, labels = split.ids("train"), training_labels(split)
     sampler = EpochSampler(plan, labels, lambda: embed(model, batches, ids.tolist(), plan.device).numpy())
     steps, batch_size = EpochSampler(plan, labels)(0).shape
-    optimizer = build("optimizer", plan.optimizer, parameter_groups(model, objective, plan))
+    optimizer = make_optimizer(parameter_groups(model, objective, plan), plan)
     base_lrs = [group["lr"] for group in optimizer.param_groups]
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     run = f"{plan.run_id}, trained with seed {plan.seed}"  # each fold of a run has another seed
-    history = resume(folder / run_files.CHECKPOINT, model, objective, optimizer, plan.oracle, run)
+    history = processes.on_first(lambda: resume(folder / run_files.CHECKPOINT, model, objective, optimizer, plan.oracle, run))
+    processes.copy_from_first({"model": model, "objective": objective, "optimizer": optimizer}, plan.device)
     sampler.load_state_dict(history.sampler)
     start = len(history.epochs)
     label_of = torch.full((len(split.frame),), -1, dtype=torch.int64)
     label_of[torch.from_numpy(ids)] = torch.from_numpy(labels)
     attributes = attribute_values(split, plan.method)
-    batches_of = epoch_batches(sampler, batches, ids, plan, range(start, protocol.epochs), steps)
+    batches_of = epoch_batches(sampler, batches, ids, plan, range(start, protocol.epochs), (steps, batch_size))
 
     def run_epoch(epoch: int, progress: Progress) -> dict[str, float]:
         progress.start_epoch(epoch)
@@ -138,22 +142,23 @@ def train(
             if validate is not None and ((epoch + 1) % protocol.validate_every == 0 or epoch + 1 == protocol.epochs):
                 record_validation(model, epoch + 1, history, validate, folder, protocol)
             history.sampler = sampler.state_dict()
-            history.write(folder / run_files.HISTORY)
-            save_checkpoint(folder / run_files.CHECKPOINT, model, objective, optimizer, history)
+            save_checkpoint(folder, model, objective, optimizer, history)
             progress.end_epoch(history)
             on_epoch_end(history)
     refuse_zero_loss([epoch["loss"] for epoch in history.epochs])
     if protocol.selection == "validation":
-        load_model(folder / run_files.BEST, model, plan.device, run)
+        processes.on_first(lambda: load_model(folder / run_files.BEST, model, plan.device, run))
+        processes.copy_from_first({"model": model}, plan.device)
     return history
 
 
 def epoch_batches(
-    sampler: EpochSampler, batches: AnyBatches, ids: np.ndarray, plan: Plan, epochs: range, steps: int
+    sampler: EpochSampler, batches: AnyBatches, ids: np.ndarray, plan: Plan, epochs: range, shape: tuple[int, int]
 ) -> Callable[[int], Iterator[Batch]]:
     """Return a function of the epoch that returns an iterator whose next batches are those of the epoch.
 
-    The batches of all epochs are loaded ahead by one loader, unless the sampler depends on the model or on earlier epochs.
+    A batch has the images of this process, and the ids of the images of all processes. The batches of all epochs are loaded
+    ahead by one loader, unless the sampler depends on the model or on earlier epochs.
 
     Args:
         sampler: Draws the batches of an epoch, as indices into `ids`.
@@ -161,11 +166,21 @@ def epoch_batches(
         ids: Ids of the training images, int64 `(N,)`.
         plan: Plan with the seed.
         epochs: Indices of the epochs.
-        steps: Number of steps per epoch.
+        shape: Number of steps per epoch, and of images per batch.
     """
+    steps, batch_size = shape
+    part = processes.part_of(batch_size, processes.rank())
 
     def load(drawn: Iterable[np.ndarray], first: int) -> Iterator[Batch]:
-        return batches.training((ids[batch] for epoch in drawn for batch in epoch), plan.seed, first=first * steps)
+        requested: deque[np.ndarray] = deque()  # ids of the batches that are being loaded, in their order
+
+        def ids_of_batches() -> Iterator[Sequence[int]]:
+            for batch in (batch for epoch in drawn for batch in epoch):
+                requested.append(ids[batch])
+                yield cast(Sequence[int], requested[-1])
+
+        for images, _ in batches.training(ids_of_batches(), plan.seed, first * steps, part):
+            yield images, torch.from_numpy(requested.popleft())
 
     if sampler.has_state:
         return lambda epoch: load([sampler(epoch)], epoch)
@@ -201,7 +216,7 @@ def record_validation(
     """
     history.evaluations.append({"epoch": epoch, **validate(model)})
     name = protocol.validation_score
-    if name in history.evaluations[-1] and history.best(name) is history.evaluations[-1]:
+    if processes.is_first() and name in history.evaluations[-1] and history.best(name) is history.evaluations[-1]:
         save_state(folder / run_files.BEST, {"model": model.state_dict(), "run": history.run})
 
 

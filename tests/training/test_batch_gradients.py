@@ -25,7 +25,7 @@ from dmlbench.losses.objective import Objective, build_objective
 from dmlbench.models.embedder import Embedder, build_embedder
 from dmlbench.runs.plan_checks import check_plan
 from dmlbench.system.seeding import seed_globals
-from dmlbench.training.batch_gradients import add_gradients, refuse_chunks
+from dmlbench.training.batch_gradients import add_gradients, refuse_divided_batches
 from dmlbench.training.trained_model import initial_objective
 from dmlbench.training.trainer import train
 
@@ -140,11 +140,14 @@ class DropPath(nn.Module):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else str(value),
 )
-def test_a_model_is_refused_exactly_if_it_drops_values_at_random(layer: nn.Module, is_refused: bool) -> None:
+def test_a_model_is_refused_exactly_if_it_drops_values_at_random(
+    layer: nn.Module, is_refused: bool, tmp_path: Path, make_plan: MakePlan
+) -> None:
+    in_chunks, whole = (make_plan(tmp_path, protocol={"chunk_size": size}).protocol for size in (4, None))
     sentence = rf"chunk_size is 4, but the model drops values.* layer \({type(layer).__name__}\)"
     with pytest.raises(UserError, match=sentence) if is_refused else nullcontext():
-        refuse_chunks(Dropping(layer), 4)
-    refuse_chunks(Dropping(layer), None)
+        refuse_divided_batches(Dropping(layer), in_chunks)
+    refuse_divided_batches(Dropping(layer), whole)
 
 
 def test_batch_normalization_that_is_not_frozen_is_refused_before_the_run_starts(

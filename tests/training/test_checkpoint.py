@@ -38,7 +38,7 @@ def test_a_history_summarises_its_epochs_and_its_evaluations(tmp_path: Path) -> 
 def test_a_checkpoint_restores_model_objective_optimizer_and_history(tmp_path: Path) -> None:
     saved, fresh = parts(), parts()
     saved[2].param_groups[0]["lr"] = 0.25
-    save_checkpoint(tmp_path / "checkpoint.pt", *saved, History([dict(EPOCHS[0])], 1, []))
+    save_checkpoint(tmp_path, *saved, History([dict(EPOCHS[0])], 1, []))
     history = resume(tmp_path / "checkpoint.pt", *fresh, oracle=False)
     assert history == History([EPOCHS[0]], 2, [])
     assert torch.equal(fresh[0].weight, saved[0].weight)
@@ -76,7 +76,7 @@ def test_a_checkpoint_with_a_flipped_bit_restores_the_same_state_or_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file, saved = tmp_path / "checkpoint.pt", parts()
-    save_checkpoint(file, *saved, History([dict(EPOCHS[0])], 0, []))
+    save_checkpoint(tmp_path, *saved, History([dict(EPOCHS[0])], 0, []))
     whole = file.read_bytes()
     noticed = 0
     for position in range(0, len(whole), 7):
@@ -102,7 +102,7 @@ def test_a_checkpoint_with_a_flipped_bit_restores_the_same_state_or_nothing(
 @pytest.mark.parametrize("part", ["model", "objective", "optimizer"])
 def test_a_checkpoint_of_other_code_is_refused_with_what_to_do(tmp_path: Path, part: str) -> None:
     file, saved, other = tmp_path / "checkpoint.pt", parts(), nn.Linear(3, 3)
-    save_checkpoint(file, *saved, History([dict(EPOCHS[0])], 0, []))
+    save_checkpoint(tmp_path, *saved, History([dict(EPOCHS[0])], 0, []))
     model, objective, optimizer = parts()
     changed = {
         "model": (other, objective, optimizer),
@@ -116,7 +116,8 @@ def test_a_checkpoint_of_other_code_is_refused_with_what_to_do(tmp_path: Path, p
 
 
 def test_a_checkpoint_is_a_regular_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save_checkpoint(tmp_path / "elsewhere.pt", *parts(), History([dict(EPOCHS[0])], 0, []))
+    save_checkpoint(tmp_path, *parts(), History([dict(EPOCHS[0])], 0, []))
+    (tmp_path / "checkpoint.pt").rename(tmp_path / "elsewhere.pt")
     (tmp_path / "checkpoint.pt").symlink_to(tmp_path / "elsewhere.pt")
     os.mkfifo(tmp_path / "fifo.pt")
     for name, reason in (("checkpoint.pt", "it is a link"), ("fifo.pt", "it is not a regular file")):
@@ -164,16 +165,16 @@ def test_only_files_with_checksums_are_read(tmp_path: Path) -> None:
 
 
 def test_the_oracle_ignores_a_checkpoint_without_evaluations_on_the_test_set(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "checkpoint.pt", *parts(), History([dict(EPOCHS[0])], 0, [dict(EVALUATIONS[0])]))
+    save_checkpoint(tmp_path, *parts(), History([dict(EPOCHS[0])], 0, [dict(EVALUATIONS[0])]))
     assert resume(tmp_path / "checkpoint.pt", *parts(), oracle=True) == History()
     with_test_scores = History([dict(EPOCHS[0])], 0, [{"epoch": 0, "test_map_at_r": 0.3}])
-    save_checkpoint(tmp_path / "checkpoint.pt", *parts(), with_test_scores)
+    save_checkpoint(tmp_path, *parts(), with_test_scores)
     assert resume(tmp_path / "checkpoint.pt", *parts(), oracle=True).n_resumed == 1
 
 
 def test_a_checkpoint_of_another_run_is_refused_with_what_to_do(tmp_path: Path) -> None:
     file = tmp_path / "checkpoint.pt"
-    save_checkpoint(file, *parts(), History([dict(EPOCHS[0])], 0, [], run="a run, seed 1"))
+    save_checkpoint(tmp_path, *parts(), History([dict(EPOCHS[0])], 0, [], run="a run, seed 1"))
     assert resume(file, *parts(), oracle=False, run="a run, seed 1").n_resumed == 1
     with pytest.raises(
         UserError, match=r"checkpoint\.pt belongs to another training \(a run, seed 1\), not to this one \(b, seed 1\); dele"
@@ -185,7 +186,7 @@ def test_a_checkpoint_of_an_earlier_version_does_not_record_its_run_and_is_resum
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "checkpoint.pt"
-    save_checkpoint(file, *parts(), History([dict(EPOCHS[0])], 0, []))
+    save_checkpoint(tmp_path, *parts(), History([dict(EPOCHS[0])], 0, []))
     assert resume(file, *parts(), oracle=False, run="a run, seed 1") == History([EPOCHS[0]], 1, [], run="a run, seed 1")
     assert "an earlier version, which did not record the run" in capsys.readouterr().out
 

@@ -392,9 +392,9 @@ def test_a_killed_run_resumes_to_the_same_row_from_a_checkpoint_that_contains_on
     expected = row_of(data, tmp_path / "expected", *overrides)
     save_checkpoint, names = trainer.save_checkpoint, set()
 
-    def interrupted(file: Path, *arguments: Any) -> None:
-        save_checkpoint(file, *arguments)
-        names.update(torch.load(file, weights_only=True)["model"])
+    def interrupted(folder: Path, *arguments: Any) -> None:
+        save_checkpoint(folder, *arguments)
+        names.update(torch.load(folder / "checkpoint.pt", weights_only=True)["model"])
         raise PowerFailureError
 
     with monkeypatch.context() as patch:

@@ -14,10 +14,12 @@ import torch
 from dmlbench.config.learning_rates import learning_rates
 from dmlbench.config.plan import Plan
 from dmlbench.config.schema import Method
+from dmlbench.data.loader import Batches
+from dmlbench.data.split import Split
 from dmlbench.errors import MethodFailure
 from dmlbench.models.embedder import build_embedder
-from dmlbench.training.optimization import lr_factor, parameter_groups, refuse_non_finite
-from dmlbench.training.trained_model import initial_objective
+from dmlbench.training.optimization import lr_factor, make_optimizer, parameter_groups, refuse_non_finite
+from dmlbench.training.trained_model import build_model, fit, initial_objective
 
 
 def test_trunk_head_and_loss_have_their_own_learning_rate_and_the_loss_its_own_weight_decay(
@@ -71,3 +73,36 @@ def test_the_first_loss_that_is_not_finite_is_reported() -> None:
     refuse_non_finite(torch.tensor([1.0, 2.0]), epoch=0)
     with pytest.raises(MethodFailure, match=r"^the loss is inf at epoch 3, step 2$"):
         refuse_non_finite(torch.tensor([1.0, math.inf, math.nan]), epoch=2)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "device", "is_fused"),
+    [
+        ({"_target_": "torch.optim.AdamW"}, "cuda", True),
+        ({"_target_": "torch.optim.AdamW"}, "cpu", False),
+        ({"_target_": "torch.optim.AdamW", "foreach": True}, "cuda", False),
+        ({"_target_": "torch.optim.AdamW", "fused": False}, "cuda", False),
+        ({"_target_": "torch.optim.RMSprop", "lr": 0.01}, "cuda", False),
+    ],
+)
+def test_steps_on_cuda_are_fused_if_the_optimizer_can_do_it_and_the_user_chose_nothing_else(
+    optimizer: dict[str, Any], device: str, is_fused: bool, tmp_path: Path, make_plan: Callable[..., Plan]
+) -> None:
+    plan = dataclasses.replace(make_plan(tmp_path), device=device, optimizer=optimizer)
+    assert bool(make_optimizer([{"params": [torch.ones(2, requires_grad=True)]}], plan).defaults.get("fused")) is is_fused
+
+
+@pytest.mark.slow
+def test_a_compiled_trunk_trains_to_the_same_weights_up_to_rounding(
+    tmp_path: Path, make_plan: Callable[..., Plan], colours: Split
+) -> None:
+    ends = []
+    for compiled in (False, True):
+        plan = dataclasses.replace(make_plan(tmp_path / str(compiled)), compile=compiled)
+        images = Batches(colours.paths(), plan.protocol)
+        trained = build_model(plan, plan.folder, colours, images)
+        fit(trained, colours, plan)
+        ends.append(trained.model.state_dict())
+    assert ends[0].keys() == ends[1].keys()
+    for name, value in ends[0].items():
+        torch.testing.assert_close(ends[1][name], value, rtol=1e-3, atol=1e-4)

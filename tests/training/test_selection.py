@@ -171,20 +171,20 @@ class PowerFailureError(BaseException):
 def test_a_run_that_is_killed_in_its_third_fold_resumes_to_the_same_row(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row_of_all_folds: Row
 ) -> None:
-    files: list[Path] = []
+    folders: list[Path] = []
     save_checkpoint = trainer.save_checkpoint
 
-    def interrupted(file: Path, *arguments: Any) -> None:
-        save_checkpoint(file, *arguments)
-        files.append(file)
-        if len(files) == 5:
+    def interrupted(folder: Path, *arguments: Any) -> None:
+        save_checkpoint(folder, *arguments)
+        folders.append(folder)
+        if len(folders) == 5:
             raise PowerFailureError
 
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "save_checkpoint", interrupted)
         with pytest.raises(PowerFailureError):
             row_of(data, tmp_path, *ALL_FOLDS, "protocol.epochs=2")
-    assert files[-1].parent.name == "fold2"
+    assert folders[-1].name == "fold2"
     resumed = row_of(data, tmp_path, *ALL_FOLDS, "protocol.epochs=2")
     assert resumed["n_resumed"] == 3  # the models of three folds had a checkpoint
     assert resumed.outcome == row_of_all_folds.outcome

@@ -35,20 +35,20 @@ def test_an_interrupted_study_ends_with_the_trials_of_one_without_interruption(
 ) -> None:
     monkeypatch.setattr(proposals, "RANDOM_TRIALS", 2)  # so that trials 3 to 5 learn from the trials before them
     expected = trials(tuned(data, tmp_path / "expected", "trials=5"))
-    files: list[Path] = []
+    folders: list[Path] = []
     save_checkpoint = trainer.save_checkpoint
 
-    def interrupted(file: Path, *arguments: Any) -> None:
-        save_checkpoint(file, *arguments)
-        files.append(file)
-        if len(files) in (5, 9):
+    def interrupted(folder: Path, *arguments: Any) -> None:
+        save_checkpoint(folder, *arguments)
+        folders.append(folder)
+        if len(folders) in (5, 9):
             raise PowerFailureError
 
     monkeypatch.setattr(trainer, "save_checkpoint", interrupted)
     for number in (3, 5):
         with pytest.raises(PowerFailureError):
             tuned(data, tmp_path / "resumed", "trials=5")
-        assert f"trials/{number:04d}/" in str(files[-1])
+        assert f"trials/{number:04d}/" in f"{folders[-1]}/"
     folder = tuned(data, tmp_path / "resumed", "trials=5")
     assert trials(folder) == expected
     assert [one.n_resumed for one in read_trials(folder, range(1, 6))] == [0, 0, 1, 0, 1]
