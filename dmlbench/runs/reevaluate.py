@@ -12,18 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from dmlbench.config.identity import digest
-from dmlbench.config.plan import Plan
 from dmlbench.config.schema import Scalar
-from dmlbench.data.loader import make_batches
 from dmlbench.errors import MethodFailure, UserError, describe_os_error
 from dmlbench.evaluation.embedding_files import Embeddings, load_embeddings, save_tensors
 from dmlbench.evaluation.evaluator import EvaluationConfig, refuse_impossible
 from dmlbench.evaluation.several_models import evaluate_models
-from dmlbench.models.embedder import Embedder, Layer, build_embedder
 from dmlbench.models.state_files import UnreadableStateError, load_state, load_tensors
 from dmlbench.results import columns as registry
 from dmlbench.results import run_files
@@ -31,11 +29,13 @@ from dmlbench.results.columns import column
 from dmlbench.results.row import EXTERNAL, Row
 from dmlbench.results.row_files import read_row, read_rows, write_row
 from dmlbench.runs.evaluation_settings import config_for_run
-from dmlbench.runs.recorded_plan import recorded_plan
 from dmlbench.system.own_directory import refuse_links
 from dmlbench.system.regular_files import sha256
 from dmlbench.training.environment import device_name, make_deterministic, versions
-from dmlbench.training.trained_model import embed_split
+
+if TYPE_CHECKING:  # models and images are imported only by what embeds again, because importing them takes seconds
+    from dmlbench.config.plan import Plan
+    from dmlbench.models.embedder import Embedder, Layer
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,10 @@ def embed_again(
     Raises:
         UserError: A file is missing or is not what the run wrote, or the row does not determine its plan.
     """
+    from dmlbench.data.loader import make_batches
+    from dmlbench.runs.recorded_plan import recorded_plan
+    from dmlbench.training.trained_model import embed_split
+
     plan, split = recorded_plan(parent, request.options, request.config_dir)
     make_deterministic(plan.protocol.threads)
     batches = make_batches(plan, split)
@@ -214,6 +218,8 @@ def load_saved_model(row: Row, plan: Plan) -> Embedder:
 
 
 def _load_model(file: Path, plan: Plan) -> Embedder:
+    from dmlbench.models.embedder import build_embedder
+
     try:
         model = build_embedder(plan)
     except (RuntimeError, MemoryError, ArithmeticError) as error:

@@ -121,6 +121,7 @@ def run_job(job: Job, wait: bool, report: Report, on_start: Callable[[Path], Non
 def _prepared(composed: Composed) -> tuple[Plan, Split]:
     """The plan and the data set of a job, which can be run, or whose row exists."""
     plan, split = prepare(composed)
+    processes.refuse_shared_device(plan.device)
     refuse_links(plan.folder, run_files.NAMES)
     if not (plan.folder / run_files.ROW).exists():
         check_plan(plan, split)

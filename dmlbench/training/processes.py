@@ -190,6 +190,23 @@ def agreed(function: Callable[[], T], facts: Callable[[T], Mapping[str, Any]]) -
     return cast(T, result)
 
 
+def refuse_shared_device(device: str) -> None:
+    """Refuse more processes on this machine than it has CUDA devices, because two of them cannot communicate on one.
+
+    Args:
+        device: `cpu` or `cuda`.
+
+    Raises:
+        UserError: Names both numbers.
+    """
+    own = int(os.environ.get("LOCAL_WORLD_SIZE", count()))
+    if count() > 1 and device == "cuda" and torch.cuda.device_count() < own:
+        raise UserError(
+            f"{own} processes on this machine need as many CUDA devices, but it has {torch.cuda.device_count()}; start fewer "
+            "processes per machine, or use device=cpu"
+        )
+
+
 def part_of(n: int, number: int) -> slice:
     """Return the part of a batch that a process embeds.
 

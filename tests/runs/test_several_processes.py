@@ -35,7 +35,7 @@ def embeddings_of(directory: str) -> np.ndarray:
 @pytest.mark.parametrize(
     "overrides",
     [
-        [],
+        ["workers=2"],
         ["sampler=triplets", "loss=triplet", "sampler.mining=semi_hard", "protocol.batch_size=15"],
         [
             "protocol=reality_check",

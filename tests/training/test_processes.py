@@ -216,3 +216,18 @@ def test_a_process_that_answers_no_more_is_given_up_after_the_timeout(monkeypatc
     monkeypatch.setattr("processes_helper.TIMEOUT_S", "2")
     first, _ = in_processes(2, waits)
     assert first.startswith("EndedProcess: another process of this command has ended or cannot be reached (")
+
+
+def test_more_processes_than_cuda_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> None:
+        processes.refuse_shared_device("cpu")
+        processes.refuse_shared_device("cuda")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    refused()
+    sentence = (
+        "UserError: 2 processes on this machine need as many CUDA devices, but it has 1; start fewer processes per machine, or "
+        "use device=cpu"
+    )
+    assert in_processes(2, refused) == [sentence] * 2
