@@ -11,7 +11,6 @@ from dmlbench.cli.arguments import Parser, add_runs_dir, path, print_error
 from dmlbench.errors import UserError
 
 if TYPE_CHECKING:
-    from dmlbench.publication.entries import EntryList
     from dmlbench.publication.pack import PackedEntry, Statement
     from dmlbench.results.row import Row
     from dmlbench.verification import Verdict
@@ -23,7 +22,8 @@ publish omniglot --who "Jane Doe"           # every run on Omniglot, into result
 publish runs/cub --to results --who "Jane Doe" --paper-url https://arxiv.org/abs/2003.08505
 publish 7e295878 --who "Jane Doe" --embeddings 'https://example.org/{run_id}.safetensors'
 publish omniglot --who "Jane Doe" --tier rescored
-publish --check results                     # what a pull request is checked with
+publish --check results
+publish --check new/results --base results  # what a pull request is checked with
 """
 DETAILS = """\
 RUNS are chosen as in `dmlbench table`. Each becomes a directory
@@ -34,7 +34,10 @@ updates the claims.
 
 With --check, entries are read as the pages of results do, and nothing is written. The exit status is 1 if
 one is refused or inconsistent, or has the run id of another one. Entries of a former version of their
-protocol are shown apart from others.
+protocol are shown apart from others. A warning names entries with the scores of another method.
+
+With --base as well, DIR may only add entries to those of the base: links, deleted or changed files, other
+new files, and a directory without entries are problems.
 """
 
 
@@ -61,6 +64,7 @@ def make_parser() -> Parser:
         help="how far to verify the runs: consistent (default), or rescored, which evaluates their embeddings again",
     )
     add("--check", metavar="DIR", type=path, help="check the entries at or below DIR, instead of writing some")
+    add("--base", metavar="DIR", type=path, help="with --check: directory whose entries have to be there unchanged")
     add_runs_dir(parser)
     return parser
 
@@ -68,7 +72,9 @@ def make_parser() -> Parser:
 def main(arguments: argparse.Namespace) -> int:
     """Write entries, or check them."""
     if arguments.check is not None:
-        return _check(arguments.check)
+        return _check(arguments.check, arguments.base)
+    if arguments.base is not None:
+        raise UserError("--base belongs to --check")
     if not arguments.who:
         raise UserError('dmlbench publish needs the name of the publisher, such as --who "Jane Doe"')
     from dmlbench.publication.pack import write_entries
@@ -147,30 +153,17 @@ def _pack(verdicts: Sequence[Verdict], statement: Statement) -> list[PackedEntry
     return packed
 
 
-def _check(place: Path) -> int:
+def _check(place: Path, base: Path | None) -> int:
     """Print what is wrong with the entries at or below a directory."""
-    from dmlbench.publication.entries import read_entries
+    from dmlbench.publication.check import check_entries
 
-    found = read_entries(place)
-    problems = list(_problems(found))
-    _print_some(problems)
-    count = len(found.entries) + len(found.apart)
-    former = sum(not one.is_duplicate for one in found.apart)
-    has = f"{place} has {count} {'entry' if count == 1 else 'entries'}" + f" ({former} of a former protocol version)" * (
-        former > 0
-    )
-    print(f"{has}, and {len(problems) or 'no'} problem{'s' * (len(problems) != 1)}")
+    found = check_entries(place, base)
+    _print_some([*found.problems, *(f"warning: {one}" for one in found.warnings)])
+    count, problems = found.n_entries, len(found.problems)
+    has = f"{place} has {count} {'entry' if count == 1 else 'entries'}"
+    has += f" ({found.n_former} of a former protocol version)" * (found.n_former > 0)
+    print(f"{has}, and {problems or 'no'} problem{'s' * (problems != 1)}")
     return 1 if problems else 0
-
-
-def _problems(found: EntryList) -> list[str]:
-    """Return what is wrong with entries, one sentence each."""
-    every = [*found.entries, *(one.entry for one in found.apart)]
-    return [
-        *(f"{one.path} is refused: {one.reason}" for one in found.skipped),
-        *(f"{one.folder} is inconsistent: {finding.message}" for one in every for finding in one.verdict.findings),
-        *(f"{one.entry.folder} is no new result: {one.reason}" for one in found.apart if one.is_duplicate),
-    ]
 
 
 def _print_some(sentences: Sequence[str]) -> None:

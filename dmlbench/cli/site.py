@@ -18,12 +18,12 @@ DETAILS = """\
 The site has a page per data set and protocol with tied ranks, one per method, and one per entry. Its links
 are relative and it makes no request elsewhere, so it works from a directory, from any server, and from
 a Git host. The same entries give the same files. A site that is there already is replaced once the new
-one is complete; a directory with anything else is refused.
+one is complete; a directory with any other file is refused. Only .nojekyll and CNAME are kept.
 
 What cannot be accepted is listed on the page problems.html: entries that contradict themselves, and files
 that are not entries.
 """
-_ADDRESS = re.compile(r"https?://[A-Za-z0-9._~:/?#@!$&()*+,;=%\[\]-]+")
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9._~:/@!$&()*+,;=%\[\]-]+")
 _MAX_PRINTED = 10
 
 
@@ -43,7 +43,9 @@ def make_parser() -> Parser:
 def main(arguments: argparse.Namespace) -> int:
     """Write the site."""
     if arguments.url is not None and not _ADDRESS.fullmatch(arguments.url):
-        raise UserError(f"--url {arguments.url} is not an address; it begins with https:// or http://")
+        raise UserError(
+            f"--url {arguments.url} is not an address of a directory; it begins with http:// or https://, without ? and #"
+        )
     try:
         import jinja2  # noqa: F401
     except ImportError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, NamedTuple
 
 from dmlbench.publication.names import why_not_printable
@@ -15,7 +16,7 @@ FORMAT = "1"
 _PATTERNS = {
     "commit": (re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{3,79}"), "a revision, such as 9a58512"),
     "licence": (re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,39}"), "an SPDX identifier, such as CC-BY-4.0"),
-    "published": (re.compile(r"\d{4}-\d\d-\d\d"), "a date, such as 2026-11-22"),
+    "published": (re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}"), "a date, such as 2026-11-22"),
     "sha256": (re.compile(r"[0-9a-f]{64}"), "64 hex digits"),
     "url": (
         re.compile(r"https://[A-Za-z0-9.-]+(:\d+)?(/[A-Za-z0-9._~!$&()*+,;=:@%/?#-]*)?"),
@@ -86,6 +87,7 @@ class Claim:
             raise ValueError("it does not say who publishes the entry (who)")
         for name, kind in (("licence", "licence"), ("published", "published"), ("commit", "commit")):
             _check(name, getattr(self, name), kind)
+        _check_day(self.published)
         for name in ("paper_url", "code"):
             _check(name, getattr(self, name), "url")
         for name in ("embeddings", "weights"):
@@ -138,6 +140,13 @@ def _check(name: str, value: str | None, kind: str) -> None:
     pattern, meaning = _PATTERNS[kind]
     if value is not None and not (len(value) <= 2000 and pattern.fullmatch(value)):
         raise ValueError(f"its {name} is {value[:80]!r}; it needs {meaning}")
+
+
+def _check_day(published: str) -> None:
+    try:
+        date.fromisoformat(published)
+    except ValueError:
+        raise ValueError(f"its published is {published!r}, which is no day of the calendar") from None
 
 
 def _text(name: str, value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -12,8 +13,8 @@ from dmlbench.report.cost_plot import cost_figure
 from dmlbench.report.figure import Figure, Method, methods_of
 from dmlbench.report.interval_plot import interval_figure
 from dmlbench.report.score_table import HtmlCell, html_rows
-from dmlbench.results.formatting import metric_label
 from dmlbench.site.catalogue import Board
+from dmlbench.site.export import tables_csv
 from dmlbench.site.facts import shared_facts
 from dmlbench.site.rank_plot import rank_figure
 from dmlbench.site.render import Writer, clipped, fragment, pages_of, split
@@ -27,6 +28,7 @@ MAX_LISTED = 50  # tables in the list at the top of a page
 MAX_DRAWN = 40  # methods in a picture
 T = TypeVar("T")
 Links = Mapping[Standings, str]
+MAX_LABEL = 120  # characters of the name of a method in a table
 MAX_SEEDS = 5  # links to entries in a row; the page of the method has all
 
 
@@ -61,9 +63,13 @@ def write_board(writer: Writer, board: Board, published: str) -> Links:
     page, tables = board.key.page, board.standings
     parts: list[Markup] = []
     first_parts: dict[Standings, int] = {}
+    titles = Counter(one.title for one in tables)
     for table in tables:
         first_parts[table] = len(parts)
-        parts += _table_parts(table, page, several=len(tables) > 1)
+        more = f" ({table.brief})" if titles[table.title] > 1 and table.distinction else ""
+        parts += _table_parts(
+            table, page, f"{_numbered(table)}: {clipped(f'{table.title}{more}', 120)}" if len(tables) > 1 else ""
+        )
     parts += _apart_parts(board, page)
     pages = pages_of(page, parts)
     links = {table: f"{pages[i]}#{table.anchor}" for table, i in first_parts.items()}
@@ -81,31 +87,34 @@ def write_board(writer: Writer, board: Board, published: str) -> Links:
         max_seeds=max((one.row.n for table in tables for one in table.methods), default=1),
     )
     if tables:
-        writer.file(board.key.csv, render([one.table for one in tables], "csv"))
+        writer.file(board.key.csv, tables_csv(tables))
     return links
 
 
-def _table_parts(standings: Standings, page: str, several: bool) -> Iterator[Markup]:
+def _numbered(standings: Standings) -> str:
+    return standings.anchor.capitalize().replace("-", " ")
+
+
+def _table_parts(standings: Standings, page: str, title: str) -> Iterator[Markup]:
     """Yield a table with its pictures; a long table in several parts, of which the first has the pictures."""
     methods = methods_of(standings.table)
     trained = [one for one in methods if one.row.trained]
     others = [one for one in methods if not one.row.trained]
     shown = [*trained, *others]  # the best method is at the top
-    parts = split(shown)
+    parts, labels = split(shown), _short_labels([one.row.label for one in methods])
     for number, part in enumerate(parts, 1):
-        table = _clipped_table(standings, part)
+        table = _clipped_table(standings, part, labels)
         yield fragment(
             "board_table.html",
             page,
             standings=standings,
-            several=several,
+            title=title or clipped(standings.title, 60),
             number=number,
             n_numbers=len(parts),
             heading=_ranked_first(table, standings.metric, _heading(table)),
             bodies=_bodies(table, standings, part),
             notes=[Markup(one) for one in cells.notes(table, STYLE)],
             figures=_figures(standings, methods) if number == 1 else [],
-            metric=metric_label(standings.metric) if standings.metric else "",
             latex=render([table], "latex"),
             shared=shared_facts(standings.first) if number == 1 else None,
             max_seeds=MAX_SEEDS,
@@ -126,13 +135,28 @@ def _ranked_first(table: Table, metric: str | None, items: Sequence[T]) -> list[
     return [items[place], *items[:place], *items[place + 1 :]]
 
 
-def _clipped_table(standings: Standings, methods: Sequence[Method]) -> Table:
+def _short_labels(labels: Sequence[str]) -> dict[str, str]:
+    """Return labels of limited length; those that would be equal are numbered, because bold numbers are found by label."""
+    found: dict[str, str] = {}
+    numbers, taken = Counter[str](), set[str]()
+    for label in labels:
+        short = clipped(label, MAX_LABEL)
+        while short in taken:
+            begun = clipped(label, MAX_LABEL - 10)
+            numbers[begun] += 1
+            short = f"{begun} #{numbers[begun] + 1}"
+        taken.add(short)
+        found[label] = short
+    return found
+
+
+def _clipped_table(standings: Standings, methods: Sequence[Method], labels: Mapping[str, str]) -> Table:
     """Return a table of some of the methods, in the order of the table, with texts of limited length."""
     rows = [
-        replace(one.row, label=clipped(one.row.label, 120), notes=tuple(map(clipped, one.row.notes)))
+        replace(one.row, label=labels[one.row.label], notes=tuple(map(clipped, one.row.notes)))
         for one in sorted(methods, key=lambda one: one.index)
     ]
-    bold = {metric: frozenset(clipped(label, 120) for label in labels) for metric, labels in standings.table.bold.items()}
+    bold = {metric: frozenset(map(labels.__getitem__, best)) for metric, best in standings.table.bold.items()}
     return replace(
         standings.table,
         rows=tuple(rows),
@@ -162,7 +186,12 @@ def _figures(standings: Standings, methods: Sequence[Method]) -> list[Figure]:
     drawn = [*[one for one in methods if one.row.trained][:MAX_DRAWN], *[one for one in methods if not one.row.trained][:5]]
     table = replace(standings.table, columns=(metric,))
     figures = [rank_figure(standings.ranking, drawn, metric)] if standings.ranking.intervals else []
-    return [*figures, replace(interval_figure(table, drawn), layout="half"), cost_figure(standings.table, drawn, metric)]
+    intervals = interval_figure(table, drawn)
+    if table.bold:
+        lines = intervals.caption.partition(". ")[0]
+        meaning = "Filled markers and bold numbers: the methods whose rank begins at 1; others are hollow."
+        intervals = replace(intervals, caption=f"{lines}. {meaning}")
+    return [*figures, replace(intervals, layout="half"), cost_figure(standings.table, drawn, metric)]
 
 
 def _apart_parts(board: Board, page: str) -> Iterator[Markup]:

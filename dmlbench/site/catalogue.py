@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,7 @@ class Board:
         apart: Entries that are in no table, each with a clause that says why.
         is_current: Whether the version of the protocol is the current one.
         current: The page of the current version; None if this is it, or if it has no entries.
+        age: `earlier` or `later` than the current version, or `other`; empty if it is the current one.
     """
 
     key: BoardKey
@@ -32,6 +34,7 @@ class Board:
     apart: Sequence[tuple[SiteEntry, str]]
     is_current: bool = True
     current: BoardKey | None = None
+    age: str = ""
 
     @property
     def title(self) -> str:
@@ -97,8 +100,9 @@ def _with_current_version(board: Board, known: Collection[BoardKey]) -> Board:
     current = current_version(protocol) or max(versions, default=None)  # a protocol of others: the newest version
     if board.key.version == current:
         return board
-    key = board.key._replace(version=current)
-    return replace(board, is_current=False, current=key if key in known else None)
+    key, own = board.key._replace(version=current), board.key.version
+    age = "other" if own is None or current is None else "earlier" if own < current else "later"
+    return replace(board, is_current=False, current=key if key in known else None, age=age)
 
 
 def _board(key: BoardKey, entries: Sequence[SiteEntry]) -> Board:
@@ -120,5 +124,6 @@ def _board(key: BoardKey, entries: Sequence[SiteEntry]) -> Board:
     standings = make_standings(list(measured.values()))
     shown = {entry for table in standings for method in table.methods for entry in method.entries}
     apart += [(one, "another entry has the same method and seed") for one in measured.values() if one not in shown]
-    labels = sorted({one.dataset for one in entries})
-    return Board(key, labels[0] if len(labels) == 1 else key.dataset, standings, apart)
+    labels = Counter(one.dataset for one in entries)
+    label = min(labels, key=lambda one: (-labels[one], one))  # that of most entries
+    return Board(key, label, standings, apart)

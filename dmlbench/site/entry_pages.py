@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from dmlbench.report.commands import Commands, commands_of
 from dmlbench.results.formatting import format_percent, metric_label
-from dmlbench.results.metric_specs import MACRO
+from dmlbench.results.metric_specs import MACRO, parse_metric
 from dmlbench.results.row import Row
 from dmlbench.site.board_pages import Links
 from dmlbench.site.catalogue import Board, Catalogue
@@ -24,6 +24,7 @@ from dmlbench.site.standings import Standing, Standings
 from dmlbench.tables.formats import cells
 from dmlbench.tables.formats.latex import STYLE as LATEX
 from dmlbench.tables.formats.latex_escape import escape as escape_latex
+from dmlbench.verification import Tier
 
 MAX_SCORES = 100
 _LINK = re.compile(r"https?://[^\s<>\"'\\]{1,500}")
@@ -75,7 +76,7 @@ def write_entries(writer: Writer, catalogue: Catalogue, links: Links) -> None:
 
 def _write_entry(writer: Writer, entry: SiteEntry, place: Place, reason: str) -> None:
     row, table, standing = entry.row, place.table, place.standing
-    scores, macro = _scores(row)
+    scores, macro = _scores(row, entry.verdict.tier is Tier.CONSISTENT)
     writer.page(
         entry.page,
         "entry.html",
@@ -97,16 +98,22 @@ def _write_entry(writer: Writer, entry: SiteEntry, place: Place, reason: str) ->
     )
 
 
-def _scores(row: Row) -> tuple[Markup, bool]:
-    """Return all metrics as rows of a table, and whether means over classes are beside the means over queries."""
+def _scores(row: Row, is_consistent: bool) -> tuple[Markup, bool]:
+    """Return all metrics as rows of a table, and whether means over classes are beside the means over queries.
+
+    Metrics that the site did not recompute have a star.
+    """
     values = {name: format_percent(value, 2) for name in row.metrics if (value := row.number(name)) is not None}
     of_classes = {name.removeprefix(MACRO): value for name, value in values.items() if name.startswith(MACRO)}
+    recomputed = ("retrieval",) if is_consistent else ()
     alone = [name for name in values if not (name.startswith(MACRO) and name.removeprefix(MACRO) in values)][:MAX_SCORES]
     has_classes = any(name in of_classes for name in alone)
     lines = []
     for name in alone:  # without a template, which would take most of the time of a page
         more = f'<td class="number">{of_classes.get(name, "")}</td>' if has_classes else ""
-        heading = f'<th scope="row" title="{escape(name)}">{escape(metric_label(name))}</th>'
+        found = parse_metric(name)
+        stated = found is None or found.spec.kind not in recomputed
+        heading = f'<th scope="row" title="{escape(name)}">{escape(metric_label(name))}{" *" * stated}</th>'
         lines.append(f'<tr>{heading}<td class="number">{values[name]}</td>{more}</tr>')
     return Markup("\n".join(lines)), has_classes
 
@@ -116,14 +123,16 @@ def _commands(row: Row, table: Standings | None) -> Commands:
     if table is None:
         return Commands([], [])
     alone = replace(table.table.rows[0], label="This entry", loss=str(row["loss"]), rows=(row,))
-    return commands_of(replace(table.table, rows=(alone,)))
+    return commands_of(replace(table.table, rows=(alone,)), elsewhere=True)
 
 
 def _latex_lines(standings: Standings, title: str) -> list[str]:
     """Return the line of each method in a LaTeX table, below comments with its tier and the columns."""
     table = replace(standings.table, costs=(), rows=tuple(replace(one, notes=()) for one in standings.table.rows))
     heading = " & ".join(cells.heading(table, LATEX))
-    return [
-        f"% {clipped(escape_latex(title))}, tier {one.tier}\n% {heading}\n{' & '.join(clipped(cell) for cell in line)} \\\\"
-        for one, line in zip(standings.methods, cells.rows(table, LATEX), strict=True)
-    ]
+    found = []
+    for one, line in zip(standings.methods, cells.rows(table, LATEX), strict=True):
+        stated = " (stated)" if one.tier.rank > Tier.CONSISTENT.rank else ""
+        comment = f"% {clipped(escape_latex(title))}, tier {one.tier}{stated}\n% {heading}"
+        found.append(f"{comment}\n{' & '.join(clipped(cell) for cell in line)} \\\\")
+    return found

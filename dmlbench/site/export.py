@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping
-from csv import writer
+from collections.abc import Iterable, Mapping, Sequence
+from csv import reader, writer
 from datetime import UTC, date, datetime, time
 from typing import Any
 
@@ -18,6 +18,7 @@ from dmlbench.site.catalogue import Board, Catalogue
 from dmlbench.site.entries import SiteEntry
 from dmlbench.site.standings import Standing, Standings
 from dmlbench.system.terminal import escaped_for_json
+from dmlbench.tables.formats import render
 
 GENERATOR = "dmlbench site"
 _NAMES = ("dataset", "dataset_label", "protocol", "protocol_version", "trunk", "loss", "loss_label", "seed", "status")
@@ -41,6 +42,8 @@ def published_at(entry: SiteEntry) -> datetime:
 def entries_csv(entries: Iterable[SiteEntry]) -> str:
     """Return all columns of entries, one line each. Texts that a spreadsheet would read as formulas begin with an apostrophe.
 
+    `tier`, `verified_tier`, `page` and the columns `claim_*` are those of the site, also if a row has a column of this name.
+
     Args:
         entries: Entries.
     """
@@ -56,7 +59,31 @@ def entries_csv(entries: Iterable[SiteEntry]) -> str:
 
 def _columns(entry: SiteEntry) -> dict[str, Scalar]:
     claim: dict[str, Scalar] = {f"claim_{name}": value for name, value in entry.claim.items()}
-    return {"tier": entry.badge, "page": entry.page, **entry.row.columns, **claim}
+    own: dict[str, Scalar] = {"tier": entry.badge, "verified_tier": entry.verdict.label, "page": entry.page}
+    row = {name: value for name, value in entry.row.columns.items() if name not in own and not name.startswith("claim_")}
+    return {**own, **row, **claim}
+
+
+def tables_csv(tables: Sequence[Standings]) -> str:
+    """Return tables as `dmlbench table --format csv` does, with the columns `rank_best`, `rank_worst`, `not_ranked` and `tier`.
+
+    Args:
+        tables: Tables of a page.
+    """
+    lines = list(reader(io.StringIO(render([one.table for one in tables], "csv"))))
+    methods = [method for one in tables for method in one.methods]
+    own = [("rank_best", "rank_worst", "not_ranked", "tier"), *map(_standing, methods)]
+    kept = [i for i, name in enumerate(lines[0]) if name not in own[0]]
+    text = io.StringIO()
+    out = writer(text, lineterminator="\n")
+    for first, line in zip(own, lines, strict=True):
+        out.writerow([*first, *(line[i] for i in kept)])
+    return text.getvalue()
+
+
+def _standing(one: Standing) -> tuple[Scalar, ...]:
+    best, worst = one.rank or ("", "")
+    return best, worst, one.not_ranked, str(one.tier)
 
 
 def index_json(catalogue: Catalogue) -> str:
@@ -119,6 +146,7 @@ def _entry(entry: SiteEntry) -> dict[str, Any]:
     return {
         "run_id": row["run_id"],
         "tier": entry.badge,
+        "verified_tier": entry.verdict.label,
         "page": entry.page,
         "path": entry.path,
         **values,

@@ -14,6 +14,7 @@ from dmlbench.site.render import clipped, environment
 from dmlbench.site.standings import Standing, Standings
 from dmlbench.system.terminal import printable_lines
 from dmlbench.tables.formats.cells import percent
+from dmlbench.verification import Tier
 
 PAGE = "feed.xml"
 MAX_ITEMS = 50
@@ -80,9 +81,10 @@ def _item(board: Board, table: Standings, method: Standing) -> Item:
 
 
 def _sentences(table: Standings, method: Standing) -> str:
+    tier = f"{method.tier}{' (stated by the publisher)' if method.tier.rank > Tier.CONSISTENT.rank else ''}"
     cell = method.row.cells.get(table.metric) if table.metric is not None else None
     if table.metric is None or cell is None:
-        return f"No score. Tier: {method.tier}."
+        return f"No score. Tier: {tier}."
     seeds = f" ({format_seeds(method.row.seeds)})" if method.row.seeds else ""
     rank = f" Rank {method.rank} of {len(table.ranking.intervals)}." if method.rank else ""
-    return f"{metric_label(table.metric)} {percent(cell)} %{seeds}.{rank} Tier: {method.tier}."
+    return f"{metric_label(table.metric)} {percent(cell)} %{seeds}.{rank} Tier: {tier}."

@@ -14,6 +14,7 @@ from dmlbench.site.feed import newest
 from dmlbench.site.render import Writer, clipped, fragment, split
 from dmlbench.site.standings import Standings
 from dmlbench.tables.formats.cells import percent
+from dmlbench.tables.rank_intervals import MAX_RANKED
 from dmlbench.verification import Tier
 
 MAX_NEWEST = 10
@@ -21,10 +22,11 @@ MAX_BEST = 3  # names of best methods of a table
 MAX_LINES = 4  # tables of a board
 TIERS = {
     Tier.CLAIMED: "A number without scores of single queries, such as one of a paper. It is never ranked.",
-    Tier.CONSISTENT: "All metrics were recomputed from the scores of the queries, the identity of the run from its settings.",
-    Tier.RESCORED: "The metrics were recomputed from the embeddings.",
-    Tier.REEMBEDDED: "The embeddings were recomputed from the model and the images.",
-    Tier.RETRAINED: "Another machine trained the run again, and its result lies within the interval.",
+    Tier.CONSISTENT: "This site recomputed the retrieval metrics from the scores of the queries, and the identity of the run "
+    "from its settings. Clustering metrics, times, memory and versions are as the publisher states.",
+    Tier.RESCORED: "The publisher states that all metrics were recomputed from the embeddings.",
+    Tier.REEMBEDDED: "The publisher states that the embeddings were recomputed from the model and the images.",
+    Tier.RETRAINED: "The publisher states that another machine trained the run again, and that its result agrees.",
 }
 
 
@@ -63,9 +65,9 @@ def write_overview(writer: Writer, catalogue: Catalogue, links: Mapping[Standing
         published: Data set to the path of the page with its published numbers.
     """
     current = [(board, _leaders(board, links)) for board in catalogue.boards if board.is_current]
-    earlier = [(board, _leaders(board, links)) for board in catalogue.boards if not board.is_current]
-    parts = [fragment("overview_rows.html", "", boards=part, earlier=False) for part in split(current)]
-    parts += [fragment("overview_rows.html", "", boards=part, earlier=True) for part in split(earlier)]
+    others = [(board, _leaders(board, links)) for board in catalogue.boards if not board.is_current]
+    parts = [fragment("overview_rows.html", "", boards=part, current=True) for part in split(current)]
+    parts += [fragment("overview_rows.html", "", boards=part, current=False) for part in split(others)]
     n_methods = len({str(entry.row["loss"]) for entry in catalogue.entries})
     writer.pages(
         "index.html",
@@ -78,7 +80,7 @@ def write_overview(writer: Writer, catalogue: Catalogue, links: Mapping[Standing
         n_problems=len(_inconsistent(catalogue)) + len(catalogue.skipped),
         published=published,
     )
-    writer.page("about.html", "about.html", tiers=TIERS)
+    writer.page("about.html", "about.html", tiers=TIERS, max_ranked=MAX_RANKED)
     writer.page("columns.html", "columns.html", columns=COLUMNS, metrics=METRIC_SPECS)
     _write_problems(writer, catalogue)
 

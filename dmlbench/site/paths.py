@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from dmlbench.results.row import Row
 
-_SAFE = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
+_SAFE = re.compile(r"[a-z0-9][a-z0-9_-]*")  # without dots, which pages with a number have
+_DIGEST = 32  # hex digits of the digest of a name that is not safe, so that nobody can make two names with one file name
+_LIKE_DIGEST = re.compile(rf".*-[0-9a-f]{{{_DIGEST}}}|[0-9a-f]{{{_DIGEST}}}")
 _MAX_LENGTH = 80
 
 
@@ -21,9 +23,9 @@ class BoardKey(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """The part of a path that identifies the page, such as `cub/reality_check-v1`."""
-        version = "" if self.version is None else f"-v{self.version}"
-        return f"{slug(self.dataset)}/{slug(self.protocol)}{version}"
+        """The part of a path that identifies the page, such as `cub/reality_check-v1`; no other page has the same."""
+        version = "unversioned" if self.version is None else f"v{self.version}"
+        return f"{slug(self.dataset)}/{slug(self.protocol)}-{version}"
 
     @property
     def page(self) -> str:
@@ -105,10 +107,10 @@ def slug(name: str) -> str:
         name: Any text. Different texts have different file names, also without regard to case.
 
     >>> slug("proxy_nca"), slug("../A b")
-    ('proxy_nca', 'a-b-3bf69fbb')
+    ('proxy_nca', 'a-b-e3f8e011e476be6bf1cffa2a516d3aa7')
     """
-    if _SAFE.fullmatch(name) and len(name) <= _MAX_LENGTH:
+    if _SAFE.fullmatch(name) and len(name) <= _MAX_LENGTH and not _LIKE_DIGEST.fullmatch(name):
         return name
     cleaned = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[: _MAX_LENGTH // 2]
-    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
+    digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:_DIGEST]
     return f"{cleaned}-{digest}" if cleaned else digest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dmlbench.publication.check import why_not_shown
 from dmlbench.publication.claim import Artifact, Claim
 from dmlbench.publication.entries import read_entries
 from dmlbench.results.row_files import SkippedFile
@@ -24,16 +25,20 @@ def read_site_entries(place: Path) -> tuple[list[SiteEntry], list[SkippedFile]]:
         UserError: It is not a directory.
     """
     found = read_entries(place)
+    skipped = [*found.skipped]
     pages: dict[str, int] = {}
     entries = []
     # Entries of a former version of their protocol are compared with each other, on a page of their own.
     apart = [(one.entry, one.reason if one.is_duplicate else "") for one in found.apart]
     for entry, reason in sorted([*((one, "") for one in found.entries), *apart], key=lambda pair: pair[0].folder.parts):
+        if refusal := why_not_shown(entry):
+            skipped.append(SkippedFile(str(entry.folder), refusal))
+            continue
         page = entry_page(entry.row)
         pages[page] = number = pages.get(page, 0) + 1
         path = _relative(entry.folder, place)
         entries.append(SiteEntry(entry, _claim(entry.claim), path, numbered(page, number), _relative_text(reason, place)))
-    return entries, [SkippedFile(_relative(Path(one.path), place), one.reason) for one in found.skipped]
+    return entries, [SkippedFile(_relative(Path(one.path), place), one.reason) for one in sorted(skipped)]
 
 
 def _relative(path: Path, place: Path) -> str:

@@ -65,16 +65,14 @@ def _targets(catalogue: Catalogue, links: Mapping[Standings, str], published: Ma
             for method in table.methods:
                 entry = method.entries[0]
                 title = f"{method.row.label}, {board.label}, {table.title}{f' ({table.brief})' if table.distinction else ''}"
-                runs = entry.row["run_id"] if len(method.entries) == 1 else str(entry.row["run_id"]).rpartition("-")[0]
-                words = (
-                    f"{method.row.loss} {board.key.dataset} {board.key.protocol} {method.tier} {runs} {_claims(method.entries)}"
-                )
+                words = f"{method.row.loss} {board.key.dataset} {board.key.protocol} {method.tier} {_claims(method.entries)}"
                 yield Target("result", clipped(title), clipped(words), entry.page)
         for entry, _ in board.apart:
-            words = f"{entry.row['loss']} {board.key.protocol} {entry.badge} {entry.row['run_id']} {_claims([entry])}"
+            words = f"{entry.row['loss']} {board.key.protocol} {entry.badge} {_claims([entry])}"
             yield Target("entry", clipped(f"{entry.label}, {board.label}, seed {entry.row.seed}"), clipped(words), entry.page)
     for entry in catalogue.entries:
         yield Target("method", clipped(entry.label), clipped(entry.row["loss"]), method_page(str(entry.row["loss"])))
+        yield Target("run", clipped(entry.row["run_id"]), "", entry.page)
     for paper in read_published():
         for dataset in paper.columns:
             labels = " ".join(dict.fromkeys(one.label for one in paper.lines if one.dataset == dataset))

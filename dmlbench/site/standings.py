@@ -144,19 +144,19 @@ def _sorted(table: Table, metric: str | None) -> Table:
 def _with_ranking(table: Table, metric: str | None, ranking: Ranking) -> Table:
     """Return a table with the methods in bold that the ranking found, and a caption that says so."""
     rows = [row for one in table.rows for row in one.rows]
-    n_trained = len(ranking.intervals) + len(ranking.not_ranked)
+    n_ranked = len(ranking.intervals)
+    n_trained = n_ranked + len(ranking.not_ranked)
     meaning, details = "", list(table.details)
     if metric is not None and ranking.intervals:
         label = metric_label(metric)
-        meaning = f"bold marks, in {label}, the best trained method and every method not significantly different from it"
+        meaning = f"bold marks, in {label}, the methods whose rank begins at 1, because no method is significantly better"
         tested = [row for one in table.rows if one.label in ranking.intervals for row in one.rows]
         seeds = format_seeds(ranking.seeds)
         details.append(
             f"Significance ({LEVEL_IN_PRINT}, {seeds}): {model_statement(tested)}{power_remark(len(ranking.seeds), tested)}"
         )
-        details.append(
-            f"Rank: the ranks that a method may have by {metric_label(metric)}; all of them together hold with 95 % confidence"
-        )
+        of_some = f" among the {n_ranked} highest of {ranking.n_methods} means" * (n_ranked < ranking.n_methods)
+        details.append(f"Rank: the ranks that a method may have by {label}{of_some}; all together hold with 95 % confidence")
     elif n_trained > 1 and table.comparable:
         meaning = ONE_SEED if all(row.n == 1 for row in table.rows if row.trained) else NOT_TESTED
     details += _not_ranked(ranking)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +28,9 @@ from dmlbench.site.standings import Standings
 from dmlbench.system.atomic_write import atomic_directory
 
 TITLE = "Deep metric learning results"
-_TOP_LEVEL = frozenset(("boards", "entries", "methods", "published", "static", "entries.csv", "index.json", FEED))
+LIST = "files.txt"  # all files of the site, so that nothing else is removed with it
+_FIRST_LINE = f"{GENERATOR}: files"
+KEPT = (".nojekyll", "CNAME")  # files of a host, which a new site keeps
 _SCRIPTS = (("dmlbench.report", "tables.js"), ("dmlbench.report", "figures.js"), ("dmlbench.site", "site.js"))
 _STYLES = (("dmlbench.report", "report.css"), ("dmlbench.site", "site.css"))
 
@@ -58,11 +62,12 @@ def write_site(place: Path, output: Path, title: str = TITLE, url: str = "", con
     """
     _check_output(place, output)
     catalogue = make_catalogue(*read_site_entries(place))
-    with atomic_directory(output) as folder:
+    with _replaced(Path(os.path.abspath(output))) as folder:
         writer = Writer(folder, title)
         _write(writer, catalogue, title, url, config_dir)
-        if output.exists():
-            shutil.rmtree(output)
+        for name in KEPT:
+            if (output / name).is_file():
+                shutil.copyfile(output / name, folder / name)
     pages = [size for path, size in writer.sizes.items() if path.endswith(".html")]
     inconsistent = sum(not entry.verdict.consistent for entry in catalogue.entries)
     sizes = writer.sizes
@@ -84,6 +89,7 @@ def _write(writer: Writer, catalogue: Catalogue, title: str, url: str, config_di
     writer.file(FEED, feed(catalogue, title, url))
     writer.file("entries.csv", entries_csv(catalogue.entries))
     writer.file("index.json", index_json(catalogue))
+    writer.file(LIST, "".join(f"{line}\n" for line in (_FIRST_LINE, LIST, *sorted(writer.sizes))))
 
 
 def _joined(sources: Sequence[tuple[str, str]]) -> str:
@@ -98,15 +104,52 @@ def _check_output(place: Path, output: Path) -> None:
     inside, outside = output.resolve(), place.resolve()
     if inside.is_relative_to(outside) or outside.is_relative_to(inside):
         raise UserError(f"--output {output} and the entries in {place} lie in each other; name another directory")
-    names = {one.name for one in output.iterdir()} if output.exists() else set()
-    if not names:
+    _clean_up(Path(os.path.abspath(output)))
+    if not output.exists() or not any(output.iterdir()):
         return
-    unknown = sorted(name for name in names - _TOP_LEVEL if not name.endswith(".html"))
-    if unknown or "index.json" not in names or not _is_site(output / "index.json"):
-        found = f"it contains {unknown[0]}" if unknown else "it is no site of dmlbench"
-        raise UserError(f"--output {output} would be replaced, but {found}; name a new directory")
+    if (known := _listed(output)) is None:
+        raise UserError(f"--output {output} would be replaced, but it is no site of dmlbench; name a new directory")
+    if unknown := sorted(path for path in _files(output) if path not in known and path not in KEPT):
+        raise UserError(f"--output {output} would be replaced, but it contains {unknown[0]}; name a new directory")
 
 
-def _is_site(file: Path) -> bool:
-    with file.open("rb") as opened:
-        return opened.read(100).startswith(f'{{"generator":"{GENERATOR}"'.encode())
+def _listed(output: Path) -> set[str] | None:
+    """Return the files of the site in a directory; None if it has none."""
+    try:
+        first, *lines = (output / LIST).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return None
+    return set(lines) if first == _FIRST_LINE else None
+
+
+def _files(output: Path) -> Iterator[str]:
+    """Yield the paths of the files and links in a directory."""
+    for folder, folders, names in os.walk(output):
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        yield from (Path(folder, name).relative_to(output).as_posix() for name in (*names, *links))
+
+
+def _former(output: Path) -> Path:
+    return output.with_name(f".{output.name}.former")
+
+
+@contextmanager
+def _replaced(output: Path) -> Iterator[Path]:
+    """Yield a temporary directory that replaces another one, which is renamed before, and removed after it is replaced."""
+    former = _former(output)
+    try:
+        with atomic_directory(output) as folder:
+            yield folder
+            if output.exists():
+                output.rename(former)
+    finally:
+        _clean_up(output)
+
+
+def _clean_up(output: Path) -> None:
+    """Rename or remove a former site, which may be that of an earlier command that was killed."""
+    former = _former(output)
+    if former.exists() and not output.exists():
+        former.rename(output)
+    elif former.exists():
+        shutil.rmtree(former)

@@ -5,7 +5,8 @@ the number of methods minus those that are significantly worse. Pairs are tested
 studentised range over all methods, so all intervals together contain the true ranks with 95 % confidence.
 
 Results that are published one by one have different seeds, and some have one seed or no per-query scores. The test uses the
-seeds that most methods have in common; the other methods are not ranked, and a clause says why.
+seeds for which (methods that have all of them) x (seeds, counting at most five) is largest, so that two methods with many seeds
+do not take the ranks from all others. The other methods are not ranked, and a clause says why.
 
 Source: Al Mohamad, Goeman and van Zwet, Simultaneous confidence intervals for ranks with application to ranking institutions,
 Biometrics 2022.
@@ -25,6 +26,8 @@ from dmlbench.tables.class_scores import ClassScores, class_scores, class_scores
 from dmlbench.tables.significance import spread_of_difference
 
 MAX_RANKED = 50  # methods; the number of pairs grows with its square, and a pair takes about a millisecond
+MAX_SEED_SETS = 2000  # intersections of the seeds of methods that are considered
+COUNTED_SEEDS = 5
 Methods = Mapping[str, Sequence[Row]]
 
 
@@ -44,15 +47,20 @@ class Ranking:
 
     Args:
         intervals: Name of each ranked method to its ranks.
-        best: The method with the highest mean, and those that are not significantly worse.
         seeds: Seeds that the test used; empty if nothing was tested.
         not_ranked: Name of each other method to a clause that says why it is not ranked.
+        n_methods: Number of methods that could be ranked; those with the highest means are, at most `MAX_RANKED`.
     """
 
     intervals: Mapping[str, RankInterval] = field(default_factory=dict)
-    best: frozenset[str] = frozenset()
     seeds: tuple[int, ...] = ()
     not_ranked: Mapping[str, str] = field(default_factory=dict)
+    n_methods: int = 0
+
+    @property
+    def best(self) -> frozenset[str]:
+        """The methods that may be the best one: no method is significantly better."""
+        return frozenset(name for name, one in self.intervals.items() if one.best == 1)
 
 
 def rank_methods(methods: Methods, metric: str) -> Ranking:
@@ -74,20 +82,43 @@ def rank_methods(methods: Methods, metric: str) -> Ranking:
 
 
 def _with_common_seeds(methods: Methods, not_ranked: dict[str, str]) -> tuple[dict[str, list[Row]], tuple[int, ...]]:
-    """Return the rows of the seeds that most methods have in common, at least two, and these seeds."""
+    """Return the rows of the seeds that the test uses, and these seeds."""
     seeds = {name: frozenset(row.seed for row in rows) for name, rows in methods.items()}
-    candidates = {found for found in seeds.values() if len(found) > 1}
-    if not candidates:
-        not_ranked |= dict.fromkeys(methods, "it has only one seed")
+    not_ranked |= {name: "it has only one seed" for name, found in seeds.items() if len(found) < 2}
+    several = {name: found for name, found in seeds.items() if name not in not_ranked}
+    common = _common_seeds(list(several.values()))
+    if not common:
+        reason = "no other method has two of its seeds" if len(several) > 1 else "no other method can be tested with it"
+        not_ranked |= dict.fromkeys(several, reason)
         return {}, ()
-    common = max(candidates, key=lambda one: (sum(one <= other for other in seeds.values()), len(one), sorted(one)))
-    for name, found in seeds.items():
-        if len(found) < 2:
-            not_ranked[name] = "it has only one seed"
-        elif not common <= found:
-            not_ranked[name] = f"it lacks {format_seeds(sorted(common - found))}, with which most methods were run"
-    chosen = {name: [row for row in rows if row.seed in common] for name, rows in methods.items() if name not in not_ranked}
-    return {name: sorted(rows, key=lambda row: row.seed) for name, rows in chosen.items()}, tuple(sorted(common))
+    ranked = [name for name, found in several.items() if common <= found]
+    used = f"the test uses {format_seeds(sorted(common))}, which {len(ranked)} methods have"
+    for name, found in several.items():
+        if not common <= found:
+            not_ranked[name] = f"it lacks {format_seeds(sorted(common - found))}; {used}"
+    chosen = {name: sorted((row for row in methods[name] if row.seed in common), key=lambda row: row.seed) for name in ranked}
+    return chosen, tuple(sorted(common))
+
+
+def _common_seeds(seeds: Sequence[frozenset[int]]) -> frozenset[int]:
+    """Return the seeds for which (methods that have all of them) x (seeds, counting at most `COUNTED_SEEDS`) is largest.
+
+    Args:
+        seeds: Seeds of each method.
+
+    Returns:
+        At least two seeds that two methods or more have. With equal products, those that more methods have, then more seeds,
+        then the smallest ones. Empty if there are none.
+    """
+    counts = Counter(seeds)
+    found: dict[frozenset[int], None] = {}
+    for one, _ in sorted(counts.items(), key=lambda pair: (-pair[1], sorted(pair[0]))):  # so that a limit drops the rarest
+        found |= dict.fromkeys(both for other in [one, *found] if len(both := one & other) > 1)
+        if len(found) > MAX_SEED_SETS:
+            break
+    number = {one: sum(count for other, count in counts.items() if one <= other) for one in found}
+    several = [one for one in found if number[one] > 1]
+    return min(several, key=lambda one: (-number[one] * min(len(one), COUNTED_SEEDS), -number[one], -len(one), sorted(one)), default=frozenset())
 
 
 def _scores(methods: Methods, metric: str) -> tuple[ClassScores | None, str | None]:
@@ -117,13 +148,11 @@ def _ranking(names: Sequence[str], scores: ClassScores, seeds: tuple[int, ...], 
     order = sorted(range(len(names)), key=lambda i: (-means[i], names[i]))
     ranked = order[:MAX_RANKED]
     not_ranked |= dict.fromkeys((names[i] for i in order[MAX_RANKED:]), f"only the {MAX_RANKED} highest means are tested")
-    better, worse, ties = Counter[int](), Counter[int](), {ranked[0]}
+    better, worse = Counter[int](), Counter[int]()
     for first, second in combinations(ranked, 2):  # the first one has the higher mean
         spread = replace(spread_of_difference(study, first, second), n_methods=len(names))
         if spread.is_significant(float(means[first] - means[second])):
             better[second] += 1
             worse[first] += 1
-        elif first == ranked[0]:
-            ties.add(second)
     intervals = {names[i]: RankInterval(1 + better[i], len(ranked) - worse[i]) for i in ranked}
-    return Ranking(intervals, frozenset(names[i] for i in ties), seeds, not_ranked)
+    return Ranking(intervals, seeds, not_ranked, len(names))

@@ -8,14 +8,18 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+import torch
 from benchmarks.timing import measure_in_process
 
+from dmlbench.system.PLACEHOLDER import cpu_model
+
 SIDES = ("product", "ours", "peer")
+THREADS = (1, 2)
 QUANTITIES = (("cpu", "s", 1), ("wall", "s", 1), ("memory", "MiB", 2**20))
 
 
 def measure(quick: bool, overrides: Sequence[str]) -> None:
-    """Print CPU time, wall time and memory of the three sides, and their ratios.
+    """Print CPU time, wall time and memory of the three sides with 1 and 2 threads, and their ratios.
 
     Args:
         quick: Measure one round at the size of CUB.
@@ -24,15 +28,23 @@ def measure(quick: bool, overrides: Sequence[str]) -> None:
     rounds, settings = 3, (("cub", 512), ("cars", 512), ("sop", 128), ("sop", 512))
     if quick:
         rounds, settings = 1, settings[:1]
-    for name, dim in settings:
-        found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-        for _ in range(rounds):
-            for side, runs in found.items():
-                runs.append(measure_in_process("evaluate_side", side, name, str(dim), environment={"OMP_NUM_THREADS": "2"}))
-        title = f"evaluate {name} x {dim}:"
-        print(f"{title} R@1 {found['ours'][0]['recall_at_1']:.3f}, peer {found['peer'][0]['precision_at_1']:.3f}")
-        for quantity, unit, scale in QUANTITIES:
-            values = {side: statistics.median(run[quantity] for run in runs) / scale for side, runs in found.items()}
-            numbers = ", ".join(f"{side} {value:.2f} {unit}" for side, value in values.items())
-            ratios = (values["ours"] / values["product"], values["peer"] / values["ours"])
-            print(f"{title} {quantity:6} {numbers}; ours / product {ratios[0]:.2f}, peer / ours {ratios[1]:.2f}", flush=True)
+    print(f"evaluate: {cpu_model()}, CPU kernels of torch: {torch.backends.cpu.get_cpu_capability()}")
+    for n_threads in THREADS:
+        for name, dim in settings:
+            _measure_setting(name, dim, n_threads, rounds)
+
+
+def _measure_setting(name: str, dim: int, n_threads: int, rounds: int) -> None:
+    """Measure the sides in turn, and print the medians."""
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    for _ in range(rounds):
+        for side, runs in found.items():
+            arguments, environment = (side, name, str(dim), str(n_threads)), {"OMP_NUM_THREADS": str(n_threads)}
+            runs.append(measure_in_process("evaluate_side", *arguments, environment=environment))
+    title = f"evaluate {name} x {dim}, {n_threads} threads:"
+    print(f"{title} R@1 {found['ours'][0]['recall_at_1']:.3f}, peer {found['peer'][0]['precision_at_1']:.3f}")
+    for quantity, unit, scale in QUANTITIES:
+        values = {side: statistics.median(run[quantity] for run in runs) / scale for side, runs in found.items()}
+        numbers = ", ".join(f"{side} {value:.2f} {unit}" for side, value in values.items())
+        ratios = (values["ours"] / values["product"], values["peer"] / values["ours"])
+        print(f"{title} {quantity:6} {numbers}; ours / product {ratios[0]:.2f}, peer / ours {ratios[1]:.2f}", flush=True)

@@ -1,6 +1,6 @@
 """One side of the benchmark `evaluate`, in a separate process.
 
-    python -m benchmarks.evaluate_side SIDE SET DIM
+    python -m benchmarks.evaluate_side SIDE SET DIM THREADS
 
 SIDE is `product` (the product of all embeddings with each other, 1,024 queries at a time, into a buffer whose rows are a
 multiple of 16 floats), `ours` (all retrieval metrics, with ties) or `peer` (AccuracyCalculator of pytorch-metric-learning with
@@ -10,7 +10,6 @@ faiss: R@1, R-precision and MAP@R). SET is `cub`, `cars` or `sop`. Prints CPU se
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -20,7 +19,6 @@ import torch
 
 from benchmarks.embeddings import KS, embeddings_of, labels_of
 
-THREADS = 2
 ROWS = 1024  # queries per matrix product
 
 
@@ -62,7 +60,7 @@ def peer(x: torch.Tensor, labels: torch.Tensor, ks: tuple[int, ...]) -> dict[str
     import faiss
     from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 
-    faiss.omp_set_num_threads(THREADS)
+    faiss.omp_set_num_threads(torch.get_num_threads())
     include = ("precision_at_1", "r_precision", "mean_average_precision_at_r")
     calculator = AccuracyCalculator(include=include, k="max_bin_count", device=torch.device("cpu"))
     found: dict[str, float] = calculator.get_accuracy(x, labels)
@@ -82,15 +80,16 @@ def resident(kind: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def main(side: str, name: str, dim: int) -> None:
+def main(side: str, name: str, dim: int, n_threads: int) -> None:
     """Measure one side once, after a small evaluation that loads its libraries.
 
     Args:
         side: One of `SIDES`.
         name: Data set.
         dim: Size of the embeddings.
+        n_threads: Number of threads.
     """
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(n_threads)
     labels = labels_of(name)
     x = embeddings_of(name, dim, labels)
     few = torch.arange(400) % 20
@@ -105,5 +104,4 @@ def main(side: str, name: str, dim: int) -> None:
 
 
 if __name__ == "__main__":
-    os.environ["OMP_NUM_THREADS"] = str(THREADS)
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

@@ -98,7 +98,8 @@ def _copies(row: Row, directory: Path) -> Iterator[tuple[Path, dict]]:
             save_file(drawn, folder / run_files.PER_QUERY)
             label = yaml.safe_load((conf_dir() / "loss" / f"{loss}.yaml").read_text(encoding="utf-8"))["label"]
             method = {"loss": loss, "loss_label": label, "loss_make_neg_margin": 0.01 * place, "seed": seed}
-            files = {"per_query_sha256": sha256(folder / run_files.PER_QUERY), "overrides": "[]", "config_files": "{}"}
+            digests = ("per_query_sha256", "embeddings_sha256", "model_sha256")  # those of different runs differ
+            files = {**dict.fromkeys(digests, sha256(folder / run_files.PER_QUERY)), "overrides": "[]", "config_files": "{}"}
             yield folder, {**row.columns, **_metrics(row, drawn), **method, **files}
 
 

@@ -61,6 +61,8 @@ def test_methods_are_filtered_by_name_tier_seeds_trunk_and_training(opened: Open
     assert (methods(page), methods(page, 2)) == (["ArcFace"], ["ArcFace"])
     assert page.locator("#table-1 figure.picture [data-m]:visible").count() > 0
     assert page.locator("#table-1 figure.picture [data-m]:visible >> text=Triplet").count() == 0
+    page.get_by_label("Method", exact=True).fill("cons")  # the tier of some, and part of no name
+    assert (methods(page), methods(page, 2)) == ([], [])
     page.get_by_label("Method", exact=True).fill("nothing")
     assert page.locator("p.empty").is_visible()
     assert page.locator(".table-section:visible").count() == 0
@@ -105,6 +107,35 @@ def iter_entries(opened: Open) -> Iterator[str]:
     page = opened(BOARD)
     for link in page.locator("#table-1 td.seeds a").evaluate_all("all => all.map(one => one.href)"):
         yield link.partition("/entries/")[2]
+
+
+def test_a_run_is_found_by_its_id(opened: Open) -> None:
+    entry = [*iter_entries(opened)][1]
+    page = opened("search.html")
+    page.get_by_role("searchbox").fill(Path(entry).stem)
+    assert page.locator("[data-found] a").all_inner_texts() == [Path(entry).stem]
+    page.locator("[data-found] a").click()
+    page.wait_for_url(f"**/{entry}")
+
+
+def test_the_command_of_an_entry_is_copied_and_wrapped(opened: Open) -> None:
+    page = opened("entries/" + next(iter_entries(opened)))
+    page.get_by_role("button", name="Copy the command").click()
+    page.get_by_role("button", name="Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()").startswith("dmlbench train ")
+    assert page.locator("pre[data-source=command]").evaluate("one => getComputedStyle(one).whiteSpace") == "pre-wrap"
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_rank_name_score_and_seeds_are_visible_also_with_long_names(width: int, opened: Open) -> None:
+    page = opened(BOARD)
+    page.set_viewport_size({"width": width, "height": 800})
+    page.locator("#table-1 a.text").first.evaluate("one => { one.textContent = 'A long name of a method '.repeat(5); }")
+    visible = page.locator("#table-1 tbody tr").first.locator("th:visible, td:visible")
+    ends = visible.evaluate_all("all => all.map((one) => one.getBoundingClientRect().right)")
+    n_first = 4 + page.locator("#table-1 td.tier-column").first.is_visible()
+    assert visible.nth(n_first - 1).get_attribute("class") == "seeds"
+    assert ends[n_first - 1] <= width
 
 
 def test_latex_is_copied(opened: Open) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import csv
 import json
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from dmlbench.results.columns import column
 from dmlbench.site import render
 from dmlbench.site.paths import slug
 from dmlbench.site.render import packed
+from dmlbench.site.write import write_site
 
 BOARD = "boards/digits/quick-v1.html"
 
@@ -133,6 +135,61 @@ def test_a_failed_run_is_shown_with_its_reason_and_no_rank() -> None:
     assert "the loss is not finite" in read(Path("site"), f"entries/digits/quick-v1/arcface/{failed.name}.html").text
 
 
+def test_a_protocol_that_is_called_like_a_version_has_a_page_of_its_own() -> None:
+    publish("triplet", 0)
+    publish("triplet", 0, protocol="quick-v1", protocol_version=None)
+    folder = site("results")
+    assert {one.name for one in folder.glob("boards/digits/*.html")} == {"quick-v1.html", "quick-v1-unversioned.html"}
+    assert len(list(folder.glob("entries/**/*.html"))) == 2
+
+
+def test_an_entry_with_a_version_that_is_true_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    publish("triplet", 0, protocol_version=True)
+    assert "There are no entries yet" in read(site("results"), "index.html").text
+    assert "its protocol_version is 'True'; it needs a whole number" in capsys.readouterr().err
+
+
+def test_an_entry_with_a_day_that_no_calendar_has_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    claim = publish("triplet", 0) / "claim.yaml"
+    lines = ["published: '2026-02-30'" if one.startswith("published:") else one for one in claim.read_text().splitlines()]
+    claim.write_text("\n".join(lines) + "\n")
+    assert "There are no entries yet" in read(site("results"), "index.html").text
+    assert "which is no day of the calendar" in capsys.readouterr().err
+
+
+def test_a_row_cannot_name_its_tier_its_page_or_its_claim() -> None:
+    columns = {"tier": "retrained", "verified_tier": "retrained", "page": "https://evil.example/", "rank_best": 1}
+    change_row(publish("my_loss", 0), **columns, claim_paper="A paper", claim_commit="abcdef")
+    folder = site("results")
+    [line] = csv.DictReader((folder / "entries.csv").read_text().splitlines())
+    assert (line["tier"], line["verified_tier"], line["claim_paper"]) == ("consistent", "consistent", "Doe, A paper, 2026")
+    assert line.get("claim_commit") != "abcdef"
+    assert (folder / line["page"]).is_file()
+    names, values = csv.reader((folder / "boards/digits/quick-v1.csv").read_text().splitlines())
+    assert len(set(names)) == len(names)
+    board = dict(zip(names, values, strict=True))
+    assert (board["tier"], board["rank_best"]) == ("consistent", "")
+
+
+def test_methods_with_almost_equal_long_names_are_not_both_bold() -> None:
+    begun = "A very long name " * 8
+    for loss, noise in (("first", 0.3), ("the_second", 1.6)):
+        for seed in range(3):
+            publish(loss, seed, noise=noise, loss_label=f"{begun}{loss}")
+    section = read(site("results"), BOARD).one("section", class_="table-section")
+    assert len(rows(section)) == 2
+    found = [bool(row.all("b") or row.all("strong")) for row in section.one("table", class_="sortable").all("tr")[1:]]
+    assert found == [True, False]
+    assert section.one("pre", data_source="latex").raw.count(r"\textbf") == 1
+
+
+def test_one_entry_with_another_label_does_not_change_the_heading() -> None:
+    for loss in ("triplet", "arcface"):
+        publish(loss, 0)
+    publish("contrastive", 0, dataset_label="A better name")
+    assert read(site("results"), BOARD).one("h1").text == "Digit pairs"
+
+
 def test_text_from_entries_is_escaped_everywhere() -> None:
     evil = "<script>alert(1)<img src=x onerror=alert(2)>&\"'"
     entry = publish("my_loss", 0, loss_label=evil, dataset_label=evil)
@@ -214,14 +271,60 @@ def test_a_site_is_replaced_and_other_directories_are_not(capsys: pytest.Capture
     shutil.rmtree("results/digits/quick-v1/arcface")
     site("results")
     assert not (folder / "methods/arcface.html").exists()
-    (folder / "CNAME").write_text("example.org")
-    assert "would be replaced, but it contains CNAME" in refused(capsys, "results")
+    for name in ("mine.html", "boards/notes.txt", "boards/digits/mine.html", "boards/CNAME"):
+        (folder / name).write_text("mine")
+        assert f"would be replaced, but it contains {name}" in refused(capsys, "results")
+        assert (folder / name).read_text() == "mine"
+        (folder / name).unlink()
+    (folder / "boards/link").symlink_to("../methods")
+    assert "would be replaced, but it contains boards/link" in refused(capsys, "results")
+    (folder / "boards/link").unlink()
     Path("mine").mkdir()
     Path("mine/index.html").write_text("mine")
     assert "it is no site of dmlbench" in refused(capsys, "results", "--output", "mine")
     assert Path("mine/index.html").read_text() == "mine"
     Path("link").symlink_to("site")
     assert "is not a directory" in refused(capsys, "results", "--output", "link")
+
+
+def test_the_files_of_a_host_are_kept() -> None:
+    publish("triplet", 0)
+    folder = site("results")
+    (folder / "CNAME").write_text("example.org")
+    (folder / ".nojekyll").touch()
+    site("results")
+    site("results")
+    assert (folder / "CNAME").read_text() == "example.org"
+    assert (folder / ".nojekyll").is_file()
+
+
+def test_a_site_that_is_not_replaced_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    publish("triplet", 0)
+    folder = site("results")
+    before = (folder / "index.html").read_bytes()
+    genuine = Path.rename
+
+    def rename(self: Path, target: Path) -> Path:
+        if self.name.endswith(".tmp"):
+            raise KeyboardInterrupt
+        return genuine(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", rename)
+        with pytest.raises(KeyboardInterrupt):
+            write_site(Path("results"), folder)
+    assert (folder / "index.html").read_bytes() == before
+    assert {one.name for one in Path().iterdir()} == {"results", "runs", "site"}
+
+
+def test_a_former_site_of_a_command_that_was_killed_is_used_or_removed() -> None:
+    publish("triplet", 0)
+    folder = site("results")
+    folder.rename(".site.former")
+    site("results")
+    shutil.copytree(folder, ".site.former")
+    site("results")
+    assert {one.name for one in Path().iterdir()} == {"results", "runs", "site"}
 
 
 @pytest.mark.parametrize("output", ["results", "results/site", "."])
@@ -233,7 +336,8 @@ def test_an_output_among_the_entries_or_around_them_is_refused(output: str, caps
 def test_a_missing_directory_and_an_address_that_is_none_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "nowhere is not a directory" in refused(capsys, "nowhere")
     Path("results").mkdir()
-    assert "--url javascript:x is not an address" in refused(capsys, "results", "--url", "javascript:x")
+    for address in ("javascript:x", "https://example.org/a?b=1&c", "https://example.org/#top"):
+        assert f"--url {address} is not an address" in refused(capsys, "results", "--url", address)
 
 
 def test_without_jinja2_one_sentence_says_how_to_install_it(

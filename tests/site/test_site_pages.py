@@ -19,7 +19,9 @@ from report_pages import Node
 from dmlbench.publication.entries import read_entries
 from dmlbench.results.query_scores import read_query_scores
 from dmlbench.results.row_files import find_rows, read_rows
+from dmlbench.site import rank_plot
 from dmlbench.site.reading import read_site_entries
+from dmlbench.tables import rank_intervals
 from dmlbench.tables.formats.cells import percent
 from dmlbench.tables.rank_intervals import rank_methods
 from dmlbench.tables.table import compare
@@ -106,7 +108,7 @@ def test_a_page_has_the_numbers_and_ranks_of_tables(study: Path, board: Node) ->
         assert rank == (str(ranking.intervals[row.label]) if row.trained else "--")
         assert score == percent(row.cells["map_at_r"])
         assert seeds == "0 1 2"
-        assert tier == ("rescored" if row.label == "ArcFace" else "consistent")
+        assert tier == ("rescored (stated)" if row.label == "ArcFace" else "consistent")
 
 
 def test_entries_with_another_trunk_are_in_another_table_without_ranks_because_they_have_one_seed(board: Node) -> None:
@@ -128,17 +130,90 @@ def test_the_tables_of_a_page_are_a_csv_file_and_latex(folder: Path, board: Node
     assert f"{Path(BOARD).stem}.csv" in [Path(one.attributes["href"]).name for one in board.all("a", download="")]
     lines = list(csv.DictReader((folder / BOARD).with_suffix(".csv").read_text().splitlines()))
     assert [line["label"] for line in lines] == ["Untrained trunk", "ArcFace", "Triplet", "Contrastive", "ArcFace", "Triplet"]
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    methods = [one for table in index["boards"][1]["tables"] for one in table["methods"]]
+    assert [one["label"] for one in methods] == [line["label"] for line in lines]
+    for one, line in zip(methods, lines, strict=True):
+        assert (line["rank_best"], line["rank_worst"]) == tuple(map(str, one["rank"] or ("", "")))
+        assert (line["not_ranked"], line["tier"]) == (one["not_ranked"] or "", one["tier"])
     assert r"\begin{table}" in board.one("section", id="table-1").one("pre", data_source="latex").raw
 
 
 def test_entries_of_another_version_of_a_protocol_are_apart(folder: Path, board: Node) -> None:
     assert "quick version 99" not in board.one("main").text
     old = read(folder, OLD_BOARD)
-    assert "earlier version of the protocol" in old.one("p", role="note").text
+    assert "a later version of the protocol than that of this dmlbench" in old.one("p", role="note").text
     overview = read(folder, "index.html")
-    earlier = [one for one in overview.all("section", class_="boards") if "Earlier versions" in one.text]
-    assert "quick version 99" in earlier[0].text
+    others = [one for one in overview.all("section", class_="boards") if "Other versions of protocols" in one.text]
+    assert "quick version 99" in others[0].text
     assert "quick version 99" not in overview.all("section", class_="boards")[0].text
+
+
+def test_bold_numbers_and_tied_methods_of_the_overview_are_those_whose_rank_begins_at_one() -> None:
+    for loss, noise in (("first", 0.6), ("the_second", 0.62), ("a_third_one", 0.64), ("contrastive", 1.5)):
+        for seed in range(3):
+            publish(loss, seed, noise=noise)
+    folder = site("results")
+    section = read(folder, BOARD).one("section", id="table-1")
+    found = {name: cells[0] for name, cells in rows(section).items()}
+    may_be_best = [name for name, rank in found.items() if rank.startswith("1")]
+    assert 1 < len(may_be_best) < 4, found
+    bold = [row.one("a", class_="text").text for row in section.all("tr") if row.all("b") or row.all("strong")]
+    assert bold == may_be_best
+    assert "bold marks, in MAP@R, the methods whose rank begins at 1" in section.one("figcaption", class_="caption").text
+    assert "the methods whose rank begins at 1" in section.one("div", class_="figures").text
+    assert f"{', '.join(may_be_best)} (tied)" in read(folder, "index.html").one("dl", class_="leaders").text
+
+
+@pytest.mark.parametrize(
+    ("worst", "expected"), [(2, (1, 2)), (7, (1, 2, 4, 6)), (12, (1, 2, 4, 6, 8, 10, 12)), (50, (1, 10, 20, 30, 40, 50))]
+)
+def test_the_axis_of_ranks_has_only_ranks(worst: int, expected: tuple[int, ...]) -> None:
+    assert rank_plot._ticks(worst) == expected
+
+
+def test_of_many_methods_the_notes_say_how_many_are_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rank_intervals, "MAX_RANKED", 2)
+    for loss in ("contrastive", "arcface", "softtriple"):
+        for seed in range(2):
+            publish(loss, seed)
+    notes = read(site("results"), BOARD).one("ul", class_="notes").text
+    assert "Rank: the ranks that a method may have by MAP@R among the 2 highest of 3 means" in notes
+
+
+def test_a_tier_above_consistent_is_stated_by_the_publisher_on_every_page(folder: Path, board: Node) -> None:
+    overview = read(folder, "index.html").text
+    feed = (folder / "feed.xml").read_text()
+    assert "Tier: rescored (stated by the publisher)" in overview
+    assert "Tier: rescored (stated by the publisher)" in feed
+    assert "Tier: consistent." in feed
+    for page in (board, read(folder, "methods/arcface.html"), read(folder, entry_pages(folder)[0]), read(folder, "about.html")):
+        badges = {one.text for one in page.all("span") if one.attributes.get("class", "").startswith("tier rescored")}
+        assert badges == {"rescored (stated)"}
+    about = read(folder, "about.html").one("dl", class_="tiers").text
+    assert about.count("The publisher states that") == 3
+    lines = list(csv.DictReader((folder / "entries.csv").read_text().splitlines()))
+    assert {(line["tier"], line["verified_tier"]) for line in lines} == {
+        ("rescored", "consistent"),
+        ("consistent", "consistent"),
+    }
+
+
+def test_an_entry_says_which_metrics_were_not_recomputed() -> None:
+    entry = publish("triplet", 0, nmi=0.99)
+    table = read(site("results"), f"entries/digits/quick-v1/triplet/{entry.name}.html").one("table", class_="plain")
+    stars = {row.one("th").attributes["title"]: row.one("th").text.endswith("*") for row in table.all("tr")[1:]}
+    assert (stars["map_at_r"], stars["nmi"]) == (False, True)
+
+
+def test_tables_that_differ_in_their_split_only_have_different_headings() -> None:
+    publish("triplet", 0)
+    publish("triplet", 0, split_digest="f" * 16)
+    headings = [one.one("h2").text for one in read(site("results"), BOARD).all("section", class_="table-section")]
+    assert headings == [
+        "Table 1: ConvNet (split_digest = 01234567)",
+        "Table 2: ConvNet (split_digest = ffffffff)",
+    ]
 
 
 # --- pages of entries
@@ -174,7 +249,7 @@ def test_latex_and_csv_of_an_entry_are_one_click_away(study: Path, folder: Path)
     for name, value in entry.row.columns.items():
         assert line[name] == ("" if value is None else str(value)), name
     latex = page.one("pre", data_source="latex").raw.splitlines()
-    assert "tier rescored" in latex[0]
+    assert "tier rescored (stated)" in latex[0]
     assert latex[1].startswith("% Method & $n$ & R@1")
     assert latex[2].startswith("ArcFace & 3 & ")
     assert latex[2].endswith(r"\\")
@@ -196,7 +271,7 @@ def test_the_page_of_a_method_shows_all_its_results_and_its_file(folder: Path) -
     page = read(folder, "methods/triplet.html")
     sections = page.all("section", class_="results")
     assert [(one.one("h2").text, one.one("p").text.partition(";")[0]) for one in sections] == [
-        ("Digit pairs , ConvNet", f"Protocol quick version {OLD_VERSION} (earlier version)"),
+        ("Digit pairs , ConvNet", f"Protocol quick version {OLD_VERSION} (later version)"),
         ("Digit pairs , ConvNet", "Protocol quick version 1"),
         ("Digit pairs , MobileNetV2, frozen", "Protocol quick version 1"),
     ]
@@ -295,9 +370,18 @@ def test_another_seed_makes_a_new_item_of_the_feed() -> None:
 def test_the_search_finds_boards_methods_results_and_papers(folder: Path) -> None:
     text = (folder / "static/search-1.js").read_text(encoding="utf-8")
     targets = json.loads(f"[{text.partition('push(')[2].rpartition(');')[0]}]")
-    assert {kind for kind, *_ in targets} == {"data set", "method", "result", "paper"}
+    assert {kind for kind, *_ in targets} == {"data set", "method", "result", "run", "paper"}
     assert all((folder / page.partition("#")[0]).is_file() for *_, page in targets)
     assert any(kind == "result" and "Jane Doe" in words and "rescored" in words for kind, _, words, _ in targets)
+
+
+def test_the_search_finds_every_run_by_its_id(study: Path, folder: Path) -> None:
+    text = (folder / "static/search-1.js").read_text(encoding="utf-8")
+    targets = json.loads(f"[{text.partition('push(')[2].rpartition(');')[0]}]")
+    entries, _ = read_site_entries(study / "results")
+    assert {title: page for kind, title, _, page in targets if kind == "run"} == {
+        str(one.row["run_id"]): one.page for one in entries
+    }
 
 
 def test_no_page_is_larger_than_a_megabyte(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ LABELS = np.repeat(np.arange(N_CLASSES), PER_CLASS)
 EASE = np.random.default_rng(1).normal(0, 0.05, N_CLASSES)  # which all methods share
 
 
-def write_rows(folder: Path, loss: str, score: float, seeds: range = range(3), ids: int = 0) -> list[Row]:
+def write_rows(folder: Path, loss: str, score: float, seeds: Sequence[int] = range(3), ids: int = 0) -> list[Row]:
     """Write scores of queries, and return the rows of a method."""
     rows = []
     for seed in seeds:
@@ -61,7 +62,8 @@ def test_intervals_and_the_best_methods_follow_from_the_test_of_every_pair(tmp_p
         better = sum(p <= LEVEL and means[j] > means[i] for j, p in p_values.items())
         worse = sum(p <= LEVEL and means[j] < means[i] for j, p in p_values.items())
         assert found.intervals[name] == (1 + better, len(methods) - worse)
-    assert found.best == not_significantly_worse(methods, "map_at_r")[0]
+    assert found.best == {name for name in methods if found.intervals[name].best == 1}
+    assert found.best <= not_significantly_worse(methods, "map_at_r")[0]
     assert 1 < len(found.best) < len(methods)
 
 
@@ -90,8 +92,64 @@ def test_the_seeds_that_most_methods_have_in_common_are_tested(tmp_path: Path) -
     assert {name: str(one) for name, one in found.intervals.items()} == {"a": "1", "b": "2", "c": "3"}
     assert found.not_ranked == {
         "one": "it has only one seed",
-        "other": "it lacks seeds 0, 1, 2, with which most methods were run",
+        "other": "it lacks seeds 0, 1, 2; the test uses seeds 0, 1, 2, which 3 methods have",
     }
+
+
+def study(folder: Path, seeds: dict[str, tuple[int, ...]]) -> dict[str, list[Row]]:
+    """Methods of descending score with these seeds."""
+    return {name: write_rows(folder, name, 0.6 - 0.1 * i, of) for i, (name, of) in enumerate(seeds.items())}
+
+
+def test_a_method_with_fewer_seeds_does_not_take_seeds_from_the_others(tmp_path: Path) -> None:
+    three = dict.fromkeys("abcd", (0, 1, 2))
+    found = rank_methods(study(tmp_path, {**three, "new": (0, 1)}), "map_at_r")
+    assert found.seeds == (0, 1, 2)
+    assert found.intervals.keys() == set("abcd")
+    assert found.not_ranked == {"new": "it lacks seed 2; the test uses seeds 0, 1, 2, which 4 methods have"}
+
+
+def test_seeds_in_common_are_found_if_no_method_has_only_these(tmp_path: Path) -> None:
+    found = rank_methods(study(tmp_path, {"a": (0, 1, 2), "b": (1, 2, 3), "c": (1, 2, 4)}), "map_at_r")
+    assert found.seeds == (1, 2)
+    assert {name: str(one) for name, one in found.intervals.items()} == {"a": "1", "b": "2", "c": "3"}
+    assert not found.not_ranked
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"),
+    [
+        ([(0, 1, 2), (0, 1, 2), (0, 1)], {0, 1}),  # 2 x 3 and 3 x 2: more methods
+        ([(5, 6), (5, 6), (1, 2), (1, 2)], {1, 2}),  # the smallest ones
+        ([(0, 1, 2, 3, 4, 5, 6), (0, 1), (0, 1)], {0, 1}),  # not 1 x 7
+        ([tuple(range(20))] * 2 + [(0, 1, 2)] * 4, {0, 1, 2}),  # not 2 x 20
+        ([tuple(range(20))] * 2, set(range(20))),
+        ([(0, 1), (2, 3)], set()),
+        ([(0, 1), (1, 2)], set()),
+        ([], set()),
+    ],
+)
+def test_most_methods_times_seeds_are_tested(seeds: list[tuple[int, ...]], expected: set[int]) -> None:
+    assert rank_intervals._common_seeds([frozenset(one) for one in seeds]) == expected
+
+
+def test_many_different_sets_of_seeds_take_little_memory() -> None:
+    every = frozenset(range(20))
+    found = rank_intervals._common_seeds([every, every, *(every - {seed} for seed in every)])
+    assert len(found) >= rank_intervals.COUNTED_SEEDS  # of a million of intersections
+
+
+def test_methods_without_seeds_in_common_are_not_ranked(tmp_path: Path) -> None:
+    found = rank_methods(study(tmp_path, {"a": (0, 1), "b": (2, 3), "c": (7,)}), "map_at_r")
+    assert found.not_ranked == {
+        "c": "it has only one seed",
+        **dict.fromkeys("ab", "no other method has two of its seeds"),
+    }
+
+
+def test_the_best_methods_are_those_whose_rank_begins_at_one() -> None:
+    found = rank_intervals.Ranking({"a": RankInterval(1, 3), "b": RankInterval(1, 2), "c": RankInterval(2, 3)})
+    assert found.best == {"a", "b"}
 
 
 def test_methods_without_scores_or_with_other_queries_do_not_prevent_a_ranking(tmp_path: Path) -> None:
@@ -126,6 +184,7 @@ def test_of_many_methods_only_the_best_are_tested_but_the_test_allows_for_all(
     found = rank_methods(methods, "map_at_r")
     assert {name: str(one) for name, one in found.intervals.items()} == {"b": "1", "c": "2"}
     assert found.not_ranked == {"a": "only the 2 highest means are tested"}
+    assert found.n_methods == 3
 
 
 def test_scores_that_change_on_the_disk_are_read_again(tmp_path: Path) -> None:

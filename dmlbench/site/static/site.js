@@ -14,7 +14,7 @@
       const kept = new Set();
       const rows = all("tr[data-m]", section);
       rows.forEach((row) => {
-        const named = row.querySelector("th").textContent.toLowerCase().includes(text.toLowerCase());
+        const named = row.querySelector("th a").textContent.toLowerCase().includes(text.toLowerCase());
         if (fits && named && Number(row.dataset.tier) >= Number(tier) && Number(row.dataset.seeds) >= Number(seeds)) kept.add(row.dataset.m);
       });
       all("[data-m]", section).forEach((one) => one.toggleAttribute("hidden", !kept.has(one.dataset.m)));
@@ -48,7 +48,7 @@
   const list = document.querySelector("[data-found]");
   if (!list) return;
   const LIMIT = 100;
-  const order = ["data set", "method", "result", "entry", "paper"];
+  const order = ["data set", "method", "result", "entry", "run", "paper"];
   const targets = (window.targets ?? []).map(([kind, title, words, page]) => ({ kind, title, words: `${title} ${words}`.toLowerCase(), page }));
   const search = (query) => {
     const terms = query.toLowerCase().split(/\s+/).filter(Boolean);
