@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from dmlbench.evaluation.exact_dot import error_bound, exact_dots
+from dmlbench.evaluation.exact_dot import error_bound, exact_dots, float64_dots
 from dmlbench.evaluation.score_tiles import QueryBlock, ScoreTiles
 
-MAX_COUNTED_QUERIES = 64  # queries whose scores are compared at a time
+MAX_COUNTED_QUERIES = 64  # queries whose scores are copied before they are compared
+_MAX_COUNTED_SCORES = 2**19  # scores that are compared at a time, but at least those of `MAX_COUNTED_QUERIES`
 
 Counts = dict[str, Tensor]
 
@@ -54,7 +55,8 @@ def count_best_relevant(
     target = _find_target(tiles, block)
     above, tied = torch.zeros_like(block.own_vector), torch.zeros_like(block.own_vector)
     for begin, queries, rows in scored:
-        for part, scores in zip(queries.split(MAX_COUNTED_QUERIES), rows.split(MAX_COUNTED_QUERIES), strict=True):
+        size = max(MAX_COUNTED_QUERIES, _MAX_COUNTED_SCORES // rows.shape[1])
+        for part, scores in zip(queries.split(size), rows.split(size), strict=True):
             _count(tiles, block, target, begin, part, scores, tolerance, above, tied)
     # The query itself has been counted if its vector belongs to other items, too. Otherwise its score is minus infinity.
     shared = ((block.own_vector >= 0) & (tiles.gallery.n_items[block.own_vector.clamp(min=0)] > 1)).nonzero().squeeze(1)
@@ -70,7 +72,7 @@ def _find_target(tiles: ScoreTiles, block: QueryBlock) -> _Target:
     query, vector, count = gallery.vectors_with_labels(block.label_indices)
     count = count - ((vector == block.own_vector[query]) & block.own_relevant[query]).long()
     query, vector, count = query[count > 0], vector[count > 0], count[count > 0]
-    score = tiles.pair_scores(block, query, vector)
+    score = tiles.pair_scores(block, query, vector, float64_dots)
     rough = torch.full_like(block.norms, -torch.inf).scatter_reduce(0, query, score, "amax")
     slack = 2 * gallery.max_norm * block.norms * error_bound(gallery.dim, torch.float64)
     kept = (score >= (rough - slack)[query]).nonzero().squeeze(1)
@@ -113,14 +115,14 @@ def _count(
     low, high = ((best + sign * allowed).to(scores.dtype)[:, None] for sign in (-1, 1))
     weights = _item_counts(n_items, begin, scores.shape[1]).to(scores.dtype)
     # Comparisons that are written as floats and summed by a product are several times as fast as booleans.
-    compared = tiles.scratch("compared", len(scores), scores)
+    compared = tiles.scratch("compared", len(scores), scores.shape[1], scores)
     n_above, n_at_least = (
         torch.mv(compare(scores, bound, out=compared), weights).long() for compare, bound in ((torch.gt, high), (torch.ge, low))
     )
     above.index_add_(0, queries, n_above)
     n_near = n_at_least - n_above
     vector = target.vector[queries]
-    in_tile = (vector >= begin) & (vector < begin + tiles.width)
+    in_tile = (vector >= begin) & (vector < begin + scores.shape[1])
     clear = (allowed == 0) | (n_near == torch.where(in_tile, n_items[vector], 0))
     tied.index_add_(0, queries, torch.where(clear, n_near, 0))
     unclear = (~clear).nonzero().squeeze(1)
@@ -136,9 +138,6 @@ def _count(
 
 
 def _item_counts(n_items: Tensor, begin: int, width: int) -> Tensor:
-    """Return the number of items of each vector of a tile, int64 `(width,)`; 0 beyond the end of the gallery.
-
-    Numbers beyond the end of the tile do not matter, because the scores there are minus infinity.
-    """
+    """Return the number of items of consecutive vectors, int64 `(width,)`; 0 beyond the end of the gallery."""
     counts = n_items[begin : begin + width]
     return pad(counts, (0, width - len(counts)))

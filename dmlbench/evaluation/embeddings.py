@@ -79,6 +79,14 @@ class Embeddings:
         """Training items."""
         return self.only(~(self.is_query | self.is_gallery))
 
+    def on(self, device: str) -> Embeddings:
+        """Return the same embeddings with the rows on a device, where they are compared.
+
+        Args:
+            device: `cpu` or `cuda`.
+        """
+        return self if self.rows.device.type == device else replace(self, rows=self.rows[: len(self)].to(device))
+
     def in_memory(self) -> Embeddings:
         """Return the same embeddings with the rows as a tensor."""
         return self if isinstance(self.rows, Tensor) else replace(self, rows=self.rows[: len(self)])

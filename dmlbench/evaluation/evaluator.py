@@ -142,7 +142,7 @@ def _rankings(items: Embeddings, config: EvaluationConfig, progress: bool) -> It
     """Rank the queries in groups of similar R, so that a few large classes do not make all lists long."""
     depth = config.depth
     if config.rerank:
-        rows = _tensor(items)
+        rows = _tensor(items).cpu()
         yield rerank(rows, items.labels, items.ids, items.is_query, items.is_gallery, config.rerank, depth, progress)
         return
     queries = items.only(items.is_query)

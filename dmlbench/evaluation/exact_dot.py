@@ -11,8 +11,28 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+SEGMENT = 16  # dimensions that `segment_dots` adds in float32
 _MANTISSA_BITS = {torch.float32: 24, torch.float64: 53}
+
+
+def segment_dots(left: Tensor, right: Tensor) -> Tensor:
+    """Compute the inner product of each pair of rows in float32, with the error of `SEGMENT` dimensions.
+
+    Products are added in float32 within segments of `SEGMENT` dimensions. The sums of the segments are added in float64.
+
+    Args:
+        left: float32 `(P, D)`.
+        right: float32 `(P, D)`.
+
+    Returns:
+        float64 `(P,)`.
+    """
+    products = left * right
+    if missing := -products.shape[1] % SEGMENT:
+        products = pad(products, (0, missing))
+    return products.unflatten(1, (SEGMENT, products.shape[1] // SEGMENT)).sum(1).double().sum(1)
 
 
 def float64_dots(left: Tensor, right: Tensor) -> Tensor:

@@ -14,9 +14,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from dmlbench.evaluation.best_relevant import MAX_COUNTED_QUERIES, Counts, count_best_relevant
-from dmlbench.evaluation.exact_dot import error_bound, exact_dots, float64_dots, is_exact
+from dmlbench.evaluation.exact_dot import SEGMENT, error_bound, exact_dots, float64_dots, is_exact, segment_dots
 from dmlbench.evaluation.gallery import Gallery
-from dmlbench.evaluation.score_tiles import QueryBlock, ScoreTile, ScoreTiles, true_elements
+from dmlbench.evaluation.score_tile import ScoreTile, true_elements
+from dmlbench.evaluation.score_tiles import QueryBlock, ScoreTiles
+from dmlbench.evaluation.selection import largest_in_order
 
 _MARGIN = 4  # scores listed beyond the last rank, to see where a near tie across it ends
 
@@ -56,7 +58,7 @@ class Search:
         exact = is_exact(block.bits, self.gallery.bits, self.gallery.dim, dtype)
         tolerance = block.norms * (0.0 if exact else self.gallery.max_norm * error_bound(self.gallery.dim, dtype))
         values, vectors, counted = self._list(block, dtype, tolerance)
-        found, resolved, has_hit = self._ranks(block, values, vectors, tolerance, is_complete=dtype == torch.float64)
+        found, resolved, has_hit = self._ranks(block, values, vectors, tolerance, is_float64=dtype == torch.float64)
         is_counted = counted["best_tied"] > 0
         for name, counts in counted.items():
             found[name] = torch.where(has_hit, found[name], counts)
@@ -64,7 +66,9 @@ class Search:
         if len(queries):
             part = block[queries]
             indices = torch.arange(len(queries), device=queries.device)
-            scored = ((tile.begin, indices[tile.queries], tile.rows) for tile in self._tiles.tiles(part, dtype))
+            scored = (
+                (begin, indices[tile.queries], rows) for tile in self._tiles.tiles(part, dtype) for begin, rows in tile.parts()
+            )
             for name, counts in count_best_relevant(self._tiles, part, scored, tolerance[queries]).items():
                 found[name][queries] = counts
         return found, resolved
@@ -83,7 +87,7 @@ class Search:
         def count() -> None:
             if waiting:
                 queries = torch.cat(waiting)
-                rows = self._tiles.scratch("waiting", len(queries), tile.rows)
+                rows = self._tiles.scratch("waiting", len(queries), width, values)
                 scored = [(0, torch.arange(len(queries), device=queries.device), rows)]
                 counts_of = count_best_relevant(self._tiles, block[queries], scored, tolerance[queries])
                 for name, counts in counts_of.items():
@@ -91,6 +95,7 @@ class Search:
                 waiting.clear()
 
         for tile in self._tiles.tiles(block, dtype):
+            width = tile.scores[:, 0].numel()
             self._merge(tile, values[tile.queries], vectors[tile.queries])
             if self._tiles.is_single and dtype == torch.float32:
                 for queries in self._without_hit(block, tile, vectors).split(MAX_COUNTED_QUERIES):
@@ -98,8 +103,8 @@ class Search:
                         count()
                     if len(queries):
                         begin = sum(map(len, waiting))
-                        rows = self._tiles.scratch("waiting", MAX_COUNTED_QUERIES, tile.rows)[begin : begin + len(queries)]
-                        torch.index_select(tile.rows, 0, queries, out=rows)
+                        rows = self._tiles.scratch("waiting", MAX_COUNTED_QUERIES, width, values)
+                        tile.copy_rows(queries, rows[begin : begin + len(queries)])
                         waiting.append(queries + tile.queries.start)
         count()
         if dtype == torch.float64:
@@ -123,7 +128,7 @@ class Search:
         """Merge the best scores of a tile into the best scores so far, in place."""
         found, which = tile.best(self._n_listed)
         if tile.begin:
-            found, column = torch.cat([values, found], 1).topk(self._n_listed)
+            found, column = largest_in_order(torch.cat([values, found], 1), self._n_listed)
             which = torch.cat([vectors, which], 1).gather(1, column)
         values[:, : found.shape[1]] = found
         # Indices beyond the gallery belong to scores of minus infinity.
@@ -143,7 +148,7 @@ class Search:
         found_queries, found_values, found_vectors = [], [], []
         for tile in tiles:
             for query, group in true_elements(tile.maxima >= lowest[tile.queries, None]):
-                members = tile.scores[query, :, group]
+                members = tile.members(query, group)
                 index, member = (members >= lowest[tile.queries][query, None]).nonzero(as_tuple=True)
                 found_queries.append(query[index] + tile.queries.start)
                 found_values.append(members[index, member])
@@ -161,7 +166,7 @@ class Search:
         return values, vectors.clamp(max=len(self.gallery) - 1)
 
     def _ranks(
-        self, block: QueryBlock, values: Tensor, vectors: Tensor, tolerance: Tensor, is_complete: bool
+        self, block: QueryBlock, values: Tensor, vectors: Tensor, tolerance: Tensor, is_float64: bool
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Compute ranks from the best scores.
 
@@ -170,7 +175,7 @@ class Search:
             first K ranks, bool `(B,)`. Without one, the fields of the best relevant item are not valid.
         """
         last = values[:, -1].double()
-        scores, vectors = self._resolve(block, values.double(), vectors, tolerance)
+        scores, vectors = self._resolve(block, values.double(), vectors, tolerance, is_float64)
         is_own = vectors == block.own_vector[:, None]
         n_items = torch.where(scores > -torch.inf, self.gallery.n_items[vectors] - is_own.long(), 0)
         n_relevant = self._count_relevant(block, scores, vectors)
@@ -195,13 +200,18 @@ class Search:
             "best_tied_relevant": relevant.gather(1, hit_column).squeeze(1),
         }
         tie_ends = scores.gather(1, column[:, -1:]).squeeze(1) - last > 2 * tolerance
-        resolved = tie_ends | (last == -torch.inf) | (vectors.shape[1] >= len(self.gallery)) | is_complete
+        resolved = tie_ends | (last == -torch.inf) | (vectors.shape[1] >= len(self.gallery)) | is_float64
         return found, resolved, (found["best_tied_relevant"] > 0) & (found["best_above"] < self.depth)
 
-    def _resolve(self, block: QueryBlock, scores: Tensor, vectors: Tensor, tolerance: Tensor) -> tuple[Tensor, Tensor]:
+    def _resolve(
+        self, block: QueryBlock, scores: Tensor, vectors: Tensor, tolerance: Tensor, is_float64: bool
+    ) -> tuple[Tensor, Tensor]:
         """Bring descending scores with errors up to `tolerance` into their exact order. Equal scores are then exact ties."""
-        closer = tolerance.clamp(max=block.norms * self.gallery.max_norm * error_bound(self.gallery.dim, torch.float64))
-        for allowed, dots in ((tolerance, float64_dots), (closer, exact_dots)):
+        dim, norms = self.gallery.dim, block.norms * self.gallery.max_norm
+        closer = tolerance.minimum(norms * error_bound(min(dim, SEGMENT), torch.float32))
+        closest = tolerance.minimum(norms * error_bound(dim, torch.float64))
+        steps = ((tolerance, segment_dots), (closer, float64_dots), (closest, exact_dots))
+        for allowed, dots in steps[2:] if is_float64 else steps:
             near = (scores[:, :-1] - scores[:, 1:] <= 2 * allowed[:, None]) & (scores[:, 1:] > -torch.inf)
             unsure = pad(near, (1, 0)) | pad(near, (0, 1))
             unsure[allowed == 0] = False  # the product is exact

@@ -62,7 +62,7 @@ def precision_at_k(ranking: Ranking, k: int) -> Tensor:
     """
     if not 1 <= k <= ranking.depth:
         raise ValueError(f"precision_at_k needs k from 1 to the ranking's depth {ranking.depth}, not {k}")
-    return _probability_of_relevant(ranking)[:, :k].sum(1) / k
+    return ranking.probability_of_relevant[:, :k].sum(1) / k
 
 
 def r_precision(ranking: Ranking) -> Tensor:
@@ -76,7 +76,7 @@ def r_precision(ranking: Ranking) -> Tensor:
 
     Source: Musgrave, Belongie, Lim, "A metric learning reality check", ECCV 2020.
     """
-    return (_probability_of_relevant(ranking) * _within_r(ranking)).sum(1) / ranking.n_relevant
+    return (ranking.probability_of_relevant * _within_r(ranking)).sum(1) / ranking.n_relevant
 
 
 def map_at_r(ranking: Ranking) -> Tensor:
@@ -99,7 +99,7 @@ def map_at_r(ranking: Ranking) -> Tensor:
     # In a group of one item, the numerator is 0 and the denominator does not matter.
     before = ((column - start) * (r - 1)).double() / (n - 1).clamp(min=1)
     precision = (above + 1 + before) / (column + 1)
-    return (_probability_of_relevant(ranking) * precision * _within_r(ranking)).sum(1) / ranking.n_relevant
+    return (ranking.probability_of_relevant * precision * _within_r(ranking)).sum(1) / ranking.n_relevant
 
 
 def retrieved_at_k(ranking: Ranking, k: int) -> Tensor:
@@ -172,11 +172,6 @@ def has_mixed_tie(ranking: Ranking) -> Tensor:
     """
     mixed = (ranking.group_relevant > 0) & (ranking.group_relevant < ranking.group_size)
     return (mixed & _within_r(ranking)).any(1)
-
-
-def _probability_of_relevant(ranking: Ranking) -> Tensor:
-    """Return the probability that the item at each rank is relevant, float64 `(Q, K)`."""
-    return ranking.group_relevant.double() / ranking.group_size
 
 
 def _within_r(ranking: Ranking) -> Tensor:

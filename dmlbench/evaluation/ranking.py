@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -66,6 +67,11 @@ class Ranking:
     def depth(self) -> int:
         """Number of ranks K; at least the largest R."""
         return self.group_start.shape[1]
+
+    @cached_property
+    def probability_of_relevant(self) -> Tensor:
+        """Probability that the item at each rank is relevant, float64 `(Q, K)`."""
+        return self.group_relevant.double() / self.group_size
 
 
 def rank(

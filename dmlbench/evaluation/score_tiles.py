@@ -1,7 +1,7 @@
 """Scores of queries with a gallery, computed in tiles that fit into memory.
 
-A tile holds the inner products of some queries with consecutive vectors of the gallery, from one matrix product. Its scores
-have the error of a matrix product, see `exact_dot.error_bound`.
+A tile holds the inner products of some queries with consecutive vectors of the gallery. Its scores have the error of a matrix
+product, see `exact_dot.error_bound`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dmlbench.evaluation.exact_dot import float64_dots
 from dmlbench.evaluation.gallery import Gallery
+from dmlbench.evaluation.score_tile import ScoreTile
 
-# Scores held at a time: 32 MiB of float32, or 128 MiB if rows are long. A product of more queries is then faster, by more than
-# it costs that its scores leave the processor's cache.
-_MAX_SCORES = 2**23
-_LONG_ROW = 256  # dimensions
-_MATMUL_VECTORS = 7680  # vectors per matrix product, if rows are long
+_MAX_SCORES = 2**25  # scores held at a time: 128 MiB of float32
 _TILE_VECTORS = 2**16  # largest width of a tile
+# Vectors per matrix product on a CPU. The scores of one product are contiguous and stay in the cache until the maxima of
+# their groups are computed.
+_PRODUCT_VECTORS = 2**10
 _MAX_QUERIES = 2**10  # largest number of queries in a block
-_MAX_GROUPS = 2**16  # groups of scores that are read at a time
 _MAX_PAIR_COMPONENTS = 2**17  # components of pairs of rows that are multiplied at a time
 _MIN_SCRATCH_ROWS = 64
 
@@ -58,56 +56,6 @@ class QueryBlock:
         return QueryBlock(rows, norms, label_indices, self.own_vector[queries], self.own_relevant[queries], self.bits)
 
 
-@dataclass(frozen=True, eq=False)
-class ScoreTile:
-    """Scores of b queries of a block with consecutive vectors of the gallery, in N groups of M members.
-
-    Args:
-        queries: Queries of the block, b of them.
-        begin: Index of the first vector.
-        scores: float32 or float64 `(b, M, N)`. Vector `begin + m N + n` is member m of group n. Minus infinity if there is
-            no such vector, or if it belongs to the query itself only.
-        maxima: `(b, N)`, largest score of each group.
-    """
-
-    queries: slice
-    begin: int
-    scores: Tensor
-    maxima: Tensor
-
-    def vectors(self, members: Tensor | int, groups: Tensor) -> Tensor:
-        """Return the indices of vectors.
-
-        Args:
-            members: Index of the member in its group.
-            groups: int64, index of the group.
-        """
-        return self.begin + members * self.scores.shape[2] + groups
-
-    @property
-    def rows(self) -> Tensor:
-        """The scores as `(b, M N)`. Column c belongs to vector `begin + c`."""
-        return self.scores.view(len(self.scores), -1)
-
-    def best(self, n: int) -> tuple[Tensor, Tensor]:
-        """Find the n largest scores of each query, or as many as there are.
-
-        Args:
-            n: Number of scores.
-
-        Returns:
-            Scores, descending, `(b, n)`, and indices of their vectors, int64 `(b, n)`.
-        """
-        n_queries, size, n_groups = self.scores.shape
-        if size == 1:
-            values, column = self.maxima.topk(min(n, n_groups))
-            return values, self.vectors(0, column)
-        groups = self.maxima.topk(min(n, n_groups), sorted=False).indices
-        members = self.scores.gather(2, groups[:, None].expand(-1, size, -1)).view(n_queries, -1)
-        values, column = members.topk(min(n, members.shape[1]))
-        return values, self.vectors(column // groups.shape[1], groups.gather(1, column % groups.shape[1]))
-
-
 class ScoreTiles:
     """Computes the tiles of one gallery, and exact scores of selected pairs.
 
@@ -134,8 +82,8 @@ class ScoreTiles:
         return _MAX_QUERIES if dtype == torch.float32 else self._queries_per_tile(dtype)
 
     def _queries_per_tile(self, dtype: torch.dtype) -> int:
-        n_scores = _MAX_SCORES * (4 if self.gallery.dim >= _LONG_ROW else 1) // (4 if dtype == torch.float64 else 1)
-        n = min(_MAX_QUERIES // 2, n_scores // min(_TILE_VECTORS, len(self.gallery)))
+        n_scores = _MAX_SCORES // (4 if dtype == torch.float64 else 1)
+        n = min(_MAX_QUERIES // 2, n_scores // self.width)
         return n // 32 * 32 or max(1, n)
 
     def tiles(self, block: QueryBlock, dtype: torch.dtype) -> Iterator[ScoreTile]:
@@ -148,44 +96,73 @@ class ScoreTiles:
         Yields:
             The tiles. Each overwrites the previous one.
         """
-        width = self.width
-        group = group_size(width, self._n_listed)
-        n_groups = -(-width // group)
-        n_groups += -n_groups % 16
-        # A stride that is not a multiple of 16 floats makes the product slower by a third; an even multiple, by a few percent.
-        # At least one column is spare. A query that is not in the tile writes its minus infinity there.
-        stride = group * n_groups + (16 if group * n_groups % 32 == 0 else 32)
-        at_once = min(self._queries_per_tile(dtype), len(block))
-        if dtype not in self._buffers or len(self._buffers[dtype]) < at_once:
-            # Columns from `width` on are never written.
-            self._buffers[dtype] = torch.full((at_once, stride), -torch.inf, dtype=dtype, device=block.rows.device)
         alone = (block.own_vector >= 0) & (self.gallery.n_items[block.own_vector.clamp(min=0)] == 1)
-        for begin in range(0, len(self.gallery), width):
-            vectors = self._vectors(begin, min(begin + width, len(self.gallery)))
-            own = block.own_vector - begin
-            own = torch.where(alone & (own >= 0) & (own < len(vectors)), own, stride - 1)[:, None]
+        at_once = min(self._queries_per_tile(dtype), len(block))
+        for begin in range(0, len(self.gallery), self.width):
+            end = min(begin + self.width, len(self.gallery))
+            vectors = self._vectors(begin, end)
             for first in range(0, len(block), at_once):
                 queries = slice(first, min(first + at_once, len(block)))
-                buffer = self._buffers[dtype][: queries.stop - queries.start]
-                flat = buffer[:, : group * n_groups]
-                multiply(block.rows[queries], vectors, out=flat[:, : len(vectors)])
-                if len(vectors) < width:
-                    flat[:, len(vectors) : width] = -torch.inf
-                buffer.scatter_(1, own[queries], -torch.inf)
-                scores = flat.view(len(flat), group, n_groups)
-                yield ScoreTile(queries, begin, scores, scores.amax(1) if group > 1 else flat)
+                tile = self._multiply(block.rows[queries], vectors, queries, begin, dtype)
+                self._leave_out(tile, torch.where(alone, block.own_vector, -1)[queries])
+                yield tile
+
+    def _multiply(self, rows: Tensor, vectors: Tensor, queries: slice, begin: int, dtype: torch.dtype) -> ScoreTile:
+        """Compute the scores of a tile and the maxima of its groups, with one matrix product per part."""
+        group = group_size(self.width, self._n_listed)
+        part = min(self.width, _PRODUCT_VECTORS if rows.device.type == "cpu" else _TILE_VECTORS)
+        n_groups = -(-part // group)
+        n_groups += -n_groups % 16
+        part = group * n_groups
+        buffer = self._buffer(len(rows), -(-self.width // part), part, dtype, rows.device)
+        buffer = buffer[: -(-len(vectors) // part), : len(rows)]
+        scores = buffer[:, :, :part].unflatten(2, (group, n_groups))
+        maxima = torch.empty(len(rows), len(scores) * n_groups, dtype=dtype, device=rows.device)
+        rows = rows.to(dtype)
+        for number, some in enumerate(vectors.split(part)):
+            torch.mm(rows, some.to(dtype).T, out=buffer[number, :, : len(some)])
+            if len(some) < part:
+                buffer[number, :, len(some) : part] = -torch.inf
+            torch.amax(scores[number], 1, out=maxima[:, number * n_groups : (number + 1) * n_groups])
+        return ScoreTile(queries, begin, begin + len(vectors), scores, maxima)
+
+    def _buffer(self, n_rows: int, n_parts: int, part: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Return memory `(n_parts, n_rows or more, part or more)`; it is reused."""
+        # A stride that is not a multiple of 16 floats makes the product slower by a third; an even multiple, by a few percent.
+        shape = n_parts, n_rows, part + (16 if part % 32 == 0 else 32)
+        buffer = self._buffers.get(dtype)
+        if buffer is None or buffer.shape[1] < n_rows:
+            self._buffers.pop(dtype, None)  # frees the memory before the new memory is allocated
+            buffer = self._buffers[dtype] = torch.empty(shape, dtype=dtype, device=device)
+        return buffer
+
+    def _leave_out(self, tile: ScoreTile, own: Tensor) -> None:
+        """Set the scores of the queries with themselves to minus infinity.
+
+        Args:
+            tile: Tile; changed in place.
+            own: int64 `(b,)`, vector of each query; -1 if it stays.
+        """
+        query = ((own >= tile.begin) & (own < tile.end)).nonzero().squeeze(1)
+        _, _, size, n_groups = tile.scores.shape
+        position = own[query] - tile.begin
+        part, column = position // (size * n_groups), position % (size * n_groups)
+        member, group = column // n_groups, column % n_groups
+        tile.scores[part, query, member, group] = -torch.inf
+        group = part * n_groups + group
+        tile.maxima[query, group] = tile.members(query, group).amax(1)
 
     def _vectors(self, begin: int, end: int) -> Tensor:
         return self.gallery.vectors(slice(begin, end)) if self._in_memory is None else self._in_memory
 
-    def pair_scores(self, block: QueryBlock, queries: Tensor, vectors: Tensor, dots: DotFunction = float64_dots) -> Tensor:
+    def pair_scores(self, block: QueryBlock, queries: Tensor, vectors: Tensor, dots: DotFunction) -> Tensor:
         """Compute the scores of selected pairs, few enough at a time that they stay in the cache.
 
         Args:
             block: Queries.
             queries: int64 `(P,)`, indices of queries in the block.
             vectors: int64 `(P,)`, indices of vectors.
-            dots: `float64_dots` or `exact_dots`.
+            dots: `segment_dots`, `float64_dots` or `exact_dots`.
 
         Returns:
             float64 `(P,)`.
@@ -199,34 +176,20 @@ class ScoreTiles:
             out.copy_(dots(block.rows.index_select(0, left), rows))
         return found
 
-    def scratch(self, name: str, n: int, like: Tensor) -> Tensor:
+    def scratch(self, name: str, n: int, width: int, like: Tensor) -> Tensor:
         """Return memory for n rows of scores. It is reused, because allocating it again and again is slow.
 
         Args:
             name: Purpose; each has its own memory.
             n: Number of rows.
-            like: Tensor `(., W)` whose width, dtype and device the memory has.
+            width: Number of columns.
+            like: Tensor whose dtype and device the memory has.
         """
+        size = max(n, _MIN_SCRATCH_ROWS) * width
         key = f"{name} {like.dtype}"
-        if key not in self._scratch or self._scratch[key].shape[1] != like.shape[1] or len(self._scratch[key]) < n:
-            self._scratch[key] = torch.empty(max(n, _MIN_SCRATCH_ROWS), like.shape[1], dtype=like.dtype, device=like.device)
-        return self._scratch[key][:n]
-
-
-def multiply(rows: Tensor, vectors: Tensor, out: Tensor) -> None:
-    """Compute all inner products of two matrices, in the dtype of `out`.
-
-    Args:
-        rows: float32 `(B, D)`.
-        vectors: float32 `(V, D)`.
-        out: Result, float32 or float64 `(B, V)`.
-    """
-    is_long = rows.shape[1] >= _LONG_ROW
-    step = _MATMUL_VECTORS if is_long or out.dtype == torch.float64 else max(1, len(vectors))
-    rows = rows.to(out.dtype)
-    for begin in range(0, len(vectors), step):
-        chunk = vectors[begin : begin + step].to(out.dtype)
-        torch.mm(rows, chunk.T, out=out[:, begin : begin + len(chunk)])
+        if key not in self._scratch or len(self._scratch[key]) < size:
+            self._scratch[key] = torch.empty(size, dtype=like.dtype, device=like.device)
+        return self._scratch[key][: n * width].view(n, width)
 
 
 def group_size(width: int, n_listed: int) -> int:
@@ -244,16 +207,3 @@ def group_size(width: int, n_listed: int) -> int:
     """
     size = 2 ** int(math.log2(max(1, width / max(1, n_listed))) / 2)
     return min(32, size) if size >= 4 else 1
-
-
-def true_elements(chosen: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Iterate over the indices of true elements, a limited number at a time.
-
-    Args:
-        chosen: bool `(B, N)`.
-
-    Yields:
-        Row and column indices, int64.
-    """
-    query, group = chosen.nonzero(as_tuple=True)
-    yield from zip(query.split(_MAX_GROUPS), group.split(_MAX_GROUPS), strict=True)

@@ -28,7 +28,7 @@ def single_metric(embeddings: Embeddings, metric: str, clusters_per_class: int =
     column = selection_metric(metric)
     assert column is not None  # checked when the configuration is read
     if column.spec.kind == "clustering":
-        found = cluster_scores(cast(Tensor, embeddings.rows), embeddings.labels, max(1, clusters_per_class))
+        found = cluster_scores(cast(Tensor, embeddings.rows).cpu(), embeddings.labels, max(1, clusters_per_class))
         return float(found[metric])
     k = column.k or 1
     return score(embeddings.ranking(depth=1 if metric.endswith("map_at_r") else k), (k,))[metric]

@@ -116,7 +116,7 @@ def evaluated(
     """
     for one, found in zip(models, embeddings, strict=True):
         save_embeddings(one.folder / run_files.EMBEDDINGS, found)
-    result = evaluate_models(embeddings, evaluation_config(plan), plan.protocol.fold == "all")
+    result = evaluate_models([one.on(plan.device) for one in embeddings], evaluation_config(plan), plan.protocol.fold == "all")
     for one, own in zip(models, result.each, strict=True):
         if one.folder != plan.folder:
             save_tensors(one.folder / run_files.PER_QUERY, own.tensors)

@@ -192,7 +192,7 @@ def metric_on(model: Embedder, split: Split, roles: tuple[str, str], batches: An
     refuse_not_finite(cast(torch.Tensor, embeddings.rows))
     if roles[0] == "query":
         embeddings = draw_queries(embeddings, plan.protocol.evaluation_queries, plan.dataset.split_seed)
-    return processes.on_first(lambda: single_metric(embeddings, metric, plan.protocol.clusters_per_class))
+    return processes.on_first(lambda: single_metric(embeddings.on(plan.device), metric, plan.protocol.clusters_per_class))
 
 
 def embed_split(

@@ -8,10 +8,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-import torch
 from benchmarks.timing import measure_in_process
-
-from dmlbench.system.PLACEHOLDER import cpu_model
+from dmlbench.training.environment import cpu_columns
 
 SIDES = ("product", "ours", "peer")
 THREADS = (1, 2)
@@ -28,7 +26,7 @@ def measure(quick: bool, overrides: Sequence[str]) -> None:
     rounds, settings = 3, (("cub", 512), ("cars", 512), ("sop", 128), ("sop", 512))
     if quick:
         rounds, settings = 1, settings[:1]
-    print(f"evaluate: {cpu_model()}, CPU kernels of torch: {torch.backends.cpu.get_cpu_capability()}")
+    print("evaluate: " + ", ".join(f"{name} {value}" for name, value in cpu_columns().items()))
     for n_threads in THREADS:
         for name, dim in settings:
             _measure_setting(name, dim, n_threads, rounds)

@@ -189,7 +189,7 @@ def cases() -> Iterator[Case]:
     for name, base in (("2^24", 2**24), ("2^53", 2**53), ("2^62", 2**62)):
         huge = base + labels
         yield Case(f"labels from {name}", "Labels are compared as integers.", agrees(each_against_others(x, huge)))
-    negative = each_against_others(x, labels - 2**40)
+    negative = each_against_others(x, labels - 5)  # small, because "labels from 2^24" tests large ones
     yield Case("negative labels", "Labels may be any integers.", agrees(negative))
     yield Case(
         "ids in any order",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dmlbench.evaluation.embedding_rows import validate_and_hash
-from dmlbench.evaluation.exact_dot import error_bound, exact_dots, is_exact, required_bits
+from dmlbench.evaluation.exact_dot import SEGMENT, error_bound, exact_dots, is_exact, required_bits, segment_dots
 
 
 def random_rows(n: int, dim: int, seed: int = 0) -> torch.Tensor:
@@ -31,6 +31,14 @@ def test_the_error_of_a_matrix_product_is_within_its_bound(dtype: torch.dtype) -
     norms = rows.double().norm(dim=1)
     error = ((rows.to(dtype) @ rows.to(dtype).T).double() - exact).abs()
     assert (error <= error_bound(300, dtype) * norms[:, None] * norms).all()
+
+
+@pytest.mark.parametrize("dim", [0, 1, 15, 16, 17, 512, 1000])
+def test_the_error_of_segment_dots_is_that_of_one_segment(dim: int) -> None:
+    left, right = random_rows(500, dim), random_rows(500, dim, seed=1)
+    error = (segment_dots(left, right) - exact_dots(left, right)).abs()
+    norms = left.double().norm(dim=1) * right.double().norm(dim=1)
+    assert (error <= error_bound(min(dim, SEGMENT), torch.float32) * norms).all()
 
 
 def test_products_of_few_bits_are_exact_and_of_many_bits_are_not() -> None:

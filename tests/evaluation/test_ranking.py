@@ -16,7 +16,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
 
 from dmlbench.errors import MethodFailure, UserError
-from dmlbench.evaluation import Ranking, knn_search, rank, score, score_tiles
+from dmlbench.evaluation import Ranking, knn_search, rank, score, score_tile, score_tiles
 
 KS = (1, 2, 5, 40)
 
@@ -387,15 +387,24 @@ def kinds() -> dict[str, Callable[[torch.Tensor], torch.Tensor]]:
 
 @pytest.mark.parametrize("separate", [False, True])
 @pytest.mark.parametrize(
-    ("width", "group", "margin", "chunk"), [(2**16, None, 4, None), (7, 1, 1, 5), (16, 4, 2, 1), (33, 2, 1, None)]
+    ("width", "product", "group", "margin", "chunk"),
+    [
+        (2**16, 2**10, None, 4, None),
+        (2**16, 16, 1, 2, 7),
+        (7, 7, 1, 1, 5),
+        (16, 16, 4, 2, 1),
+        (33, 16, 1, 1, None),
+        (33, 33, 2, 1, None),
+    ],
 )
 @pytest.mark.parametrize("kind", kinds())
 def test_every_field_of_a_ranking_is_that_of_exactly_rounded_scores(
-    monkeypatch, kind: str, width, group, margin, chunk, separate: bool
+    monkeypatch, kind: str, width, product, group, margin, chunk, separate: bool
 ):
     monkeypatch.setattr(score_tiles, "_TILE_VECTORS", width)
+    monkeypatch.setattr(score_tiles, "_PRODUCT_VECTORS", product)
     monkeypatch.setattr(knn_search, "_MARGIN", margin)
-    monkeypatch.setattr(score_tiles, "_MAX_GROUPS", 2**16 if chunk is None else 3)
+    monkeypatch.setattr(score_tile, "_MAX_GROUPS", 2**16 if chunk is None else 3)
     if group:
         monkeypatch.setattr(score_tiles, "group_size", lambda width, n_listed: group)
     generator = torch.Generator().manual_seed(len(kind))
