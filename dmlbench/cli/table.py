@@ -37,8 +37,8 @@ best trained method and every method not significantly different from it (needs 
 docs/significance.md). With --by lr, methods are the lines and learning rates the columns, for a sweep
 such as sweep=lr_sensitivity. If a run failed, crashed, is running or has not finished, its method is listed
 without scores (--), and a footnote says why; delete the directory of the run to remove it. Files that
-are not rows are skipped with a warning. In CSV, text that a spreadsheet would read as a formula begins
-with an apostrophe.
+are not rows are skipped with a warning, and so are published entries that `publish --check` refuses. In
+CSV, text that a spreadsheet would read as a formula begins with an apostrophe.
 """
 
 
@@ -114,7 +114,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.by == "split" and arguments.picture is not None:
         raise UserError("--picture draws tables and --by lr, but not --by split")
     paths = [found for selector in arguments.selectors for found in select(selector, arguments.runs)]
-    rows, skipped = read_rows(*(paths or [arguments.runs]))
+    rows, skipped = _accepted(*read_rows(*(paths or [arguments.runs])))
     print_skipped(skipped)
     if arguments.by is not None:
         return _print_by(rows, arguments)
@@ -132,6 +132,20 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.picture is not None:
         draw_methods(_only(tables), arguments.picture)
     return 0
+
+
+def _accepted(rows: Sequence[Row], skipped: Sequence[SkippedFile]) -> tuple[Sequence[Row], Sequence[SkippedFile]]:
+    """Skip published entries that `dmlbench publish --check` refuses."""
+    from dmlbench.publication.layout import is_entry
+
+    folders = [row.folder for row in rows if row.folder is not None and is_entry(row.folder)]
+    if not folders:
+        return rows, skipped
+    from dmlbench.publication.entries import refusals, verified_entries  # imports numpy
+
+    refused = refusals(verified_entries(folders))
+    wrong = {one.path for one in refused}
+    return [row for row in rows if str(row.folder) not in wrong], [*skipped, *refused]
 
 
 def _print_by(rows: Sequence[Row], arguments: argparse.Namespace) -> int:

@@ -7,9 +7,8 @@ is computed again. An entry that does not pass is skipped with a reason.
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,13 +16,15 @@ from dmlbench.errors import UserError
 from dmlbench.publication.claim import Claim
 from dmlbench.publication.entry_files import read_entry_files
 from dmlbench.publication.freshness import outdated
-from dmlbench.publication.layout import CLAIM, DEPTH
+from dmlbench.publication.layout import CLAIM, DEPTH, is_stray
 from dmlbench.results import run_files
 from dmlbench.results.query_scores import QueryScores, read_query_scores
-from dmlbench.results.row import BASELINES, EXTERNAL, Row
+from dmlbench.results.row import Row
 from dmlbench.results.row_files import SkippedFile
 from dmlbench.verification import Tier, Verdict, verify_row
+from dmlbench.verification.row_groups import same_scores
 
+NO_SCORES = f"it has no scores of single queries ({run_files.COMPACT_SCORES}), so nobody could check it"
 _MARKS = (CLAIM, run_files.ROW)  # a directory with one of these is an entry
 _BESIDE = ("README.md", ".gitattributes", ".gitkeep")  # files that may lie above entries
 
@@ -97,7 +98,18 @@ def read_entries(place: Path) -> EntryList:
     if not place.is_dir():
         raise UserError(f"{place} is not a directory of entries; `dmlbench publish RUNS --to {place}` creates it")
     folders, skipped = find_entries(place)
+    found = verified_entries(folders)
+    return replace(found, skipped=tuple(sorted([*found.skipped, *skipped])))
+
+
+def verified_entries(folders: Iterable[Path]) -> EntryList:
+    """Read and verify entries, and compare them with each other.
+
+    Args:
+        folders: Their directories.
+    """
     found: list[Entry] = []
+    skipped: list[SkippedFile] = []
     for folder in folders:
         try:
             found.append(read_entry(folder))
@@ -117,8 +129,29 @@ def read_entry(folder: Path) -> Entry:
     Raises:
         OSError, ValueError, UserError: It is no entry. The message of a ValueError is a clause.
     """
-    row, claim, scores = read_entry_files(folder)
-    return Entry(folder, row, claim, verify_row(row, scores))
+    try:
+        row, claim, scores = read_entry_files(folder)
+        return Entry(folder, row, claim, verify_row(row, scores))
+    except MemoryError:
+        raise ValueError("it is too large") from None
+
+
+def refusals(found: EntryList) -> list[SkippedFile]:
+    """Return the entries that a check refuses and tables leave out, with the reasons. Former versions are none of them.
+
+    Args:
+        found: What `read_entries` returned.
+    """
+    apart = [SkippedFile(str(one.entry.folder), one.reason) for one in found.apart if one.is_duplicate]
+    entries = (*found.entries, *(one.entry for one in found.apart if not one.is_duplicate))
+    wrong = [SkippedFile(str(one.folder), reason) for one in entries if (reason := _why_refused(one))]
+    return sorted([*found.skipped, *apart, *wrong])
+
+
+def _why_refused(entry: Entry) -> str:
+    if entry.verdict.findings:
+        return f"it is inconsistent: {entry.verdict.findings[0].message}"
+    return NO_SCORES if entry.verdict.tier is Tier.CLAIMED else ""
 
 
 def find_entries(place: Path) -> tuple[list[Path], list[SkippedFile]]:
@@ -149,6 +182,8 @@ def find_entries(place: Path) -> tuple[list[Path], list[SkippedFile]]:
 def _misplaced(inside: Iterable[os.DirEntry[str]]) -> Iterator[SkippedFile]:
     """Yield what lies above entries and does not belong there."""
     for one in inside:
+        if is_stray(one.name):
+            continue
         if one.is_symlink():
             yield SkippedFile(one.path, "it is a link")
         elif not one.is_dir() and one.name not in _BESIDE:
@@ -157,37 +192,17 @@ def _misplaced(inside: Iterable[os.DirEntry[str]]) -> Iterator[SkippedFile]:
 
 def _apart(entries: Sequence[Entry]) -> Iterator[ApartEntry]:
     """Yield the entries that are shown apart."""
-    by_id, by_scores = _grouped(entries, _run_id), _grouped(entries, _trained_scores)
+    by_id: dict[object, list[Entry]] = {}
     for entry in entries:
-        if other := _other(entry, by_id[_run_id(entry)]):
+        by_id.setdefault(entry.row["run_id"], []).append(entry)
+    same = same_scores([entry.verdict for entry in entries])
+    for index, entry in enumerate(entries):
+        if other := next((one for one in by_id[entry.row["run_id"]] if one is not entry), None):
             yield ApartEntry(entry, f"its run id is also that of {other.folder}", is_duplicate=True)
-        elif other := _other(entry, by_scores[_trained_scores(entry)]):
-            yield ApartEntry(entry, f"its scores are those of another seed, {other.folder}", is_duplicate=True)
+        elif index in same:
+            yield ApartEntry(entry, f"its scores are those of another seed, {entries[same[index]].folder}", is_duplicate=True)
         elif reason := outdated(entry.row):
             yield ApartEntry(entry, reason)
-
-
-def _grouped(entries: Iterable[Entry], key: Callable[[Entry], Hashable]) -> dict[Hashable, list[Entry]]:
-    found = defaultdict(list)
-    for entry in entries:
-        found[key(entry)].append(entry)
-    return found
-
-
-def _other(entry: Entry, same: Sequence[Entry]) -> Entry | None:
-    return next((one for one in same if one is not entry), None)
-
-
-def _run_id(entry: Entry) -> Hashable:
-    return entry.row["run_id"]
-
-
-def _trained_scores(entry: Entry) -> Hashable:
-    """Return a key that two entries share if training gave the same scores; unique for others, such as raw pixels."""
-    row, scores = entry.row, entry.claim.files.get(run_files.COMPACT_SCORES)
-    if scores is None or row["loss"] in BASELINES or row["protocol"] == EXTERNAL:
-        return str(entry.folder)
-    return row["fingerprint"], row["method_digest"], scores
 
 
 def _reason(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,12 +13,13 @@ import numpy as np
 from dmlbench.publication import names
 from dmlbench.publication.claim import Claim, parse_claim
 from dmlbench.publication.eval_results import eval_results_text
-from dmlbench.publication.layout import CLAIM, DEPTH, EVAL_RESULTS, MAX_BYTES, entry_path
+from dmlbench.publication.layout import CLAIM, DEPTH, EVAL_RESULTS, MAX_BYTES, entry_path, is_stray
 from dmlbench.results import run_files
 from dmlbench.results.class_files import GROUPS_DIGEST, groups_digest
 from dmlbench.results.compact_scores import CompactScores, parse_compact_scores
 from dmlbench.results.row import Row
 from dmlbench.system.regular_files import parse_json, read_bytes
+from dmlbench.verification.scores import needed_metrics
 
 _DIGEST_COLUMNS = {"embeddings": "embeddings_sha256", "weights": "model_sha256"}
 
@@ -41,7 +43,22 @@ def read_entry_files(folder: Path) -> EntryFiles:
         ValueError: They are no entry. The message is a clause.
         UserError: Its row is none.
     """
-    contents = _read(folder)
+    found = parse_entry(_read(folder), folder)
+    _check_path(folder, found.row)
+    return found
+
+
+def parse_entry(contents: Mapping[str, bytes], folder: Path) -> EntryFiles:
+    """Check the contents of the files of an entry against each other.
+
+    Args:
+        contents: Contents of each file.
+        folder: Directory for the row.
+
+    Raises:
+        ValueError: They are no entry. The message is a clause.
+        UserError: Its row is none.
+    """
     claim = _parsed_claim(contents)
     for name in sorted({*contents, *claim.files} - {CLAIM}):
         _check_digest(name, contents.get(name), claim)
@@ -50,14 +67,13 @@ def read_entry_files(folder: Path) -> EntryFiles:
         raise ValueError(f"its {run_files.ROW} is not a JSON object")
     row = Row(columns, folder)
     check_row(row)
-    _check_path(folder, row)
     for name, column in _DIGEST_COLUMNS.items():
         artifact = getattr(claim, name)
         if artifact is not None and row.get(column) not in (None, artifact.sha256):
             raise ValueError(f"the {name} of its {CLAIM} have another SHA-256 than its row ({column})")
     if contents[EVAL_RESULTS].decode() != eval_results_text(row, claim):
         raise ValueError(f"its {EVAL_RESULTS} does not follow from its row and its claim; publish the run again")
-    scores = _parsed_scores(contents.get(run_files.COMPACT_SCORES))
+    scores = _parsed_scores(contents.get(run_files.COMPACT_SCORES), row)
     labels = None if scores is None else set(map(str, np.unique(scores.labels).tolist()))
     for name in (run_files.CLASSES, run_files.CLASS_GROUPS):
         if name in contents:
@@ -87,8 +103,11 @@ def check_row(row: Row) -> None:
 
 
 def _read(folder: Path) -> dict[str, bytes]:
-    """Read all files; a directory, a link or an unknown file is refused before anything is opened."""
-    listed = sorted(os.listdir(folder))
+    """Read all files; a directory, a link or an unknown file is refused before anything is opened.
+
+    Files that the system or a killed write leaves are not opened.
+    """
+    listed = sorted(name for name in os.listdir(folder) if not is_stray(name))
     if unknown := [name for name in listed if name not in MAX_BYTES]:
         raise ValueError(f"it has the file {unknown[0][:80]!r}, which no entry has")
     if missing := [name for name in (CLAIM, run_files.ROW, EVAL_RESULTS) if name not in listed]:
@@ -99,7 +118,7 @@ def _read(folder: Path) -> dict[str, bytes]:
         raise ValueError(f"its {Path(str(error.filename)).name}: {error.strerror}") from None
 
 
-def _parsed_claim(contents: dict[str, bytes]) -> Claim:
+def _parsed_claim(contents: Mapping[str, bytes]) -> Claim:
     try:
         return parse_claim(contents[CLAIM].decode())
     except UnicodeDecodeError:
@@ -123,9 +142,9 @@ def _check_path(folder: Path, row: Row) -> None:
         raise ValueError(f"its directory is {'/'.join(parts)}, and that of its row is {'/'.join(expected)}")
 
 
-def _parsed_scores(content: bytes | None) -> CompactScores | None:
+def _parsed_scores(content: bytes | None, row: Row) -> CompactScores | None:
     try:
-        return None if content is None else parse_compact_scores(content)
+        return None if content is None else parse_compact_scores(content, needed_metrics(row))
     except ValueError as error:
         raise ValueError(f"{run_files.COMPACT_SCORES}: {error}") from None
 
@@ -136,7 +155,7 @@ def _check_classes(name: str, content: bytes, row: Row, labels: set[str] | None)
     if not isinstance(values, dict) or not all(isinstance(text, str) for text in values.values()):
         raise ValueError(f"its {name} does not map labels to text")
     for text in values.values():
-        if reason := names.why_not_printable(text):
+        if reason := names.why_not_printable(names.with_plain_spaces(text)):
             raise ValueError(f"its {name} has a name that {reason}")
     if labels is not None and (not labels <= set(values) or (labels < set(values) and _all_classes_are_queries(row))):
         raise ValueError(f"its {name} has other classes than its queries")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from dmlbench.publication.names import directory_name
 from dmlbench.results import run_files
@@ -21,6 +21,9 @@ MAX_BYTES = {
     CLAIM: 64 * 1024,
     EVAL_RESULTS: 64 * 1024,
 }
+MAX_VERSION = 10**6  # of a protocol
+# Files that systems write into directories, and temporary files of `atomic_write` that a killed process has left.
+_STRAY = re.compile(r"\.DS_Store|Thumbs\.db|desktop\.ini|\.[a-z_]+\.(json|yaml|safetensors)\.(\d+|[0-9a-f]{8})\.tmp")
 _RUN_ID = re.compile(r"[0-9a-f]{4,64}-[0-9a-f]{4,64}-\d{1,19}")
 
 
@@ -31,11 +34,33 @@ def entry_path(row: Row) -> PurePosixPath:
         row: Row to publish.
 
     Raises:
-        ValueError: Its run id is none. The message is a clause.
-
+        ValueError: Its run id is none, or the version of its protocol. The message is a clause.
     """
     run_id, version = str(row["run_id"]), row.get("protocol_version")
     if not _RUN_ID.fullmatch(run_id):
         raise ValueError(f"its run id is {run_id[:100]!r}; it consists of two digests and a seed")
-    protocol = directory_name(str(row["protocol"])) + (f"-v{version}" if isinstance(version, int) else "")
+    if type(version) is int and not 0 <= version <= MAX_VERSION:
+        raise ValueError(f"its protocol_version is {str(version)[:40]}; it needs a number from 0 to {MAX_VERSION}")
+    protocol = directory_name(str(row["protocol"])) + (f"-v{version}" if type(version) is int else "")
     return PurePosixPath(directory_name(str(row["dataset"])), protocol, directory_name(str(row["loss"])), run_id)
+
+
+def is_stray(name: str) -> bool:
+    """Return whether a file beside those of an entry is left over, and is neither read nor published.
+
+    Args:
+        name: Name of the file.
+
+    >>> is_stray(".DS_Store"), is_stray(".row.json.0a1b2c3d.tmp"), is_stray("row.json.bak")
+    (True, True, False)
+    """
+    return _STRAY.fullmatch(name) is not None
+
+
+def is_entry(folder: Path) -> bool:
+    """Return whether the directory of a row is that of a published entry, and not of a run.
+
+    Args:
+        folder: The directory.
+    """
+    return (folder / CLAIM).exists() or (folder / run_files.COMPACT_SCORES).exists()

@@ -12,6 +12,9 @@ LABELS = ("dataset_label", "trunk_label", "loss_label", "trunk_weights")
 _IDENTIFIER = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._+/ -]{0,98}[A-Za-z0-9._+/-])?")
 _OUTSIDE_OF_NAMES = re.compile(r"[^a-z0-9._-]+")
 _WORD = re.compile(r"[^\W\d_]+")
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # letters and symbols without ink
+# Greek letters that are not mistaken for Latin ones.
+_DISTINCT = frozenset("ΓΔΘΛΞΠΣΦΨΩβδζθλξπσφψ")
 # Letters of one script; others, such as those of Chinese and Japanese, are not mistaken for Latin ones.
 _SIMILAR_SCRIPTS = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "FULLWIDTH", "MATHEMATICAL")
 
@@ -60,7 +63,18 @@ def why_not_printable(text: str, max_length: int = MAX_LENGTH) -> str:
     if not text.isprintable():  # control and format characters, such as those that reverse the direction
         wrong = next(one for one in text if not one.isprintable())
         return f"has the character U+{ord(wrong):04X} ({_name(wrong)}), which cannot be seen"
+    if wrong := next((one for one in text if one in _BLANK), ""):
+        return f"has the character U+{ord(wrong):04X} ({_name(wrong)}), which cannot be seen"
     return ""
+
+
+def with_plain_spaces(text: str) -> str:
+    """Return text with a space in the place of each kind of space, such as the wide one of Chinese and Japanese.
+
+    Args:
+        text: Text of one line, such as the name of a class.
+    """
+    return "".join(" " if unicodedata.category(one) == "Zs" else one for one in text)
 
 
 def why_not_a_label(text: str) -> str:
@@ -69,15 +83,16 @@ def why_not_a_label(text: str) -> str:
     Args:
         text: Value of one of `LABELS`.
 
-    >>> why_not_a_label("\u03b2-VAE"), why_not_a_label("Arc\u03a6ace")
-    ('', "mixes letters of GREEK and LATIN in the word 'Arc\u03a6ace'")
+    >>> why_not_a_label("\u03b2VAE"), why_not_a_label("Tripl\u03b5t")
+    ('', "mixes letters of GREEK and LATIN in the word 'Tripl\u03b5t'")
     """
     if reason := why_not_printable(text, 200):
         return reason
     if unicodedata.normalize("NFC", text) != text:
         return "is not in the normal form NFC of Unicode"
     for word in _WORD.findall(text):
-        scripts = {script for one in word if (script := _name(one).partition(" ")[0]) in _SIMILAR_SCRIPTS}
+        names = (_name(one) for one in word if one not in _DISTINCT)
+        scripts = {script for name in names if (script := name.partition(" ")[0]) in _SIMILAR_SCRIPTS}
         if len(scripts) > 1:
             return f"mixes letters of {' and '.join(sorted(scripts))} in the word {word!r}"
     return ""

@@ -23,7 +23,7 @@ Names begin with the prefix of their metrics, `full_` or `concatenated_`. Intege
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -35,11 +35,22 @@ from dmlbench.system.regular_files import read_bytes
 Tensors = Mapping[str, np.ndarray]
 
 MAX_BYTES = 64 * 1024**2  # a million queries have 18 MB
+MAX_SCORES = 2**26  # that are restored, 512 MB; a million queries with twenty metrics have 160 MB
 # Largest difference between a metric and the mean of its scores, which may be summed in another order: in float64, and in
 # float32, in which the scores of some runs are saved.
 DOUBLE, SINGLE = 1e-9, 1e-6
 INDEX, VALUE = ".index", ".value"
 _parsed = lru_cache(4096)(parse_metric)  # thousands of entries have the same few names
+_OTHERS = frozenset(("ids", "labels", "first_id", "n_models"))
+_INTEGERS = (np.uint8, np.uint16, np.uint32, np.int64)
+# Arrays from which each metric follows, without the prefix.
+_SOURCES = {
+    "recall_at_<k>": ("best_rank", "found_at_<k>"),
+    "mean_reciprocal_rank": ("best_rank",),
+    "precision_at_<k>": ("hits_at_<k>",),
+    "retrieved_at_<k>": ("hits_at_<k>", "n_relevant"),
+    "r_precision": ("hits_at_r", "n_relevant"),
+}
 _INTEGER_NAME = re.compile(r"(concatenated_)?(full_)?(best_rank|n_relevant|hits_at_r|(hits|found)_at_[1-9]\d*)")
 
 
@@ -48,12 +59,15 @@ class CompactScores:
 
     Args:
         tensors: Arrays by name, as in the description of the module. They may come from anywhere.
+        needed: Metrics to restore; arrays that none of them needs are refused. None for all metrics.
 
     Raises:
-        ValueError: They are no compact scores. The message is a clause.
+        ValueError: They are no compact scores, or too many. The message is a clause.
     """
 
-    def __init__(self, tensors: Tensors) -> None:
+    def __init__(self, tensors: Tensors, needed: frozenset[str] | None = None) -> None:
+        if needed is not None and (others := tensors.keys() - _arrays_of(needed)):
+            raise ValueError(f"no column of the row needs its array {min(others)[:80]!r}")
         _check(tensors)
         self._tensors = tensors
         self.labels: np.ndarray = tensors["labels"].astype(np.int64)
@@ -63,7 +77,10 @@ class CompactScores:
         is_single = any(values.dtype.itemsize < 8 for values in tensors.values() if values.dtype.kind == "f")
         self.tolerance = SINGLE if is_single else DOUBLE
         self._n_models = int(tensors["n_models"][0]) if "n_models" in tensors else 1
-        restored = ((name, self._restored(name)) for name in sorted(_candidates(tensors)))
+        names = sorted(name for name in _candidates(tensors) if needed is None or name in needed)
+        if len(names) * n_queries > MAX_SCORES:
+            raise ValueError(f"it has scores of {len(names):,} metrics for {n_queries:,} queries, which are too many")
+        restored = ((name, self._restored(name)) for name in names)
         self._values = {name: values for name, values in restored if values is not None}
         self.metrics = frozenset(self._values)
         for name, values in self._values.items():
@@ -112,36 +129,50 @@ class CompactScores:
         return None
 
 
-def read_compact_scores(file: Path) -> CompactScores:
+def read_compact_scores(file: Path, needed: frozenset[str] | None = None) -> CompactScores:
     """Read a file of compact scores.
 
     Args:
         file: The file. It may come from anywhere.
+        needed: As for `CompactScores`.
 
     Raises:
         OSError: It is not a regular file, or too large.
         ValueError: It is no file of compact scores. The message is a clause.
     """
-    return parse_compact_scores(read_bytes(file, MAX_BYTES))
+    return parse_compact_scores(read_bytes(file, MAX_BYTES), needed)
 
 
-def parse_compact_scores(content: bytes) -> CompactScores:
+def parse_compact_scores(content: bytes, needed: frozenset[str] | None = None) -> CompactScores:
     """Parse the contents of a file of compact scores.
 
     Args:
         content: Contents of the file. They may come from anywhere.
+        needed: As for `CompactScores`.
 
     Raises:
-        ValueError: They are no compact scores. The message is a clause.
+        ValueError: They are no compact scores, or not in the form in which they are written. The message is a clause.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import load
+    from safetensors.numpy import load, save
 
     try:
         tensors = load(content)
     except (SafetensorError, KeyError, TypeError, AttributeError) as error:  # the last three: dtypes that NumPy does not have
         raise ValueError(f"it is no safetensors file ({error})") from None
-    return CompactScores(tensors)
+    if save(dict(tensors)) != content:  # other bytes would let two files with the same scores look different
+        raise ValueError("it is not in the form that dmlbench writes")
+    return CompactScores(tensors, needed)
+
+
+def smallest(values: np.ndarray) -> np.ndarray:
+    """Convert integers to the smallest type that holds them.
+
+    Args:
+        values: Integers, or floats without fractions.
+    """
+    low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+    return values.astype(next(one for one in _INTEGERS if np.iinfo(one).min <= low and high <= np.iinfo(one).max))
 
 
 def divided(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -152,6 +183,19 @@ def divided(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
         denominator: Numbers `(Q,)`.
     """
     return np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator != 0)
+
+
+@lru_cache(256)
+def _arrays_of(metrics: Iterable[str]) -> frozenset[str]:
+    """Return the names of all arrays from which some metrics may follow."""
+    found = set(_OTHERS)
+    for name in metrics:
+        if (column := _parsed(name)) is not None:
+            base, k = column.spec.name, str(column.k or 0)
+            prefix = name.removesuffix(base.replace("<k>", k))
+            found |= {name, name + INDEX, name + VALUE}
+            found |= {prefix + one.replace("<k>", k) for one in _SOURCES.get(base, ())}
+    return frozenset(found)
 
 
 def _candidates(tensors: Tensors) -> set[str]:
@@ -201,4 +245,4 @@ def _check_length(name: str, values: np.ndarray, tensors: Tensors) -> None:
 
 
 def _is_integer_name(name: str) -> bool:
-    return name in ("ids", "labels", "first_id", "n_models") or _INTEGER_NAME.fullmatch(name) is not None
+    return name in _OTHERS or _INTEGER_NAME.fullmatch(name) is not None

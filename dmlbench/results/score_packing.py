@@ -6,14 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dmlbench.results.compact_scores import INDEX, VALUE, CompactScores, Tensors, divided
+from dmlbench.results.compact_scores import INDEX, VALUE, CompactScores, Tensors, divided, smallest
 from dmlbench.results.metric_specs import parse_metric
 
 # Largest difference between a score and what is restored. Scores of one model in float64 are restored bit by bit.
 _SINGLE = 1e-7  # of scores in float32
 _ORDER = 1e-12  # of means over models, which depend on the order of operations
 _BYTES_PER_EXCEPTION = 12
-_INTEGERS = (np.uint8, np.uint16, np.uint32, np.int64)
 
 
 def compact_scores(scores: Tensors, n_models: int = 1) -> dict[str, np.ndarray]:
@@ -29,13 +28,13 @@ def compact_scores(scores: Tensors, n_models: int = 1) -> dict[str, np.ndarray]:
     ids, labels = scores["ids"], scores["labels"]
     first = int(ids[0]) if len(ids) else 0
     is_range = first >= 0 and np.array_equal(ids, np.arange(first, first + len(ids)))
-    found = {"first_id": _smallest(np.array([first]))} if is_range else {"ids": _smallest(ids)}
-    found["labels"] = _smallest(labels)
+    found = {"first_id": smallest(np.array([first]))} if is_range else {"ids": smallest(ids)}
+    found["labels"] = smallest(labels)
     if n_models > 1:
         found["n_models"] = np.array([n_models], np.uint8)
     metrics = {name: values.astype(np.float64) for name, values in scores.items() if parse_metric(name) is not None}
     for name, values in _integers(metrics, labels, n_models):
-        found[name] = _smallest(values)
+        found[name] = smallest(values)
     restored = CompactScores(found)
     for name in metrics:
         found |= _exceptions(name, scores[name], restored.values(name) if name in restored.metrics else None, n_models)
@@ -92,9 +91,3 @@ def _exceptions(name: str, values: np.ndarray, restored: np.ndarray | None, n_mo
     if len(index) * _BYTES_PER_EXCEPTION > exact.nbytes:
         return {name: exact}
     return {name + INDEX: index.astype(np.uint32), name + VALUE: exact[index]}
-
-
-def _smallest(values: np.ndarray) -> np.ndarray:
-    """Convert integers to the smallest type that holds them."""
-    low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
-    return values.astype(next(one for one in _INTEGERS if np.iinfo(one).min <= low and high <= np.iinfo(one).max))

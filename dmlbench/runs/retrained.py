@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
+from dmlbench.config.schema import Scalar
 from dmlbench.results.formatting import metric_label
 from dmlbench.results.row import Row
 from dmlbench.tables.confidence import t_quantile
@@ -14,6 +15,7 @@ from dmlbench.verification import Tier, Verdict
 
 METRICS = ("map_at_r", "recall_at_1")
 _MACHINE = ("hostname", "cpu_model", "device")
+_MEASURED = ("finished_at", "train_seconds", "evaluate_seconds")
 
 
 def retrained(verdicts: Sequence[Verdict]) -> list[Verdict]:
@@ -21,6 +23,7 @@ def retrained(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
     Two rows of the same run agree if MAP@R and Recall@1 differ by less than the 95 % interval for the difference of two runs of
     the method, whose standard deviation is that over its seeds. One seed gives no interval, so such rows have to be equal.
+    All of this is text that anybody can write, so it is evidence only if the rows come from different people.
 
     Args:
         verdicts: Verdicts of all rows. Only consistent ones are compared.
@@ -36,7 +39,7 @@ def retrained(verdicts: Sequence[Verdict]) -> list[Verdict]:
         by_method.setdefault((one.row["fingerprint"], one.row["method_digest"]), []).append(one.row)
     found = []
     for one in verdicts:
-        others = [row for row in by_run.get(one.row["run_id"], ()) if _is_other_machine(one.row, row)] if one in usable else []
+        others = [row for row in by_run.get(one.row["run_id"], ()) if _is_other_training(one.row, row)] if one in usable else []
         if others:
             same_method = by_method[one.row["fingerprint"], one.row["method_digest"]]
             reasons = [_why_different(one.row, other, same_method) for other in others]
@@ -46,10 +49,15 @@ def retrained(verdicts: Sequence[Verdict]) -> list[Verdict]:
     return found
 
 
-def _is_other_machine(row: Row, other: Row) -> bool:
-    """Whether two rows are known to be from different machines."""
-    pairs = [(row.get(name), other.get(name)) for name in _MACHINE]
-    return any(one is not None and two is not None and one != two for one, two in pairs)
+def _is_other_training(row: Row, other: Row) -> bool:
+    """Whether two rows are from different machines, and not copies: they ended at other times and took other times."""
+    differs = {name: _is_known_and_other(row.get(name), other.get(name)) for name in (*_MACHINE, *_MEASURED)}
+    is_measured_again = differs["train_seconds"] or (not row.number("train_seconds") and differs["evaluate_seconds"])
+    return any(differs[name] for name in _MACHINE) and differs["finished_at"] and is_measured_again
+
+
+def _is_known_and_other(one: Scalar, two: Scalar) -> bool:
+    return one is not None and two is not None and one != two
 
 
 def _why_different(row: Row, other: Row, same_method: Sequence[Row]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from dmlbench.config.schema import Scalar
 from dmlbench.errors import MethodFailure, UserError
@@ -122,12 +123,17 @@ def _embeddings_of(row: Row, file: Path | None) -> tuple[list[Embeddings], Toler
         if tolerance is None:
             raise UserError(f"{file} has embeddings of the type {_dtype(file)}; known: {', '.join(TOLERANCES)}")
         is_own = row.get("embeddings_sha256") == sha256(file.resolve())
-        return [load_embeddings(file, follow_links=True)], tolerance, is_own
+        found = load_embeddings(file, follow_links=True)
+        if not tolerance.has_all_digits and row["protocol"] != EXTERNAL:  # embeddings of runs have unit length
+            found = replace(found, rows=normalize(found.rows[: len(found)]))
+        return [found], tolerance, is_own
     if row["protocol"] == EXTERNAL:
         raise UserError("a row of external embeddings needs --embeddings FILE")
     if row.get("evaluation_layer", "embedding") != "embedding" or {"evaluation_whiten", "evaluation_beta"} & row.columns.keys():
         raise UserError("they are not what the run saved, but of another layer or length; use --tier re-embedded")
     run = _run_of(row)
+    if row.get("evaluation_gallery") == "full" and not run.get("protocol_full_gallery"):
+        raise UserError("the run saved no embeddings of the training images, which are in its gallery; use --tier re-embedded")
     assert run.folder is not None
     files = [folder / run_files.EMBEDDINGS for folder in model_folders(run.folder, run)]
     return saved_embeddings(files, run), TOLERANCES["F32"], True

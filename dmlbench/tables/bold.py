@@ -13,6 +13,7 @@ from dmlbench.tables.significance_notes import LEVEL_IN_PRINT, OTHER_SCORES, mod
 
 ONE_SEED = "nothing is bold, because one seed cannot tell methods apart"
 NOT_TESTED = "nothing is bold, because significance was not tested"
+NO_SCORES = "no scores of single queries, so it is neither tested nor bold"
 INCONSISTENT = "Methods with an inconsistent result are neither tested nor bold"
 
 
@@ -46,12 +47,12 @@ def find_bold(
         metrics: Printed metrics.
         test: Whether to test significance. Otherwise, the highest mean is bold.
         consistency: Rows that contradict themselves; their methods are neither tested nor bold. If the scores of queries do not
-            match the rows, they are checked. None if all rows are consistent.
+            match the rows, or no test compares them, they are checked. None if all rows are consistent.
     """
     consistency = consistency or Consistency(())
     by_label = {label: list(seeds.values()) for label, seeds in zip(labels, methods, strict=True)}
     found = _find(by_label, metrics, test, consistency)
-    if any(OTHER_SCORES in one for one in found.details):
+    if test and (not found.best or any(OTHER_SCORES in one for one in found.details)):
         consistency.check_scores(row for rows in by_label.values() for row in rows)
         found = _find(by_label, metrics, test, consistency)
     excluded = not all(map(consistency.is_consistent, by_label.values()))
@@ -91,12 +92,17 @@ def _highest_mean(trained: Mapping[str, Sequence[Row]], metric: str) -> frozense
 
 def _tested(trained: Mapping[str, Sequence[Row]], metrics: Sequence[str], best_method: str) -> Bold:
     """Find the best method of each metric, and every method that is not significantly worse."""
-    from dmlbench.tables.significance import not_significantly_worse  # imports numpy, which only tests need
+    from dmlbench.tables.class_scores import has_scores  # imports numpy, which only tests need
+    from dmlbench.tables.significance import not_significantly_worse
 
-    best, reasons, counts = {}, {}, set()
+    best, reasons, counts, without = {}, {}, set(), dict[str, None]()
     tested = [row for rows in trained.values() for row in rows]
     for metric in metrics:
         complete = {label: rows for label, rows in trained.items() if all(row.number(metric) is not None for row in rows)}
+        with_scores = {label: rows for label, rows in complete.items() if all(has_scores(row, metric) for row in rows)}
+        if len(with_scores) > 1:
+            without |= dict.fromkeys(complete.keys() - with_scores.keys())
+            complete = with_scores
         labels_of_best, reason = not_significantly_worse(complete, metric)
         if reason is None:
             best[metric] = labels_of_best
@@ -104,7 +110,8 @@ def _tested(trained: Mapping[str, Sequence[Row]], metrics: Sequence[str], best_m
         else:
             reasons[metric] = reason
     meaning = f"bold marks the {best_method} and every method not significantly different from it" if best else NOT_TESTED
-    return Bold(best, meaning, (*_test_details(counts, tested), *_untested(reasons, some=bool(best))))
+    left_out = [f"{', '.join(sorted(without))}: {NO_SCORES}"] if without else []
+    return Bold(best, meaning, (*_test_details(counts, tested), *_untested(reasons, some=bool(best)), *left_out))
 
 
 def _test_details(counts: Collection[int], rows: Sequence[Row]) -> list[str]:

@@ -129,6 +129,16 @@ class RunClassMeans(NamedTuple):
     queries: str
 
 
+def has_scores(row: Row, metric: str) -> bool:
+    """Return whether the scores of the queries of a row can be read.
+
+    Args:
+        row: Result row.
+        metric: Name of the metric; with the prefix `macro_`, all classes have the same weight.
+    """
+    return read_class_means(row, metric.replace(MACRO, "", 1)) is not None
+
+
 def read_class_means(row: Row, metric: str) -> RunClassMeans | None:
     """Read the per-query scores beside a row, and average them within each class.
 

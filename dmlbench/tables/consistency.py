@@ -48,7 +48,7 @@ class Consistency:
             rows: Some of the rows.
         """
         for row in rows:
-            for finding in findings_beside(row)[0]:
+            for finding in findings_beside(row):
                 self._messages.setdefault(id(row), finding.message)
 
     def note(self, rows: Iterable[Row]) -> str:

@@ -14,9 +14,10 @@ its own.
   `MANY_UNITS`. Classes may have different weights, because a class with many queries counts more in a mean over queries, and
   is measured better. If a few have most of the weight, there are fewer degrees of freedom (`unequal_weights`).
 - **Few classes or groups, and seeds**: the variance of one pair alone is hardly known. With three methods or more, it is
-  pooled over all methods, in units of the residual standard deviation of each method, which all classes determine well. A
-  method that varies significantly more than the others is not pooled with them. With two methods, seeds are paired if there
-  are at least `MIN_PAIRED_SEEDS`; below that, the variances of the two methods are added.
+  pooled over all methods, in units of the residual standard deviation of each method, which all classes determine well. If
+  one of two methods varies significantly more than the others, their difference has its own variance, unless the pooled one is
+  larger. The pool contains this method too, so that it widens the intervals of all other pairs. With two methods, seeds are
+  paired if there are at least `MIN_PAIRED_SEEDS`; below that, the variances of the two methods are added.
 
 The components are added with Satterthwaite's degrees of freedom. `scripts/simulate_significance.py` measures error rates.
 

@@ -66,6 +66,9 @@ def _equal(row: Row) -> Iterator[tuple[str, Scalar, str]]:
         yield "the number of drawn queries without a relevant item", 0, "n_excluded"
     elif is_number(queries) and is_number(excluded):
         yield "n_queries plus n_excluded", queries + excluded, "n_query_images"
+    fold = row.get("protocol_fold")
+    if fold is not None:  # rows of the first version have no folds
+        yield "the number of models", row.get("protocol_folds") if fold == "all" else 1, "n_models"
     clusters = row.get("evaluation_clusters", row.get("protocol_clusters_per_class", 1))
     if is_number(clusters) and is_number(n_classes := row.get("n_test_classes")):
         yield "n_test_classes times the clusters per class", n_classes * clusters, "n_clusters"

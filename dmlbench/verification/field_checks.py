@@ -17,6 +17,7 @@ from dmlbench.results.row import LARGEST, ROUNDING, Row
 from dmlbench.verification.metric_relations import Relation, relations
 from dmlbench.verification.verdict import Finding
 
+MAX_COUNT = 2**62
 _DIGESTS = {"sha256": re.compile("[0-9a-f]{16,64}"), "digest": re.compile("[0-9a-f]{8,64}")}
 
 
@@ -49,8 +50,10 @@ def _forms(row: Row, names: _Names) -> Iterator[Finding]:
     """Check that counts are whole numbers, that costs are not negative, and that digests and times look like some."""
     for name in names.counts:
         value = row.columns[name]
-        if value is not None and not (type(value) is int and value >= 0):
+        if value is not None and not (type(value) is int and 0 <= value <= MAX_COUNT):
             yield Finding(name, f"{name} is {value!r:.80}, which is not a whole number")
+    if type(version := row.get("protocol_version")) is int and not 0 <= version <= MAX_COUNT:
+        yield Finding("protocol_version", f"protocol_version is {version!r:.80}, which is no version")
     for name in names.not_negative:
         if (value := row.columns[name]) is not None and not (is_number(value) and value >= 0):
             yield Finding(name, f"{name} is {value!r:.80}, which is not a number of at least 0")
@@ -148,5 +151,7 @@ def _folds(row: Row, names: Sequence[str]) -> Iterator[Finding]:
     """MAP@R with one model per fold is the mean over the models."""
     known = [value for name in names if (value := row.number(name)) is not None]
     mean = row.number("map_at_r")
-    if len(known) != row.get("n_models") or mean is None or abs(math.fsum(known) / len(known) - mean) > ROUNDING:
+    if row.get("protocol_fold") != "all":
+        yield Finding("metrics", f"{names[0]} is of a model per fold, but protocol_fold is {row.get('protocol_fold')!r:.80}")
+    elif len(known) != row.get("n_models") or mean is None or abs(math.fsum(known) / len(known) - mean) > ROUNDING:
         yield Finding("metrics", "MAP@R is not the mean over the models of the folds")

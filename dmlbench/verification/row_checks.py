@@ -15,7 +15,7 @@ from dmlbench.verification.count_checks import count_findings
 from dmlbench.verification.field_checks import field_findings
 from dmlbench.verification.identity_checks import identity_findings
 from dmlbench.verification.score_checks import score_findings
-from dmlbench.verification.scores import ScoreSource, scores_beside
+from dmlbench.verification.scores import TOO_LARGE, ScoreSource, scores_beside, scores_digest
 from dmlbench.verification.verdict import Finding, Tier, Verdict
 
 INCONSISTENT = "it is inconsistent"
@@ -39,7 +39,7 @@ def verify_row(row: Row, scores: ScoreSource | None) -> Verdict:
         row: Row to verify.
         scores: Scores of its queries; None if there are none, and the row can only be `claimed`.
     """
-    return _verdict(row, [*row_findings(row), *_with_scores(row, scores)], scores is not None)
+    return _verdict(row, [*row_findings(row), *_with_scores(row, scores)], scores)
 
 
 def verify_run(row: Row) -> Verdict:
@@ -48,29 +48,35 @@ def verify_run(row: Row) -> Verdict:
     Args:
         row: Row with its directory.
     """
-    findings, has_scores = findings_beside(row)
-    return _verdict(row, [*row_findings(row), *findings], has_scores)
+    findings, scores = _beside(row)
+    return _verdict(row, [*row_findings(row), *findings], scores)
 
 
-def findings_beside(row: Row) -> tuple[list[Finding], bool]:
-    """Return what the scores beside a row contradict in it, and whether there are any.
+def findings_beside(row: Row) -> list[Finding]:
+    """Return what the scores beside a row contradict in it.
 
     Args:
         row: Row with its directory.
     """
+    return _beside(row)[0]
+
+
+def _beside(row: Row) -> tuple[list[Finding], ScoreSource | None]:
     try:
         scores = scores_beside(row) if row.ok else None
-        return [*_replaced(row), *_with_scores(row, scores)], scores is not None
+        return [*_replaced(row), *_with_scores(row, scores)], scores
     except ValueError as error:
-        return [Finding("scores", str(error))], True
+        return [Finding("scores", str(error))], None
 
 
-def _verdict(row: Row, findings: Sequence[Finding], has_scores: bool) -> Verdict:
+def _verdict(row: Row, findings: Sequence[Finding], scores: ScoreSource | None) -> Verdict:
     if findings:
         return Verdict(row, Tier.CLAIMED, tuple(findings), INCONSISTENT)
-    if row.ok and not has_scores:
+    if not row.ok:
+        return Verdict(row, Tier.CONSISTENT, (), f"it has no results: {row['status']}")
+    if scores is None:
         return Verdict(row, Tier.CLAIMED, (), NO_SCORES)
-    return Verdict(row, Tier.CONSISTENT, (), NO_EMBEDDINGS if row.ok else f"it has no results: {row['status']}")
+    return Verdict(row, Tier.CONSISTENT, (), NO_EMBEDDINGS, scores_digest(scores))
 
 
 def _with_scores(row: Row, scores: ScoreSource | None) -> Iterator[Finding]:
@@ -81,6 +87,8 @@ def _with_scores(row: Row, scores: ScoreSource | None) -> Iterator[Finding]:
         yield from class_findings(row, scores)
     except ValueError as error:
         yield Finding("scores", f"the scores of its queries cannot be used: {error}")
+    except MemoryError:
+        yield Finding("scores", f"the scores of its queries cannot be used: {TOO_LARGE}")
 
 
 def _replaced(row: Row) -> Iterator[Finding]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dmlbench.results.formatting import metric_label
 from dmlbench.results.metric_specs import CONCATENATED, FULL, MACRO, parse_metric
 from dmlbench.results.row import Row
 from dmlbench.verification.metric_relations import relations
-from dmlbench.verification.scores import EXACT, ScoreSource
+from dmlbench.verification.scores import EXACT, ScoreSource, needed_metrics
 from dmlbench.verification.verdict import Finding
 
 if TYPE_CHECKING:
@@ -29,6 +28,9 @@ def score_findings(row: Row, scores: ScoreSource) -> Iterator[Finding]:
     """
     import numpy as np
 
+    if others := scores.metrics - needed_metrics(row):  # before anything is computed: they may be many
+        yield Finding("scores", f"there are scores of {min(others)[:80]!r}, which no column of the row needs")
+        return
     ids, labels = scores.ids, scores.labels
     n_queries = len(ids)
     if not n_queries:
@@ -39,7 +41,7 @@ def score_findings(row: Row, scores: ScoreSource) -> Iterator[Finding]:
         yield Finding("scores", "a query has scores twice")
     if row.get("n_queries") != n_queries:
         yield Finding("n_queries", f"n_queries is {row.get('n_queries')}, but {n_queries:,} queries have scores")
-    values = {metric: scores.values(metric) for metric in sorted(scores.metrics) if _is_retrieval(metric)}
+    values = {metric: scores.values(metric) for metric in sorted(scores.metrics)}
     if not values:
         yield from _means(row, labels, (), np.empty((0, n_queries)), 0.0)
         return
@@ -50,13 +52,8 @@ def score_findings(row: Row, scores: ScoreSource) -> Iterator[Finding]:
         return
     tolerance = max(scores.tolerance, EXACT)
     yield from _means(row, labels, tuple(values), stacked, tolerance)
-    yield from _impossible(tuple(values), stacked, tolerance)
+    yield from _impossible(values, tolerance)
     yield from _class_sizes(row, labels, values)
-
-
-def _is_retrieval(metric: str) -> bool:
-    found = parse_metric(metric)
-    return found is not None and found.is_per_query
 
 
 def _means(row: Row, labels: np.ndarray, metrics: Sequence[str], stacked: np.ndarray, tolerance: float) -> Iterator[Finding]:
@@ -92,31 +89,15 @@ def _macro(metric: str) -> str:
     return f"{metric[: len(metric) - len(plain)]}{MACRO}{plain}"
 
 
-def _impossible(metrics: tuple[str, ...], stacked: np.ndarray, tolerance: float) -> Iterator[Finding]:
-    """Yield relations that the scores of a query violate, which hold for each query as for means. Scores are `(M, Q)`."""
+def _impossible(values: Mapping[str, np.ndarray], tolerance: float) -> Iterator[Finding]:
+    """Yield relations that the scores of a query violate, which hold for each query as for means."""
     import numpy as np
 
-    if not (found := relations(metrics)):
-        return
-    factors, constants = _as_arrays(metrics)
-    totals = factors @ stacked + constants
-    wrong = np.count_nonzero(totals > tolerance * abs(factors).sum(1, keepdims=True), axis=1)
-    for relation, n_wrong in zip(found, wrong.tolist(), strict=True):
-        if n_wrong:
+    for relation in relations(tuple(values)):
+        total = sum(factor * values[name] for factor, name in relation.terms)
+        limit = tolerance * sum(abs(factor) for factor, _ in relation.terms) - relation.constant
+        if n_wrong := np.count_nonzero(total > limit):
             yield Finding("scores", f"{relation.message} in {n_wrong:,} queries")
-
-
-@lru_cache(256)
-def _as_arrays(metrics: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the factors `(R, M)` and the constants `(R, 1)` of the relations between some metrics."""
-    import numpy as np
-
-    found = relations(metrics)
-    factors, place = np.zeros((len(found), len(metrics))), {name: i for i, name in enumerate(metrics)}
-    for line, relation in zip(factors, found, strict=True):
-        for factor, name in relation.terms:
-            line[place[name]] += factor
-    return factors, np.array([[relation.constant] for relation in found])
 
 
 def _class_sizes(row: Row, labels: np.ndarray, values: dict[str, np.ndarray]) -> Iterator[Finding]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+import hashlib
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dmlbench.results import run_files
+from dmlbench.results.metric_specs import MACRO, parse_metric
 from dmlbench.results.row import Row
 from dmlbench.system.regular_files import open_regular
 
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 EXACT = 1e-9  # largest difference of two means of float64 scores, whose sums may be in another order
 SINGLE = 1e-6  # the same for scores that were saved in float32
 MAX_BYTES = 2**29  # as `results.query_scores`: a million queries with twenty metrics have 96 MB
+TOO_LARGE = "they do not fit into memory"
 _OTHERS = frozenset(("ids", "labels"))
+_DECIMALS = 6  # of scores that are compared with those of other runs
 
 
 class ScoreSource(Protocol):
@@ -127,20 +131,54 @@ def scores_beside(row: Row) -> ScoreSource | None:
     Raises:
         ValueError: A file cannot be read, or is none of scores. The message is a sentence.
     """
-    for name, read in ((run_files.PER_QUERY, FileScores), (run_files.COMPACT_SCORES, _read_compact)):
+    for name in (run_files.PER_QUERY, run_files.COMPACT_SCORES):
         try:
             if row.folder is not None:
-                return read(row.folder / name)
+                file = row.folder / name
+                return FileScores(file) if name == run_files.PER_QUERY else _read_compact(file, needed_metrics(row))
         except FileNotFoundError:
             continue
         except OSError as error:
             raise ValueError(f"{name} cannot be used: {error.strerror or error}") from None
         except ValueError as error:
             raise ValueError(f"{name} cannot be used: {error}") from None
+        except MemoryError:
+            raise ValueError(f"{name} cannot be used: {TOO_LARGE}") from None
     return None
 
 
-def _read_compact(file: Path) -> ScoreSource:
+def needed_metrics(row: Row) -> frozenset[str]:
+    """Return the metrics of single queries from which the columns of a row follow.
+
+    Args:
+        row: Row.
+    """
+    return _needed(tuple(row.columns))
+
+
+@lru_cache(256)
+def _needed(columns: tuple[str, ...]) -> frozenset[str]:
+    metrics = (name for name in columns if (metric := parse_metric(name)) is not None and metric.is_per_query)
+    return frozenset(name.replace(MACRO, "", 1) for name in metrics)
+
+
+def scores_digest(scores: ScoreSource) -> str:
+    """Return a digest of the scores of all queries, which does not depend on the form of their file or on their order.
+
+    Args:
+        scores: Scores of the queries of a row.
+    """
+    import numpy as np
+
+    order = np.argsort(scores.ids, kind="stable")
+    found = hashlib.blake2b(np.stack([scores.ids[order], scores.labels[order]]).astype("<i8").tobytes(), digest_size=16)
+    for metric in sorted(scores.metrics):
+        rounded = np.round(scores.values(metric)[order], _DECIMALS) + 0.0  # no negative zeros
+        found.update(metric.encode() + rounded.astype("<f8").tobytes())
+    return found.hexdigest()
+
+
+def _read_compact(file: Path, needed: frozenset[str]) -> ScoreSource:
     from dmlbench.results.compact_scores import read_compact_scores  # imports numpy
 
-    return read_compact_scores(file)
+    return read_compact_scores(file, needed)

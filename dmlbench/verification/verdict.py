@@ -41,12 +41,14 @@ class Verdict:
         tier: Highest tier that it reached; `claimed` if it is inconsistent.
         findings: Contradictions. A row with findings is inconsistent.
         why_not_next: Why it did not reach the next tier, a clause; empty for the highest tier.
+        scores: Digest of the scores of its queries; empty if it is inconsistent or has none.
     """
 
     row: Row
     tier: Tier
     findings: Sequence[Finding] = ()
     why_not_next: str = ""
+    scores: str = ""
 
     @property
     def consistent(self) -> bool:

@@ -49,11 +49,12 @@ def test_entries_are_read_by_the_code_of_the_main_branch_and_nothing_of_theirs_i
     trusted, submitted = (step["with"] for step in steps("entries.yml") if "path" in step.get("with", {}))
     assert trusted["ref"] == "${{ github.event.pull_request.base.sha }}"
     assert "repository" not in trusted
+    assert submitted["ref"] == "${{ github.sha }}"  # with what was added to the main branch meanwhile
     assert submitted["sparse-checkout"] == "results"
     assert submitted["path"] != trusted["path"]
     commands = [step for step in steps("entries.yml") if "run" in step]
     mentioned = [line for step in commands for line in step["run"].splitlines() if submitted["path"] in line]
-    assert mentioned == [f"python -P -m dmlbench publish --check ../{submitted['path']}/results"]
+    assert mentioned == [f"python -P -m dmlbench publish --check ../{submitted['path']}/results --base results"]
     assert commands[-1]["working-directory"] == trusted["path"]
 
 

@@ -220,8 +220,8 @@ def test_addresses_contain_the_run_id_and_the_digest_of_the_row() -> None:
     urls = ["--embeddings", "https://example.org/{run_id}.safetensors", "--weights", "https://example.org/{run_id}.pt"]
     assert run(["publish", *WHO, *urls]) == 0
     claim = read_entry(the_entry()).claim
-    assert claim.embeddings == (f"https://example.org/{run_id}.safetensors", "e" * 64)
-    assert claim.weights == (f"https://example.org/{run_id}.pt", "d" * 64)
+    assert claim.embeddings == (f"https://example.org/{run_id}.safetensors", "e" * 63 + "0")
+    assert claim.weights == (f"https://example.org/{run_id}.pt", "d" * 63 + "0")
 
 
 @pytest.mark.parametrize(

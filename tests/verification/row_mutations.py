@@ -101,6 +101,7 @@ def is_harmless(mutation: Mutation, before: dict[str, Any], after: dict[str, Any
             "n_shared_groups",
             "n_duplicates_across_split",
             "n_resumed",
+            "n_processes",
         )
     if metric is not None:
         return metric.spec.kind == "diagnostic" or after.get(name) is None  # a missing value is shown as missing

@@ -13,9 +13,11 @@ from rows_factory import make_row, make_study
 from safetensors.numpy import load_file, save_file
 
 from dmlbench.cli import run
+from dmlbench.results.columns import run_id
 from dmlbench.results.row import Row
 from dmlbench.results.row_files import find_rows, read_row, write_row
 from dmlbench.runs.retrained import retrained
+from dmlbench.system.regular_files import sha256
 from dmlbench.tables.table import compare
 from dmlbench.verification import Tier, Verdict, verify_row, verify_run
 from dmlbench.verification.row_groups import with_group_findings
@@ -124,8 +126,10 @@ def consistent(*rows: Row) -> list[Verdict]:
 
 
 def test_a_row_of_another_machine_within_the_interval_over_seeds_is_retrained() -> None:
-    here = [make_row(0.50 + 0.01 * seed, seed=seed, hostname="alpha") for seed in range(3)]
-    there, elsewhere = make_row(0.505, hostname="beta"), make_row(0.7, hostname="gamma", seed=1)
+    first = {"hostname": "alpha", "finished_at": "2026-01-01", "train_seconds": 50.0}
+    here = [make_row(0.50 + 0.01 * seed, seed=seed, **first) for seed in range(3)]
+    again = {"hostname": "beta", "finished_at": "2026-02-02", "train_seconds": 99.0}
+    there, elsewhere = make_row(0.505, **again), make_row(0.7, seed=1, **again)
     found = retrained(consistent(*here, there, elsewhere))
     assert [verdict.tier for verdict in found] == [
         *(Tier.RETRAINED, Tier.CONSISTENT, Tier.CONSISTENT),
@@ -134,9 +138,89 @@ def test_a_row_of_another_machine_within_the_interval_over_seeds_is_retrained() 
     assert found[1].why_not_next.startswith("MAP@R differs from another machine's row by 0.1900, and the interval of 3 seeds")
     [one, two] = retrained(consistent(here[0], there))
     assert one.why_not_next == "MAP@R differs from another machine's row, and one seed gives no interval"
-    assert [verdict.tier for verdict in retrained(consistent(here[0], make_row(0.5, hostname="beta")))] == [Tier.RETRAINED] * 2
+    assert [verdict.tier for verdict in retrained(consistent(here[0], make_row(0.5, **again)))] == [Tier.RETRAINED] * 2
     assert [verdict.tier for verdict in retrained(consistent(here[0], here[0]))] == [Tier.CONSISTENT] * 2
     assert two.tier is Tier.CONSISTENT
+
+
+@pytest.mark.parametrize("same", ["hostname", "finished_at", "train_seconds"])
+def test_a_copy_with_the_name_of_another_machine_is_not_retrained(same: str) -> None:
+    here = {"hostname": "alpha", "finished_at": "2026-01-01", "train_seconds": 50.0}
+    again = {"hostname": "beta", "finished_at": "2026-02-02", "train_seconds": 99.0}
+    copy = make_row(0.5, **{**again, same: here[same]})
+    assert [verdict.tier for verdict in retrained(consistent(make_row(0.5, **here), copy))] == [Tier.CONSISTENT] * 2
+
+
+def test_a_baseline_is_measured_again_by_its_evaluation() -> None:
+    rows = [
+        make_row(0.5, loss="untrained", hostname=name, finished_at=day, train_seconds=0.0, evaluate_seconds=seconds)
+        for name, day, seconds in (("alpha", "2026-01-01", 5.0), ("beta", "2026-01-02", 6.0))
+    ]
+    assert [verdict.tier for verdict in retrained(consistent(*rows))] == [Tier.RETRAINED] * 2
+
+
+def with_seed(run_directory: Path, seed: int) -> Path:
+    """Copy a run as that of another seed, with its run id computed again."""
+    columns = {**json.loads((run_directory / "row.json").read_text()), "seed": seed}
+    columns["run_id"] = run_id(columns["fingerprint"], columns["method_digest"], seed)
+    copy = shutil.copytree(run_directory, run_directory.with_name(columns["run_id"]))
+    (copy / "row.json").write_text(json.dumps(columns))
+    return copy
+
+
+def test_the_scores_of_one_seed_as_those_of_another_are_refused_in_any_form(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [file, *_] = find_rows(runs / "photos" / "arcface")
+    copy = with_seed(file.parent, 7)
+    arrays = load_file(copy / "per_query.safetensors")
+    save_file({name: values[::-1].copy() for name, values in arrays.items()}, copy / "per_query.safetensors", {"x": "y"})
+    digest = sha256(copy / "per_query.safetensors")
+    change(copy / "row.json", per_query_sha256=digest, embeddings_sha256="0" * 64, model_sha256="1" * 64)
+    assert verify_run(read_row(copy / "row.json")).findings == ()
+    status, found = verified(capsys, str(file.parent), str(copy))
+    assert (status, messages(found)) == (1, ["its scores are those of seed 7", "its scores are those of seed 0"])
+
+
+def test_the_embeddings_or_the_model_of_another_seed_are_refused(runs: Path) -> None:
+    rows = [read_row(file) for file in find_rows(runs / "photos" / "arcface")]
+    same = Row({**rows[1].columns, "model_sha256": rows[0]["model_sha256"]}, rows[1].folder)
+    assert [one.consistent for one in with_group_findings([verify_run(row) for row in rows])] == [True, True]
+    assert [one.consistent for one in with_group_findings([verify_run(rows[0]), verify_run(same)])] == [False, False]
+
+
+def test_baselines_and_perfect_rankings_may_have_equal_scores() -> None:
+    for columns in ({"loss": "untrained"}, {"loss_kind": "none"}, {"map_at_r": 1.0}, {"n_tied_queries": 1200}):
+        rows = [make_row(0.5, seed=seed, **columns) for seed in range(2)]
+        found = with_group_findings([Verdict(row, Tier.CONSISTENT, scores="same") for row in rows])
+        assert [one.consistent for one in found] == [True, True], columns
+
+
+def test_a_gallery_with_training_images_that_were_not_saved_needs_the_images(
+    honest: Path, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [file, *_] = find_rows(runs / "photos" / "arcface")
+    options = (f"dataset.root={honest}/photos",)
+    assert run(["evaluate", str(file.parent), "--gallery", "full", "--clusters", "3", *options]) == 0
+    [evaluation] = file.parent.glob("evaluate-*")
+    status, found = verified(capsys, str(evaluation), "--tier", "rescored")
+    assert (status, [row["tier"] for row in found["rows"]]) == (0, ["consistent"])
+    assert "use --tier re-embedded" in found["rows"][0]["why_not_next"]
+    status, found = verified(capsys, str(evaluation), "--tier", "re-embedded", *options)
+    assert (status, [row["tier"] for row in found["rows"]]) == (0, ["re-embedded"])
+
+
+@pytest.mark.parametrize("scale", ["of each embedding", "of all embeddings"])
+def test_embeddings_of_a_run_in_eight_bits_are_scaled_to_unit_length(
+    runs: Path, capsys: pytest.CaptureFixture[str], scale: str
+) -> None:
+    [plain, *_] = [file for file in find_rows(runs / "photos" / "untrained") if read_row(file).get("parent") is None]
+    tensors = load_file(plain.with_name("embeddings.safetensors"))
+    rows = tensors["embeddings"] * np.linspace(1, 9, len(tensors["labels"]))[:, None]  # as scales of embeddings do
+    largest = abs(rows).max(1, keepdims=True) if scale == "of each embedding" else abs(rows).max()
+    save_file({**tensors, "embeddings": np.rint(rows / largest * 127).astype("i1")}, "downloaded.safetensors")
+    status, found = verified(capsys, str(plain.parent), "--tier", "rescored", "--embeddings", "downloaded.safetensors")
+    assert (status, [row["tier"] for row in found["rows"]]) == (0, ["rescored"]), found
 
 
 def test_rows_of_the_same_images_have_the_same_counts() -> None:
