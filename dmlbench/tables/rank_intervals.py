@@ -118,7 +118,11 @@ def _common_seeds(seeds: Sequence[frozenset[int]]) -> frozenset[int]:
             break
     number = {one: sum(count for other, count in counts.items() if one <= other) for one in found}
     several = [one for one in found if number[one] > 1]
-    return min(several, key=lambda one: (-number[one] * min(len(one), COUNTED_SEEDS), -number[one], -len(one), sorted(one)), default=frozenset())
+    return min(
+        several,
+        key=lambda one: (-number[one] * min(len(one), COUNTED_SEEDS), -number[one], -len(one), sorted(one)),
+        default=frozenset(),
+    )
 
 
 def _scores(methods: Methods, metric: str) -> tuple[ClassScores | None, str | None]:

@@ -14,6 +14,7 @@ import torch
 
 from dmlbench import __version__
 from dmlbench.config.schema import Scalar
+from dmlbench.system.memory import keep_freed_memory
 
 
 def device_name(device: str) -> str:
@@ -69,9 +70,12 @@ def memory_gib(device: str) -> float:
 def make_deterministic(threads: int) -> None:
     """Fix the settings of torch that would otherwise depend on the machine: CPU threads, algorithms and TF32.
 
+    The process also keeps the memory that it frees, which affects no result.
+
     Args:
         threads: Number of CPU threads.
     """
+    keep_freed_memory()
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     # The deterministic mode would also fill every new tensor with NaN, which takes time and does not affect results.
