@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional
 
 from dmlbench.config.plan import Plan
 from dmlbench.config.schema import Protocol
@@ -24,36 +21,11 @@ from dmlbench.system.seeding import crop_stream, derive_seed
 # A data set below this size is decoded once and kept in memory. A larger one is decoded every time, by several processes.
 MEMORY_BYTES = 512 * 2**20
 
+Transform = Callable[[torch.Tensor], torch.Tensor]
 Resized = ResizedImages | DecodedCache  # resized images by id
 Item = tuple[int, int]  # id of an image, and seed of its crop
 WHOLE = slice(None)  # part of a batch that has all its images
 Batch = tuple[torch.Tensor, torch.Tensor]  # uint8 (B, 3, H, W), or float32 features (B, C); and ids, int64 (B,)
-
-
-class _ResizedCrop(v2.RandomResizedCrop):
-    """Torchvision's random resized crop with a contiguous copy of the crop, which it then resizes twice as fast."""
-
-    def transform(self, inpt: torch.Tensor, params: dict[str, Any]) -> torch.Tensor:
-        cropped = functional.crop(inpt, **params)[None].contiguous(memory_format=torch.channels_last)[0]
-        return functional.resize(cropped, self.size, antialias=True)
-
-
-def training_crop(protocol: Protocol) -> v2.Transform:
-    """Return the random crop and flip of a protocol.
-
-    Args:
-        protocol: Protocol, with kind and size of the crop.
-
-    Returns:
-        A transform from a resized image, uint8 `(3, h, w)`, to uint8 `(3, image_px, image_px)`.
-    """
-    crops = {
-        "random_resized": _ResizedCrop(protocol.image_px, scale=protocol.crop_scale, ratio=protocol.crop_ratio),
-        "random": v2.RandomCrop(protocol.image_px),
-        "center": v2.CenterCrop(protocol.image_px),
-    }
-    crop = crops[protocol.train_crop]
-    return v2.Compose([crop, v2.RandomHorizontalFlip(0.5)]) if protocol.flip else crop
 
 
 class CroppedImages(Dataset[tuple[torch.Tensor, int]]):
@@ -65,7 +37,7 @@ class CroppedImages(Dataset[tuple[torch.Tensor, int]]):
         kept: Resized images by id that are kept in memory; it is filled on demand. None keeps no image.
     """
 
-    def __init__(self, resized: Resized, crop: v2.Transform, kept: dict[int, torch.Tensor] | None) -> None:
+    def __init__(self, resized: Resized, crop: Transform, kept: dict[int, torch.Tensor] | None) -> None:
         self.resized = resized
         self.crop = crop
         self.kept = kept
@@ -107,6 +79,8 @@ class Batches:
         boxes: np.ndarray | None = None,
         cache: Path | None = None,
     ) -> None:
+        from dmlbench.data.crops import center_crop, training_crop  # torchvision takes two seconds to import
+
         self.batch_size = protocol.batch_size
         self.pin_memory = pin_memory
         # 4 / 3 is the usual aspect ratio of photos.
@@ -116,7 +90,7 @@ class Batches:
         resized: Resized = images if cache is None else decoded_cache(images, cache, self.workers)
         kept: dict[int, torch.Tensor] | None = {} if small and self.workers == 0 and cache is None else None
         self._training = CroppedImages(resized, training_crop(protocol), kept)
-        self._test = CroppedImages(resized, v2.CenterCrop(protocol.image_px), kept)  # shares the kept images
+        self._test = CroppedImages(resized, center_crop(protocol), kept)  # shares the kept images
 
     def training(
         self, ids_of_batches: Iterator[Sequence[int]], seed: int, first: int = 0, part: slice = WHOLE

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils.data import Dataset
-from torchvision.transforms import v2
 
 from dmlbench.data.images import read_image
 from dmlbench.errors import UserError
@@ -28,11 +27,13 @@ class ResizedImages(Dataset[torch.Tensor]):
     """
 
     def __init__(self, paths: Sequence[Path], px: int, boxes: np.ndarray | None = None, upright: bool = False) -> None:
+        from dmlbench.data.crops import resize  # torchvision takes two seconds to import
+
         self.paths = paths
         self.px = px
         self.boxes = boxes
         self.upright = upright
-        self._resize = v2.Resize(px, antialias=True)
+        self._resize = resize(px)
 
     def __len__(self) -> int:
         return len(self.paths)

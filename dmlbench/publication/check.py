@@ -12,7 +12,6 @@ from typing import NamedTuple
 from dmlbench.errors import UserError
 from dmlbench.publication.entries import Entry, read_entries, refusals
 from dmlbench.publication.layout import MAX_BYTES
-from dmlbench.results import run_files
 from dmlbench.results.row import BASELINES, EXTERNAL
 
 
@@ -105,8 +104,8 @@ def _copies(entries: Iterable[Entry]) -> Iterator[str]:
     """Yield entries of trained models that have exactly the scores of another method."""
     first: dict[tuple[object, str], Entry] = {}
     for entry in entries:
-        row, scores = entry.row, entry.claim.files.get(run_files.COMPACT_SCORES)
-        if scores is None or row["loss"] in BASELINES or row["protocol"] == EXTERNAL:
+        row, scores = entry.row, entry.verdict.scores
+        if not scores or row["loss"] in BASELINES or row["protocol"] == EXTERNAL:
             continue
         other = first.setdefault((row["dataset"], scores), entry)
         if other.row["method_digest"] != row["method_digest"]:
