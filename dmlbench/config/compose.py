@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -170,14 +171,32 @@ def compose_with_hydra(overrides: Sequence[str], config_dir: str | Path | None =
         overrides: Hydra overrides.
         config_dir: Directory of the user's own configuration files.
     """
-    GlobalHydra.instance().clear()
-    register_with_hydra()
-    search_path = [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"] if config_dir else []
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = hydra.compose("config", overrides=[*overrides, *search_path], return_hydra_config=True)
+    if config_dir is None:
+        cfg = copy.deepcopy(_composed_files(tuple(overrides), *_version_of_files()))
+    else:
+        cfg = _compose_with_hydra(overrides, [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"])
     HydraConfig.instance().set_config(cfg)  # so that `${hydra:...}` resolves
     bring_dataset_values(cfg, overrides)
     return cfg
+
+
+def _version_of_files() -> tuple[str, int, int]:
+    """The directory of the configuration files, their number, and the time of the last change."""
+    times = [file.stat().st_mtime_ns for file in conf_dir().rglob("*")]
+    return str(conf_dir()), len(times), max(times, default=0)
+
+
+@lru_cache(32)
+def _composed_files(overrides: tuple[str, ...], directory: str, n_files: int, changed: int) -> DictConfig:
+    """What overrides compose to; remembered, because the commands of a notebook or a server compose the same files again."""
+    return _compose_with_hydra(overrides, [])
+
+
+def _compose_with_hydra(overrides: Sequence[str], search_path: Sequence[str]) -> DictConfig:
+    GlobalHydra.instance().clear()
+    register_with_hydra()
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return hydra.compose("config", overrides=[*overrides, *search_path], return_hydra_config=True)
 
 
 def register_with_hydra() -> None:

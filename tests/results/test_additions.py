@@ -7,61 +7,27 @@ a metric                  its declaration in `results/metric_specs.py`, and its 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from grown_package import FIELD, MEANING, Grown
+from grown_package import FIELD, MEANING
 from rows_factory import COST, make_row
 
 from dmlbench.api import evaluate
 from dmlbench.cli import run
 from dmlbench.evaluation.attribute_quality import attribute_quality
 from dmlbench.results import metric_specs
-from dmlbench.results.columns import SCHEMA_VERSION, column
+from dmlbench.results.columns import column
 from dmlbench.results.metric_specs import METRIC_SPECS, MetricSpec, parse_metric
 from dmlbench.results.row_files import write_row
 from dmlbench.tables.table import compare
 
-# --- a field of the protocol, in a copy of the package
+# --- a field of the protocol; `test_schema_growth` adds one to a copy of the package
 
 
 def test_the_declaration_of_a_field_is_one_line_and_its_meaning() -> None:
     assert (FIELD.count("\n"), MEANING.count("\n")) == (1, 1)
-
-
-def test_a_new_field_can_be_overridden_and_is_part_of_the_row(grown: Grown) -> None:
-    assert grown.steps["other value"].status == 0
-    rows = [json.loads(path.read_text()) for path in (grown.folder / "runs").rglob("row.json")]
-    [row] = [row for row in rows if row.get("protocol_cutout_px") == 4]
-    assert "protocol.cutout_px=4" in json.loads(row["overrides"])
-
-
-def test_the_range_of_a_new_field_is_checked(grown: Grown) -> None:
-    step = grown.steps["too small"]
-    assert step.status == 2
-    assert step.err == "dmlbench: protocol.cutout_px is -1; it must be at least 0\n"
-
-
-def test_a_new_field_can_be_the_axis_of_a_table(grown: Grown) -> None:
-    out = grown.steps["vary"].out
-    assert grown.steps["vary"].status == 0
-    assert "rows differ in protocol.cutout_px only" in " ".join(out.split())
-    assert [line.split("|")[1].split(" [")[0].strip() for line in out.splitlines() if "cutout_px =" in line] == [
-        "cutout_px = 0",
-        "cutout_px = 4",
-    ]
-
-
-def test_the_caption_lists_an_override_of_a_new_field(grown: Grown) -> None:
-    assert "protocol.cutout_px=4," in " ".join(grown.steps["caption"].out.split())
-
-
-def test_the_documentation_describes_a_new_field(grown: Grown) -> None:
-    [line] = [line for line in grown.steps["documentation"].out.splitlines() if "`protocol_cutout_px`" in line]
-    assert "Side of a random square that is masked in training images, in pixels; 0 for none." in line
-    assert str(SCHEMA_VERSION + 1) in line.split("|")[-2]
 
 
 # --- a cost

@@ -1,4 +1,4 @@
-"""A new optional field of the protocol keeps existing results valid.
+"""A new optional field of the protocol keeps existing results valid, and can be used everywhere.
 
 The tests run a copy of the package in which the field `cutout_px` was added to `Protocol`; see `grown_package`.
 """
@@ -64,3 +64,36 @@ def test_this_version_skips_rows_of_the_newer_schema_with_a_reason(grown: Grown)
     assert {one.reason.partition(";")[0] for one in skipped} == {
         f"a row of schema {SCHEMA_VERSION + 1} was written by a newer dmlbench"
     }
+
+
+def test_a_new_field_can_be_overridden_and_is_part_of_the_row(grown: Grown) -> None:
+    assert grown.steps["other value"].status == 0
+    rows = [json.loads(path.read_text()) for path in (grown.folder / "runs").rglob("row.json")]
+    [row] = [row for row in rows if row.get("protocol_cutout_px") == 4]
+    assert "protocol.cutout_px=4" in json.loads(row["overrides"])
+
+
+def test_the_range_of_a_new_field_is_checked(grown: Grown) -> None:
+    step = grown.steps["too small"]
+    assert step.status == 2
+    assert step.err == "dmlbench: protocol.cutout_px is -1; it must be at least 0\n"
+
+
+def test_a_new_field_can_be_the_axis_of_a_table(grown: Grown) -> None:
+    out = grown.steps["vary"].out
+    assert grown.steps["vary"].status == 0
+    assert "rows differ in protocol.cutout_px only" in " ".join(out.split())
+    assert [line.split("|")[1].split(" [")[0].strip() for line in out.splitlines() if "cutout_px =" in line] == [
+        "cutout_px = 0",
+        "cutout_px = 4",
+    ]
+
+
+def test_the_caption_lists_an_override_of_a_new_field(grown: Grown) -> None:
+    assert "protocol.cutout_px=4," in " ".join(grown.steps["caption"].out.split())
+
+
+def test_the_documentation_describes_a_new_field(grown: Grown) -> None:
+    [line] = [line for line in grown.steps["documentation"].out.splitlines() if "`protocol_cutout_px`" in line]
+    assert "Side of a random square that is masked in training images, in pixels; 0 for none." in line
+    assert str(SCHEMA_VERSION + 1) in line.split("|")[-2]
