@@ -65,12 +65,10 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 def _moments(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Mean and variance of each channel over all processes, `(C,)`, and the number of values of a channel."""
-    dims = [0, *range(2, values.ndim)]
-    own_variance, own_mean = torch.var_mean(values.float() if values.dtype == torch.bfloat16 else values, dims, correction=0)
+    own_mean, own_variance = torch.ops.aten.batch_norm_update_stats(values, None, None, 0.0)
+    n_own = own_mean.new_tensor([values.numel() // values.shape[1]])
     # Computed in float64, from the moments of each process, because a difference of sums of squares would lose digits.
-    own = torch.cat(
-        [own_mean.double(), own_variance.double(), own_mean.new_tensor([values.numel() // values.shape[1]]).double()]
-    )
+    own = torch.cat([own_mean, own_variance, n_own]).double()
     found = processes.gather_rows(own[None], [1] * processes.count())
     n, channels = found[:, -1:], values.shape[1]
     means, variances = found[:, :channels], found[:, channels:-1]
@@ -115,9 +113,7 @@ class _Normalise(torch.autograd.Function):
         )
         sums = torch.stack([of_bias, of_weight])
         processes.add_over_processes([sums])
-        scale = weight / torch.sqrt(variance + ctx.eps)
-        slope = scale / torch.sqrt(variance + ctx.eps) * sums[1] / ctx.n
-        offset = scale * sums[0] / ctx.n - mean * slope
-        shape = (1, -1, *[1] * (values.ndim - 2))
-        found = torch.addcmul(constant, values, slope.view(shape).to(values.dtype), value=-1) - offset.view(shape)
+        scale = weight / torch.sqrt(variance + ctx.eps) / ctx.n
+        further = functional.batch_norm(values, mean, variance, scale * sums[1], scale * sums[0], False, 0.0, ctx.eps)
+        found = constant.sub_(further)
         return found.to(values.dtype), of_weight, of_bias, None, None, None, None

@@ -28,6 +28,9 @@ STEP_TIMEOUT_S = 600.0  # seconds that a process waits in a step for the others,
 # Seconds that a process waits for a decision of the first one, which evaluates alone. A process that ends is noticed at once.
 DECISION_TIMEOUT_S = 7 * 24 * 3600.0
 
+# Largest number of values that are gathered and then added: Gloo takes half as long for it as for a sum of few values.
+GATHERED = 2**16
+
 T = TypeVar("T")
 
 
@@ -251,8 +254,11 @@ def add_over_processes(tensors: Sequence[torch.Tensor]) -> None:
     if count() == 1 or not tensors:
         return
     flat = torch.cat([one.reshape(-1) for one in tensors])
-    with _noticing_loss():
-        distributed.all_reduce(flat)
+    if len(flat) <= GATHERED:
+        flat = gather_rows(flat[None], [1] * count()).sum(0)
+    else:
+        with _noticing_loss():
+            distributed.all_reduce(flat)
     for one, summed in zip(tensors, flat.split([one.numel() for one in tensors]), strict=True):
         one.copy_(summed.view_as(one))
 

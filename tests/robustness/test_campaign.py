@@ -36,7 +36,8 @@ def prepared(place: Workplace) -> dict[str, Prepared]:
     return prepared
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [1, 3])
 def test_a_killed_command_ends_with_the_results_of_an_undisturbed_one_when_it_is_run_again(
     place: Workplace, prepared: dict[str, Prepared], kills: int
 ) -> None:

