@@ -83,7 +83,9 @@ def test_an_unknown_key_is_refused_with_the_full_key_that_was_meant(
 
 
 def test_an_unknown_key_without_a_similar_one_is_refused_with_all_known_keys(capsys: pytest.CaptureFixture[str]) -> None:
-    assert refused(capsys, "train", "zebra=1").startswith("zebra is not known; known: compile, dataset, device, loss, optimizer, ")
+    assert refused(capsys, "train", "zebra=1").startswith(
+        "zebra is not known; known: compile, dataset, device, loss, optimizer, "
+    )
     sentence = refused(capsys, "train", "optimizer.zebra=1")
     assert sentence == (
         "optimizer.zebra is not known; known: _target_, betas, eps, weight_decay "
