@@ -2,7 +2,29 @@
 
 from __future__ import annotations
 
+import builtins
 import os
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 
 # Servers of the tests run on this machine: requests to them must not go through a proxy.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(filter(None, (os.environ.get("no_proxy"), "127.0.0.1")))
+
+
+@pytest.fixture
+def without_module(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A function that lets imports of a package fail for the rest of a test, as if it were not installed."""
+
+    def remove(missing: str) -> None:
+        genuine = builtins.__import__
+
+        def without(name: str, *arguments: Any, **options: Any) -> Any:
+            if name.partition(".")[0] == missing:
+                raise ModuleNotFoundError(f"No module named '{missing}'")
+            return genuine(name, *arguments, **options)
+
+        monkeypatch.setattr(builtins, "__import__", without)
+
+    return remove

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -263,16 +263,9 @@ def test_runs_without_embeddings_are_one_sentence(one_run: Path, capsys: pytest.
 
 
 def test_missing_matplotlib_is_one_sentence_with_the_command(
-    one_run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    one_run: Path, capsys: pytest.CaptureFixture[str], without_module: Callable[[str], None]
 ) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *arguments: Any) -> Any:
-        if name.partition(".")[0] == "matplotlib":
-            raise ImportError("No module named 'matplotlib'")
-        return real(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    without_module("matplotlib")
     message = refusal(capsys, str(one_run), "--pictures", "out.png")
     assert message == "--pictures needs matplotlib: pip install 'dmlbench[pictures]' (No module named 'matplotlib')"
 

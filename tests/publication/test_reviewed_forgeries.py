@@ -230,7 +230,9 @@ def test_names_of_classes_with_other_spaces_are_published_and_accepted(name: str
 
 
 def test_a_greek_letter_that_resembles_no_latin_one_is_published() -> None:
-    published(loss_label="\u03b2VAE")
+    entry = published(loss_label="\u03b2VAE")
+    assert read_row(entry / run_files.ROW)["loss_label"] == "\u03b2VAE"
+    assert run(["publish", "--check", "results"]) == 0
 
 
 def test_a_failed_run_whose_reason_has_several_lines_is_published_in_one() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import builtins
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -175,16 +175,9 @@ def test_an_unknown_metric_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_without_jinja2_one_sentence_says_how_to_install_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    without_module: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    genuine = builtins.__import__
-
-    def without(name: str, *arguments: Any, **options: Any) -> Any:
-        if name == "jinja2":
-            raise ModuleNotFoundError("No module named 'jinja2'")
-        return genuine(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    without_module("jinja2")
     assert "pip install 'dmlbench[report]'" in refused(capsys)
 
 

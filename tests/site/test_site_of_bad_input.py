@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import builtins
 import csv
 import json
 import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -341,17 +341,10 @@ def test_a_missing_directory_and_an_address_that_is_none_are_refused(capsys: pyt
 
 
 def test_without_jinja2_one_sentence_says_how_to_install_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    without_module: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    genuine = builtins.__import__
-
-    def without(name: str, *arguments: Any, **options: Any) -> Any:
-        if name == "jinja2":
-            raise ModuleNotFoundError("No module named 'jinja2'")
-        return genuine(name, *arguments, **options)
-
     Path("results").mkdir()
-    monkeypatch.setattr(builtins, "__import__", without)
+    without_module("jinja2")
     assert "pip install 'dmlbench[report]'" in refused(capsys, "results")
 
 

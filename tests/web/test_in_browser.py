@@ -96,6 +96,7 @@ def test_an_image_is_dropped_or_pasted(browser: Any, address: str) -> None:
         )
         page.wait_for_url("**/compare?upload=**")
         wait_for_count(page, "section.side", 4)
+        assert "30 \u00d7 30 pixels" in page.inner_text("main")
 
 
 def test_a_file_that_is_no_image_is_refused_in_the_page(browser: Any, address: str) -> None:
@@ -116,6 +117,7 @@ def test_a_page_without_scripts_uploads_and_searches(browser: Any, address: str)
         page.select_option("select[name=dataset]", index=1)
         page.click("button:text-is('Search')")
         page.wait_for_url("**dataset=**")
+        assert f"dataset={page.input_value('select[name=dataset]')}" in page.url
 
 
 def test_a_test_query_is_picked_and_answered_by_all_models(browser: Any, address: str) -> None:
