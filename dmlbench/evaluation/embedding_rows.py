@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 from dmlbench.errors import MethodFailure
 from dmlbench.evaluation.exact_dot import required_bits
 
-MAX_COMPONENTS = 2**21  # components of rows that are processed at a time
+MAX_COMPONENTS = 2**18  # components of rows that are processed at a time; they stay in the cache
 _MAX_ROWS_NAMED = 5
 _MAX_BITS = 26  # counted up to here, because with more bits a matrix product is rarely exact
 _MANY_BITS = 64  # stands for every larger number of bits; no matrix product is exact with it
@@ -68,7 +68,7 @@ def validate_and_hash(side: str, rows: Rows) -> RowStatistics:
     not_finite, bits = [], 0
     for begin, chunk in row_chunks(rows):
         here = slice(begin, begin + len(chunk))
-        norms[here] = torch.linalg.vector_norm(chunk, dim=1, dtype=torch.float64)
+        norms[here] = chunk.double().square_().sum(1).sqrt_()  # several times as fast as `vector_norm`
         if not norms[here].isfinite().all():
             not_finite += (begin + (~chunk.isfinite().all(1)).nonzero().squeeze(1)).tolist()
         pairs = pad(chunk, (0, chunk.shape[1] % 2)).contiguous() + 0.0  # the addition turns -0 into 0

@@ -24,18 +24,20 @@ _MARGIN = 4  # scores listed beyond the last rank, to see where a near tie acros
 
 
 class Search:
-    """Searches one gallery, one block of queries at a time.
+    """Searches one gallery, one block of queries at a time in each thread.
 
     Args:
         gallery: Gallery, on the device of the search.
         depth: Number of ranks K, at most the number of items in the gallery.
+        max_threads: Largest number of threads that may search at a time.
     """
 
-    def __init__(self, gallery: Gallery, depth: int) -> None:
+    def __init__(self, gallery: Gallery, depth: int, max_threads: int = 1) -> None:
         self.gallery = gallery
         self.depth = depth
         self._n_listed = min(depth + _MARGIN, len(gallery))
-        self._tiles = ScoreTiles(gallery, self._n_listed)
+        self._tiles = ScoreTiles(gallery, self._n_listed, max_threads)
+        self.n_threads = self._tiles.n_threads
 
     def block_size(self, dtype: torch.dtype) -> int:
         """Return how many queries a block should have; in float64 also the most that it may have.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from dmlbench.evaluation.embedding_rows import Rows, validate_and_hash
 from dmlbench.evaluation.gallery import Gallery, scaled, scaling_exponents
 from dmlbench.evaluation.knn_search import Search
 from dmlbench.evaluation.score_tiles import QueryBlock
+from dmlbench.evaluation.threads import map_in_threads
 
 _RANK_FIELDS = ("group_start", "group_size", "group_relevant")  # int64 `(Q, K)` each
 _QUERY_FIELDS = ("best_above", "best_tied", "best_tied_relevant")  # int64 `(Q,)` each
@@ -152,25 +153,35 @@ def _search(
     gallery: Gallery, make_block: Callable[[Tensor], QueryBlock], n: int, depth: int, chunk_size: int | None, progress: bool
 ) -> dict[str, Tensor]:
     """Search for n queries: in float32, then again in float64 if that was not precise enough."""
-    search = Search(gallery, max(depth, 1))
+    device = gallery.first_item.device
+    # Blocks are searched in several threads, because most operations of a block are too small to be divided.
+    search = Search(gallery, max(depth, 1), torch.get_num_threads() if device.type == "cpu" else 1)
     found = {name: torch.empty(n, depth, dtype=torch.int64) for name in _RANK_FIELDS}
     found |= {name: torch.empty(n, dtype=torch.int64) for name in _QUERY_FIELDS}
-    left = torch.arange(n, device=gallery.first_item.device)
+    left = torch.arange(n, device=device)
     with (
         full_precision(),
         tqdm(total=n, desc="rank", unit="query", delay=2, leave=False, disable=None if progress else True) as bar,
     ):
         for dtype in (torch.float32, torch.float64):
             unresolved = []
-            size = min(chunk_size or n, search.block_size(dtype))
-            for part in left.split(size) if len(left) else ():
-                fields, resolved = search.first_ranks(make_block(part), dtype)
+            size = min(chunk_size or max(1, -(-len(left) // search.n_threads)), search.block_size(dtype))
+            parts = left.split(size) if len(left) else ()
+            results = map_in_threads(partial(_search_block, search, make_block, dtype), parts, search.n_threads)
+            for part, (fields, resolved) in zip(parts, results, strict=True):
                 for name, values in fields.items():
                     found[name][part.cpu()] = values.cpu()
                 unresolved.append(part[~resolved])
                 bar.update(int(resolved.sum()))
             left = torch.cat([left[:0], *unresolved])
     return found
+
+
+def _search_block(
+    search: Search, make_block: Callable[[Tensor], QueryBlock], dtype: torch.dtype, queries: Tensor
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Search for some queries; see `Search.first_ranks`."""
+    return search.first_ranks(make_block(queries), dtype)
 
 
 @contextmanager

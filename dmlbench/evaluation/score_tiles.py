@@ -7,6 +7,7 @@ product, see `exact_dot.error_bound`.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ _TILE_VECTORS = 2**16  # largest width of a tile
 # their groups are computed.
 _PRODUCT_VECTORS = 2**10
 _MAX_QUERIES = 2**10  # largest number of queries in a block
+_MIN_QUERIES_PER_THREAD = 2**8  # a matrix product with fewer is slower, so that fewer threads share the memory
 _MAX_PAIR_COMPONENTS = 2**17  # components of pairs of rows that are multiplied at a time
 _MIN_SCRATCH_ROWS = 64
 
@@ -57,21 +59,22 @@ class QueryBlock:
 
 
 class ScoreTiles:
-    """Computes the tiles of one gallery, and exact scores of selected pairs.
+    """Computes the tiles of one gallery, and exact scores of selected pairs. Each thread has memory of its own for them.
 
     Args:
         gallery: Gallery, on the device of the search.
         n_listed: Number of best scores that are read from each tile; it determines the size of the groups.
+        max_threads: Largest number of threads that may compute tiles at a time.
     """
 
-    def __init__(self, gallery: Gallery, n_listed: int) -> None:
+    def __init__(self, gallery: Gallery, n_listed: int, max_threads: int = 1) -> None:
         self.gallery = gallery
         self.width = min(_TILE_VECTORS, len(gallery))
         self.is_single = len(gallery) <= _TILE_VECTORS
         self._n_listed = n_listed
         self._in_memory = gallery.vectors(slice(0, len(gallery))) if self.is_single else None  # read once
-        self._buffers: dict[torch.dtype, Tensor] = {}
-        self._scratch: dict[str, Tensor] = {}
+        self.n_threads = max(1, min(max_threads, _MAX_SCORES // (self.width * _MIN_QUERIES_PER_THREAD)))
+        self._memory = threading.local()
 
     def block_size(self, dtype: torch.dtype) -> int:
         """Return how many queries a block should have.
@@ -83,7 +86,7 @@ class ScoreTiles:
 
     def _queries_per_tile(self, dtype: torch.dtype) -> int:
         n_scores = _MAX_SCORES // (4 if dtype == torch.float64 else 1)
-        n = min(_MAX_QUERIES // 2, n_scores // self.width)
+        n = min(_MAX_QUERIES // 2, n_scores // self.n_threads // self.width)
         return n // 32 * 32 or max(1, n)
 
     def tiles(self, block: QueryBlock, dtype: torch.dtype) -> Iterator[ScoreTile]:
@@ -130,11 +133,17 @@ class ScoreTiles:
         """Return memory `(n_parts, n_rows or more, part or more)`; it is reused."""
         # A stride that is not a multiple of 16 floats makes the product slower by a third; an even multiple, by a few percent.
         shape = n_parts, n_rows, part + (16 if part % 32 == 0 else 32)
-        buffer = self._buffers.get(dtype)
+        buffers = self._own_memory("buffers")
+        buffer = buffers.get(str(dtype))
         if buffer is None or buffer.shape[1] < n_rows:
-            self._buffers.pop(dtype, None)  # frees the memory before the new memory is allocated
-            buffer = self._buffers[dtype] = torch.empty(shape, dtype=dtype, device=device)
+            buffers.pop(str(dtype), None)  # frees the memory before the new memory is allocated
+            buffer = buffers[str(dtype)] = torch.empty(shape, dtype=dtype, device=device)
         return buffer
+
+    def _own_memory(self, purpose: str) -> dict[str, Tensor]:
+        """Return the tensors of this thread."""
+        found: dict[str, Tensor] = self._memory.__dict__.setdefault(purpose, {})
+        return found
 
     def _leave_out(self, tile: ScoreTile, own: Tensor) -> None:
         """Set the scores of the queries with themselves to minus infinity.
@@ -186,10 +195,10 @@ class ScoreTiles:
             like: Tensor whose dtype and device the memory has.
         """
         size = max(n, _MIN_SCRATCH_ROWS) * width
-        key = f"{name} {like.dtype}"
-        if key not in self._scratch or len(self._scratch[key]) < size:
-            self._scratch[key] = torch.empty(size, dtype=like.dtype, device=like.device)
-        return self._scratch[key][: n * width].view(n, width)
+        key, scratch = f"{name} {like.dtype}", self._own_memory("scratch")
+        if key not in scratch or len(scratch[key]) < size:
+            scratch[key] = torch.empty(size, dtype=like.dtype, device=like.device)
+        return scratch[key][: n * width].view(n, width)
 
 
 def group_size(width: int, n_listed: int) -> int:

@@ -8,6 +8,7 @@ the size of the batch.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -162,7 +163,8 @@ class RecallAtKSurrogateLoss(nn.Module):
             The loss, a scalar. 0, with a zero gradient, for a batch without positive pairs.
         """
         pairs = PositivePairs(embeddings, labels, with_query=False)
-        ranks = 1 + (torch.sigmoid(pairs.lead / self.temperature) * pairs.others).sum(1)
+        # The positive itself has a lead of 0, so it adds 1/2 to the sum, without a gradient, instead of 1 to the rank.
+        ranks = 0.5 + torch.sigmoid(pairs.lead / self.temperature).sum(1)
         ks = self.ks.clamp(max=len(labels)).to(ranks.dtype)
         within = torch.sigmoid((ks - ranks[:, None]) / self.k_temperatures)
         found = torch.zeros(len(labels), len(ks), dtype=ranks.dtype, device=ranks.device)
@@ -189,10 +191,6 @@ class PositivePairs:
     """Query of each pair, int64 `(P,)`."""
     lead: torch.Tensor
     """Similarity of each item to the query minus that of the positive, float `(P, B)`."""
-    others: torch.Tensor
-    """False for the positive of the pair itself, bool `(P, B)`."""
-    relevant: torch.Tensor
-    """Whether each item has the class of the query, bool `(P, B)`."""
     n_positives: torch.Tensor
     """Number of positives of each query, float `(B,)`."""
 
@@ -201,11 +199,14 @@ class PositivePairs:
         self.same = labels[:, None] == labels[None, :]
         itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
         positive = self.same if with_query else self.same & ~itself
-        self.queries, positives = torch.nonzero(positive, as_tuple=True)
-        self.lead = self.similarity[self.queries] - self.similarity[self.queries, positives][:, None]
-        self.others = ~itself[positives]
-        self.relevant = self.same[self.queries]
+        self.queries, self._positives = torch.nonzero(positive, as_tuple=True)
+        self.lead = self.similarity[self.queries] - self.similarity[self.queries, self._positives][:, None]
         self.n_positives = positive.sum(1).to(embeddings.dtype)
+
+    @cached_property
+    def relevant(self) -> torch.Tensor:
+        """Whether each item has the class of the query, bool `(P, B)`."""
+        return self.same[self.queries]
 
     def mean_average_precision(self, counts: torch.Tensor) -> torch.Tensor:
         """Compute the mean average precision.
@@ -216,6 +217,7 @@ class PositivePairs:
         Returns:
             The mean over the queries that have positives, a scalar.
         """
-        counts = counts * self.others
+        others = torch.arange(len(self.same), device=self.same.device) != self._positives[:, None]
+        counts = counts * others
         precision = (1 + (counts * self.relevant).sum(1)) / (1 + counts.sum(1))
         return (precision / self.n_positives[self.queries]).sum() / (self.n_positives > 0).sum().clamp(min=1)
