@@ -8,11 +8,13 @@ import sys
 
 def main() -> None:
     """Run the command line and leave with its exit status."""
+    from dmlbench.system.garbage import search_rarely, skip_last_search
     from dmlbench.system.signals import handle_signals
     from dmlbench.system.terminal import open_closed_streams
 
     open_closed_streams()
     handle_signals()  # before the imports that take time
+    search_rarely()
     if os.environ.get("WORLD_SIZE", "1") != "1":
         from dmlbench.system.parent import end_with_parent
 
@@ -20,7 +22,9 @@ def main() -> None:
     from dmlbench.cli import run
 
     os.environ["PYTHONSAFEPATH"] = "1"  # processes of joblib do not import from the current directory either
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    skip_last_search()
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from dmlbench.system.regular_files import sha256
 from dmlbench.system.seeding import derive_seed
 from dmlbench.training import processes
 from dmlbench.training.embed import refuse_collapse
-from dmlbench.training.environment import cpu_columns, device_name, make_deterministic, memory_gib, versions
+from dmlbench.training.environment import begin_memory_peak, cpu_columns, device_name, make_deterministic, memory_gib, versions
 from dmlbench.training.trained_model import TrainedModel, build_model, embed_split, fit
 
 
@@ -51,6 +51,7 @@ def run(plan: Plan, split: Split) -> Row | None:
         The row. If the method failed, its `status` is `failed` and `reason` says why. None in all processes but the first.
     """
     make_deterministic(plan.protocol.threads)
+    begin_memory_peak(plan.device)
     images = None if plan.protocol.trunk_frozen else make_batches(plan, split)
     untrained = plan.method.make is None
     parts = training_splits(split, plan.protocol)[: 1 if untrained else None]

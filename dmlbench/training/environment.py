@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import resource
@@ -14,6 +15,7 @@ import torch
 
 from dmlbench import __version__
 from dmlbench.config.schema import Scalar
+from dmlbench.system.garbage import search_as_usual
 from dmlbench.system.memory import keep_freed_memory
 
 
@@ -67,16 +69,30 @@ def memory_gib(device: str) -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3)
 
 
+def begin_memory_peak(device: str) -> None:
+    """Let `memory_gib` count from now on. The peak of a process, on the CPU, counts from its start.
+
+    Args:
+        device: `cpu` or `cuda`.
+    """
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+
 def make_deterministic(threads: int) -> None:
     """Fix the settings of torch that would otherwise depend on the machine: CPU threads, algorithms and TF32.
 
-    The process also keeps the memory that it frees, which affects no result.
+    The process also keeps the memory that it frees, and searches for unreachable objects as usual from now on. Neither affects
+    results.
 
     Args:
         threads: Number of CPU threads.
     """
     keep_freed_memory()
+    search_as_usual()
     torch.set_num_threads(threads)
+    # cuBLAS reads it when CUDA is first used. Without it, matrix products may differ between two runs.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     # The deterministic mode would also fill every new tensor with NaN, which takes time and does not affect results.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -50,7 +50,7 @@ def measure(quick: bool, overrides: Sequence[str]) -> None:
     for name in PASSES:
         for kind in ("wall", "cpu"):
             ratios = [ours[kind] / bare[kind] for ours, bare in zip(found["sweep"], found[name], strict=True)]
-            print(f"frozen  sweep / one pass {name}, {kind}: {statistics.median(ratios):.2f} (at most 1.3)")
+            print(f"frozen  sweep / one pass {name}, {kind}: {statistics.median(ratios):.2f} (at most 1.1)")
 
 
 def _sweep(settings: Sequence[str], directory: str) -> dict[str, float]:
@@ -61,7 +61,7 @@ def _sweep(settings: Sequence[str], directory: str) -> dict[str, float]:
     wall = wall_seconds(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     rows = [json.loads(file.read_text()) for file in Path(directory).rglob("row.json")]
-    assert len(rows) == 8
+    assert len(rows) == 9, len(rows)  # seven losses, raw pixels and the untrained trunk
     features, training = (sum(row[f"{name}_seconds"] for row in rows) for name in ("features", "train"))
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"wall": wall, "cpu": cpu, "features": features, "training": training}

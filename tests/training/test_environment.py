@@ -7,12 +7,13 @@ import os
 import subprocess
 import sys
 
+import pytest
 import torch
 from rows_factory import make_row
 
 from dmlbench.results.columns import column
 from dmlbench.tables.table import compare
-from dmlbench.training.environment import cpu_columns
+from dmlbench.training.environment import begin_memory_peak, cpu_columns
 
 CODE = "import json; from dmlbench.training.environment import cpu_columns; print(json.dumps(cpu_columns()))"
 
@@ -42,3 +43,22 @@ def test_rows_from_before_the_instruction_set_was_recorded_give_no_warning() -> 
 
 def test_the_same_plan_on_the_same_kind_of_cpu_reproduces_the_columns_except_for_the_model() -> None:
     assert [name for name in cpu_columns() if not column(name).reproducible] == ["cpu_model"]
+
+
+def test_matrix_products_on_cuda_are_reproducible_unless_the_user_chose_a_workspace() -> None:
+    code = "import os; from dmlbench.training.environment import make_deterministic; make_deterministic(1); "
+    code += "print(os.environ['CUBLAS_WORKSPACE_CONFIG'])"
+    environment = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
+    for chosen, expected in ({}, ":4096:8"), ({"CUBLAS_WORKSPACE_CONFIG": ":16:8"}, ":16:8"):
+        command = [sys.executable, "-c", code]
+        found = subprocess.run(command, env=environment | chosen, capture_output=True, text=True, check=True)
+        assert found.stdout.strip() == expected
+
+
+def test_the_peak_of_memory_on_cuda_begins_with_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    resets: list[str] = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: resets.append("reset"))
+    begin_memory_peak("cpu")
+    assert resets == []
+    begin_memory_peak("cuda")
+    assert resets == ["reset"]
