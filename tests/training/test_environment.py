@@ -13,7 +13,7 @@ from rows_factory import make_row
 
 from dmlbench.results.columns import column
 from dmlbench.tables.table import compare
-from dmlbench.training.environment import begin_memory_peak, cpu_columns
+from dmlbench.training.environment import begin_memory_peak, cpu_columns, make_deterministic
 
 CODE = "import json; from dmlbench.training.environment import cpu_columns; print(json.dumps(cpu_columns()))"
 
@@ -45,14 +45,15 @@ def test_the_same_plan_on_the_same_kind_of_cpu_reproduces_the_columns_except_for
     assert [name for name in cpu_columns() if not column(name).reproducible] == ["cpu_model"]
 
 
-def test_matrix_products_on_cuda_are_reproducible_unless_the_user_chose_a_workspace() -> None:
-    code = "import os; from dmlbench.training.environment import make_deterministic; make_deterministic(1); "
-    code += "print(os.environ['CUBLAS_WORKSPACE_CONFIG'])"
-    environment = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
-    for chosen, expected in ({}, ":4096:8"), ({"CUBLAS_WORKSPACE_CONFIG": ":16:8"}, ":16:8"):
-        command = [sys.executable, "-c", code]
-        found = subprocess.run(command, env=environment | chosen, capture_output=True, text=True, check=True)
-        assert found.stdout.strip() == expected
+@pytest.mark.parametrize(("chosen", "expected"), [(None, ":4096:8"), (":16:8", ":16:8")])
+def test_matrix_products_on_cuda_are_reproducible_unless_the_user_chose_a_workspace(
+    chosen: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", chosen or "")
+    if chosen is None:
+        monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    make_deterministic(torch.get_num_threads())
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == expected
 
 
 def test_the_peak_of_memory_on_cuda_begins_with_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
