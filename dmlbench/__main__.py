@@ -8,22 +8,21 @@ import sys
 
 def main() -> None:
     """Run the command line and leave with its exit status."""
-    from dmlbench.system.garbage import search_rarely, skip_last_search
+    from dmlbench.system.garbage import searching_rarely
     from dmlbench.system.signals import handle_signals
     from dmlbench.system.terminal import open_closed_streams
 
     open_closed_streams()
     handle_signals()  # before the imports that take time
-    search_rarely()
-    if os.environ.get("WORLD_SIZE", "1") != "1":
+    if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
         from dmlbench.system.parent import end_with_parent
 
         end_with_parent(os.getppid())  # also if torchrun is killed while this process imports
     from dmlbench.cli import run
 
     os.environ["PYTHONSAFEPATH"] = "1"  # processes of joblib do not import from the current directory either
-    status = run(sys.argv[1:])
-    skip_last_search()
+    with searching_rarely():
+        status = run(sys.argv[1:])
     sys.exit(status)
 
 

@@ -15,6 +15,7 @@ from dmlbench.cli import run
 from dmlbench.training import processes
 
 TIMEOUT_S = "60"
+PER_PROCESS: list[list[str]] = []  # arguments that differ between processes
 
 
 def free_port() -> int:
@@ -50,14 +51,14 @@ def forked(count: int, function: Callable[[int], Any], timeout: float = 300) -> 
     return results
 
 
-def in_processes(count: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+def in_processes(count: int, function: Callable[..., Any], *arguments: Any, timeout: float = 300) -> list[Any]:
     """Call a function in each of several processes that train together; its results, or its errors as text, in their order."""
 
     def execute(rank: int) -> Any:
         with processes.joined():
             return function(*arguments)
 
-    return forked(count, execute)
+    return forked(count, execute, timeout)
 
 
 def run_commands(argv: Sequence[str], count: int = 2) -> list[tuple[int, str, str]]:
@@ -65,7 +66,7 @@ def run_commands(argv: Sequence[str], count: int = 2) -> list[tuple[int, str, st
 
     def execute(rank: int) -> tuple[int, str, str]:
         with redirect_stdout(io.StringIO()) as output, redirect_stderr(io.StringIO()) as errors:
-            status = run(argv)
+            status = run([*argv, *(PER_PROCESS[rank] if PER_PROCESS else ())])
         return status, output.getvalue(), errors.getvalue()
 
     return forked(count, execute)

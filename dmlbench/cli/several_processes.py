@@ -4,31 +4,45 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, redirect_stderr, redirect_stdout
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dmlbench.errors import UserError
+
+if TYPE_CHECKING:
+    from dmlbench.config.jobs import JobList
 
 T = TypeVar("T")
 
 
 def started_by_torchrun() -> bool:
-    """Return whether the environment describes several processes of one command."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    """Return whether the environment describes several processes of one command, and which of them this is."""
+    return "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1"
 
 
-def agreed(function: Callable[[], T]) -> T:
+def agreed(function: Callable[[], T], facts: Callable[[T], Mapping[str, Any]]) -> T:
     """Call a function, in every process if there are several. An error of the user in one of them is that of all.
 
     Args:
         function: Function without arguments.
+        facts: Returns what must be equal in all processes, from the result of the function.
     """
     if not started_by_torchrun():
         return function()
     from dmlbench.training import processes
 
-    return processes.agreed(function, lambda result: {})
+    return processes.agreed(function, facts)
+
+
+def facts_of_jobs(job_lists: Sequence[JobList]) -> dict[str, Any]:
+    """Return what must be equal in all processes before the first job starts.
+
+    Args:
+        job_lists: Jobs of a command.
+    """
+    names = [job.name for one in job_lists for job in one.jobs]
+    return {"number of jobs": len(names), "list of jobs": names}
 
 
 def run_together(command: str, allowed: Collection[str], function: Callable[[], int]) -> int:

@@ -18,7 +18,7 @@ from dmlbench.cli.overrides import (
     print_configurations,
 )
 from dmlbench.cli.progress import exit_status, outcome_printer, print_outcome, printer_without_repeats
-from dmlbench.cli.several_processes import agreed
+from dmlbench.cli.several_processes import agreed, facts_of_jobs
 from dmlbench.cli.table import print_skipped
 from dmlbench.errors import UserError
 
@@ -63,7 +63,7 @@ def make_parser() -> Parser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run every job, then print the table of their rows."""
-    lists = agreed(lambda: _checked_jobs(arguments))
+    lists = agreed(lambda: _checked_jobs(arguments), facts_of_jobs)
     if arguments.cfg:
         print_configurations(lists)
         return 0

@@ -15,7 +15,7 @@ from dmlbench.cli.overrides import (
     print_configurations,
 )
 from dmlbench.cli.progress import exit_status, outcome_printer, printer_without_repeats
-from dmlbench.cli.several_processes import agreed
+from dmlbench.cli.several_processes import agreed, facts_of_jobs
 
 if TYPE_CHECKING:
     from dmlbench.config.jobs import JobList
@@ -44,7 +44,7 @@ def make_parser() -> Parser:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run every job of the overrides, waiting for runs that another process is executing."""
-    jobs = agreed(lambda: _checked_jobs(arguments))
+    jobs = agreed(lambda: _checked_jobs(arguments), lambda found: facts_of_jobs([found]))
     if arguments.cfg:
         print_configurations([jobs])
         return 0

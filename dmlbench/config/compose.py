@@ -9,6 +9,7 @@ and range is refused within a second of the command.
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -172,7 +173,7 @@ def compose_with_hydra(overrides: Sequence[str], config_dir: str | Path | None =
         config_dir: Directory of the user's own configuration files.
     """
     if config_dir is None:
-        cfg = copy.deepcopy(_composed_files(tuple(overrides), *_version_of_files()))
+        cfg = copy.deepcopy(_composed_files(tuple(overrides), os.getcwd(), _version_of_files()))
     else:
         cfg = _compose_with_hydra(overrides, [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"])
     HydraConfig.instance().set_config(cfg)  # so that `${hydra:...}` resolves
@@ -180,14 +181,14 @@ def compose_with_hydra(overrides: Sequence[str], config_dir: str | Path | None =
     return cfg
 
 
-def _version_of_files() -> tuple[str, int, int]:
-    """The directory of the configuration files, their number, and the time of the last change."""
-    times = [file.stat().st_mtime_ns for file in conf_dir().rglob("*")]
-    return str(conf_dir()), len(times), max(times, default=0)
+def _version_of_files() -> tuple[tuple[str, int, int], ...]:
+    """The path of each configuration file, the time of its last change, and its size."""
+    states = ((str(file), file.stat()) for file in sorted(conf_dir().rglob("*")))
+    return tuple((path, state.st_mtime_ns, state.st_size) for path, state in states)
 
 
 @lru_cache(32)
-def _composed_files(overrides: tuple[str, ...], directory: str, n_files: int, changed: int) -> DictConfig:
+def _composed_files(overrides: tuple[str, ...], working_directory: str, files: tuple[tuple[str, int, int], ...]) -> DictConfig:
     """What overrides compose to; remembered, because the commands of a notebook or a server compose the same files again."""
     return _compose_with_hydra(overrides, [])
 

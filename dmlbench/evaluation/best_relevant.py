@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 from dmlbench.evaluation.exact_dot import error_bound, exact_dots, float64_dots
 from dmlbench.evaluation.score_tiles import QueryBlock, ScoreTiles
 
-MAX_COUNTED_QUERIES = 64  # queries whose scores are copied before they are compared
+MAX_COUNTED_QUERIES = 32  # queries whose scores are copied before they are compared
 _MAX_COUNTED_SCORES = 2**19  # scores that are compared at a time, but at least those of `MAX_COUNTED_QUERIES`
 
 Counts = dict[str, Tensor]

@@ -49,11 +49,12 @@ def float64_dots(left: Tensor, right: Tensor) -> Tensor:
 
 
 def exact_dots(left: Tensor, right: Tensor) -> Tensor:
-    """Compute the inner product of each pair of rows, rounded once.
+    """Compute the inner product of each pair of rows, rounded once, as far as twice the precision of float64 tells.
 
     Products of float32 numbers are exact in float64. They are added in pairs, the rounding error of each addition is kept
-    (Knuth's TwoSum), and the errors are added at the end. The result is as accurate as a sum in twice the precision, and it
-    is the same on every device.
+    (Knuth's TwoSum), and the errors are added at the end. The result is as accurate as a sum in twice the precision, which is
+    then rounded, and it is the same on every device. It can differ from the correctly rounded number only if products cancel to
+    less than 2^-50 of the largest, or if the sum is that close to the middle of two numbers.
 
     Args:
         left: float32 `(P, D)`.
@@ -112,7 +113,7 @@ def required_bits(values: Tensor, limit: int = 64) -> int:
         if len(components):
             mantissa, exponent = torch.frexp(components)
             whole = (mantissa.double() * 2**24).long()
-            trailing = torch.log2((whole & -whole).double())
+            trailing = torch.frexp((whole & -whole).double()).exponent - 1  # exact, unlike a logarithm on some devices
             highest = max(highest, exponent.max().item())
             lowest = min(lowest, (exponent - 24 + trailing).min().item())
         if highest - lowest > limit:

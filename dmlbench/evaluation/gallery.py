@@ -143,7 +143,7 @@ class Gallery:
 
 
 def scaled(rows: Tensor, exponents: Tensor) -> Tensor:
-    """Divide rows by powers of two, which is exact.
+    """Divide rows by powers of two, which is exact for numbers that stay above 2^-126.
 
     Args:
         rows: float32 `(n, D)`.

@@ -120,10 +120,10 @@ def euclidean_vectors(queries: Tensor, gallery: Tensor) -> tuple[Tensor, Tensor]
     """
     # Lengths are scaled to about 1, so that squares stay in the range of float32. The common power of two changes no order.
     largest = max(float(part.double().norm(dim=1).max()) if len(part) else 0.0 for part in (queries, gallery))
-    exponent = torch.tensor(math.frexp(largest)[1] if largest else 0, dtype=torch.float64)
+    exponent = torch.tensor(math.frexp(largest)[1] if largest else 0, dtype=torch.float64, device=queries.device)
     queries, gallery = (torch.ldexp(part.double(), -exponent).float() for part in (queries, gallery))
     squares = gallery.double().square().sum(1) / 2
     high = squares.float()
     low = (squares - high.double()).float()
-    ones = torch.ones(len(queries), 2, dtype=torch.float32)
+    ones = queries.new_ones(len(queries), 2)
     return torch.cat([queries, ones], 1), torch.cat([gallery, -high[:, None], -low[:, None]], 1)

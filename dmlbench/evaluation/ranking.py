@@ -187,13 +187,16 @@ def _search_block(
 @contextmanager
 def full_precision() -> Iterator[None]:
     """Disable TF32 and bfloat16 in matrix products of float32, because the error bound assumes all bits of float32."""
-    before, tf32 = torch.get_float32_matmul_precision(), torch.backends.cuda.matmul.allow_tf32
-    torch.set_float32_matmul_precision("highest")
+    # torch refuses to read `get_float32_matmul_precision` after a user has chosen a precision in this way.
+    products = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
+    before = [one.fp32_precision for one in products]
+    for one in products:
+        one.fp32_precision = "ieee"
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
-        torch.backends.cuda.matmul.allow_tf32 = tf32
+        for one, precision in zip(products, before, strict=True):
+            one.fp32_precision = precision
 
 
 def _as_float32(rows: Rows) -> Rows:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from omegaconf.errors import OmegaConfBaseException
 
-from dmlbench.config.compose import Composed, resolve
+from dmlbench.config.compose import Composed, Settings, resolve
 from dmlbench.config.jobs import Job
 from dmlbench.config.plan import Plan
 from dmlbench.config.schema import Scalar
@@ -33,7 +33,7 @@ from dmlbench.system.locks import locked
 from dmlbench.system.own_directory import refuse_links
 from dmlbench.system.regular_files import NotARegularFileError
 from dmlbench.training import processes
-from dmlbench.training.environment import versions
+from dmlbench.training.environment import source_digest, versions
 from dmlbench.tuning.space import overrides as overrides_of
 from dmlbench.tuning.study import FILES as STUDY_FILES
 from dmlbench.tuning.study import search, tuning_columns
@@ -80,7 +80,7 @@ def run_job(job: Job, wait: bool, report: Report, on_start: Callable[[Path], Non
     """
     folder = None
     try:
-        settings = processes.agreed(lambda: resolve(job.composed), lambda found: {})
+        settings = processes.agreed(lambda: resolve(job.composed), _facts_of_settings)
         composed, tuned = job.composed, None
         overrides = list(composed.overrides)
         if settings.tuning.trials and processes.count() > 1:
@@ -128,10 +128,22 @@ def _prepared(composed: Composed) -> tuple[Plan, Split]:
     return plan, split
 
 
+def _facts_of_settings(settings: Settings) -> dict[str, Scalar]:
+    """What must be equal in all processes of a run and is not part of its plan."""
+    return {
+        "oracle": settings.oracle,
+        "compile": settings.compile,
+        "retry": settings.retry_failed,
+        "tuning": str(settings.tuning),
+    }
+
+
 def _facts_of_process(plan: Plan, split: Split) -> dict[str, Scalar]:
     """What must be equal in all processes of a run: its identity, configuration, data and code."""
-    identity = {"run id": plan.run_id, "run directory": str(plan.folder), "device": plan.device}
-    return {**identity, **plan.provenance, **split.columns, **versions()}
+    identity = {"run id": plan.run_id, "run directory": str(plan.folder), "device": plan.device, "code": source_digest()}
+    facts = {**identity, **plan.provenance, **split.columns, **versions()}
+    del facts["dataset_source"]  # it names the directory of the data, which may differ between machines
+    return facts
 
 
 def _outcome_of(error: Exception, name: str, folder: Path | None) -> Outcome:

@@ -1,13 +1,19 @@
-"""Memory that is freed and allocated again in every step."""
+"""The memory of this process: what it frees and allocates again in every step, and its peak."""
 
 from __future__ import annotations
 
 import ctypes
+import platform
+import re
+import resource
+from pathlib import Path
 
 # Parameters of glibc's `mallopt` (man 3 mallopt).
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_IN_HEAP = 32 * 2**20  # bytes; glibc accepts no larger threshold
 _NEVER_TRIM = 2**31 - 1
+
+_STATUS = Path("/proc/self/status")  # on Linux
 
 
 def keep_freed_memory() -> bool:
@@ -23,3 +29,13 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST_IN_HEAP) and mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIM))
+
+
+def peak_memory_bytes() -> int:
+    """Return the peak of the memory of this process since its start."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", _STATUS.read_text(), re.MULTILINE) if _STATUS.is_file() else None
+    if found is not None:
+        return int(found[1]) * 2**10
+    # Not on Linux, where it would begin with the memory of the process that started this one.
+    unit = 1 if platform.system() == "Darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -8,6 +8,8 @@ of the batch, as long as the embedding of an image does not depend on the other 
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import torch
 from torch import nn
 
@@ -17,10 +19,12 @@ from dmlbench.data.loader import to_device
 from dmlbench.errors import MethodFailure, UserError
 from dmlbench.losses.objective import Objective
 from dmlbench.models.embedder import Embedder
+from dmlbench.system.seeding import torch_stream
 from dmlbench.training import processes
 from dmlbench.training.global_batch_norm import PLAIN
 from dmlbench.training.optimization import STEP_ERRORS
 
+LARGEST_ROUNDING = 1e-3  # largest difference of two unit vectors by rounding, also through an untrained trunk of many layers
 # Names of the share of values that a layer drops at random: torch's dropout and stochastic depth, timm's DropPath.
 _DROP_SHARES = ("p", "drop_prob")
 
@@ -114,15 +118,18 @@ def _loss(
         raise MethodFailure(f"training diverged: embeddings of a batch are not finite ({reason})") from error
 
 
-def refuse_divided_batches(model: nn.Module, protocol: Protocol) -> None:
+def refuse_divided_batches(model: Embedder, protocol: Protocol) -> None:
     """Refuse chunks, or several processes, if the embedding of an image depends on the chunk or part that it is in.
 
+    Known layers are named. What they do not explain is found by embedding a few images twice, and in parts.
+
     Args:
-        model: Model in training mode.
-        protocol: Protocol with the sizes of batches and chunks.
+        model: Model in training mode, on the CPU.
+        protocol: Protocol with the sizes of images, batches and chunks.
 
     Raises:
-        UserError: Batch normalization is not frozen, a layer drops values at random, or there are more processes than images.
+        UserError: Batch normalization is not frozen, a layer drops values at random, there are more processes than images, or
+            embeddings of a few images are not equal if they are computed again, or in parts.
     """
     size, count = protocol.chunk_size, processes.count()
     if count > protocol.batch_size:
@@ -147,3 +154,34 @@ def refuse_divided_batches(model: nn.Module, protocol: Protocol) -> None:
                 f"{cause}, but the model drops values at random, which would differ from those of "
                 f"the whole batch: {layer}; use a trunk without dropout, or {remedy}"
             )
+    difference = _difference(model, protocol)
+    if difference is not None:
+        raise UserError(f"{cause}, but {difference}; use a trunk without such a layer, or {remedy}")
+
+
+def _difference(model: Embedder, protocol: Protocol) -> str | None:
+    """How embeddings of a few images differ if they are computed again, or in parts; None if they do not."""
+    pixels, generator = protocol.image_px, torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (4, 3, pixels, pixels), dtype=torch.uint8, generator=generator)
+    normalizations = [one for one in model.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm) and one.training]
+    try:
+        for one in normalizations:  # several processes use the moments of the whole batch; see `global_batch_norm`
+            one.eval()
+        with torch.no_grad(), ExitStack() as stack:
+            inputs = images
+            if protocol.trunk_frozen:
+                inputs = model.pooled(images)
+                stack.enter_context(model.over_features())
+            found = []
+            for seed, parts in enumerate(([inputs], [inputs], inputs.split(2))):
+                with torch_stream(seed):
+                    found.append(torch.cat([model(part) for part in parts]))
+    finally:
+        for one in normalizations:
+            one.train()
+    again, in_parts = (float((other - found[0]).abs().max()) for other in found[1:])
+    if again > LARGEST_ROUNDING:
+        return "its model gives other embeddings of the same images each time, as dropout does"
+    if in_parts > LARGEST_ROUNDING:
+        return "the embedding of an image depends on the other images of its chunk or part, as batch normalization does"
+    return None

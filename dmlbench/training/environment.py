@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
-import resource
 import subprocess
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from dmlbench import __version__
 from dmlbench.config.schema import Scalar
 from dmlbench.system.garbage import search_as_usual
-from dmlbench.system.memory import keep_freed_memory
+from dmlbench.system.memory import keep_freed_memory, peak_memory_bytes
 
 
 def device_name(device: str) -> str:
@@ -65,8 +66,7 @@ def memory_gib(device: str) -> float:
     """
     if device == "cuda":
         return round(torch.cuda.max_memory_allocated() / 2**30, 3)
-    unit = 1 if platform.system() == "Darwin" else 1024  # the unit of ru_maxrss: bytes on macOS, KiB elsewhere
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3)
+    return round(peak_memory_bytes() / 2**30, 3)
 
 
 def begin_memory_peak(device: str) -> None:
@@ -97,8 +97,11 @@ def make_deterministic(threads: int) -> None:
     # The deterministic mode would also fill every new tensor with NaN, which takes time and does not affect results.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    libraries: list[Any] = [torch.backends.cudnn, torch.backends.mkldnn]
+    operations = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul]  # type: ignore[attr-defined]
+    for one in [*operations, *(part for library in libraries for part in (library.conv, library.rnn))]:
+        one.fp32_precision = "ieee"
 
 
 @cache
@@ -112,6 +115,16 @@ def versions() -> dict[str, Scalar]:
         "python_version": platform.python_version(),
         **found,
     }
+
+
+@cache
+def source_digest() -> str:
+    """Return a digest of the source files of this package."""
+    package = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(f"{file.relative_to(package)}\n".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _revision() -> str | None:

@@ -48,7 +48,7 @@ class _GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         Returns:
             Values of the same shape.
         """
-        if not (self.training or self.running_mean is None) or processes.count() == 1:
+        if not self.training or processes.count() == 1:  # processes embed different batches
             return super().forward(input)
         mean, variance, n = _moments(input.detach())
         if self.running_mean is not None and self.running_var is not None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from textwrap import shorten
 from typing import Any, TypeVar, cast
 
 import torch
@@ -23,13 +24,17 @@ from torch import distributed
 
 from dmlbench.errors import DmlbenchError, UserError
 from dmlbench.system.parent import end_with_parent
+from dmlbench.training.process_watch import watching
 
 STEP_TIMEOUT_S = 600.0  # seconds that a process waits in a step for the others, if DMLBENCH_PROCESS_TIMEOUT_S is not set
-# Seconds that a process waits for a decision of the first one, which evaluates alone. A process that ends is noticed at once.
+# Seconds that a process waits for a decision of the first one, which evaluates alone. A process that ends is noticed at once,
+# and one that is stopped by `process_watch`.
 DECISION_TIMEOUT_S = 7 * 24 * 3600.0
 
 # Largest number of values that are gathered and then added: Gloo takes half as long for it as for a sum of few values.
 GATHERED = 2**16
+
+LONGEST_VALUE = 100  # characters of a value in an error message
 
 T = TypeVar("T")
 
@@ -91,11 +96,13 @@ def joined() -> Iterator[None]:
     This process ends with its parent, because the processes of a killed torchrun would otherwise hold the run.
 
     Raises:
+        AgreedError: DMLBENCH_PROCESS_TIMEOUT_S is not a number of seconds.
         EndedProcess: The others cannot be reached.
     """
     global _group
     end_with_parent(os.getppid())
-    step = timedelta(seconds=float(os.environ.get("DMLBENCH_PROCESS_TIMEOUT_S", STEP_TIMEOUT_S)))
+    limit = _step_timeout_s()
+    step = timedelta(seconds=limit)
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if local < torch.cuda.device_count():
         torch.cuda.set_device(local)
@@ -104,10 +111,25 @@ def joined() -> Iterator[None]:
         decisions = distributed.new_group(backend="gloo", timeout=timedelta(seconds=DECISION_TIMEOUT_S))
     _group = _Group(distributed.get_rank(), distributed.get_world_size(), decisions)
     try:
-        yield
+        with watching(_group.rank, _group.count, limit):
+            yield
     finally:
         _group = _Group()
         distributed.destroy_process_group()
+
+
+def _step_timeout_s() -> float:
+    """The seconds after which a process that gives no sign is given up."""
+    text = os.environ.get("DMLBENCH_PROCESS_TIMEOUT_S", str(STEP_TIMEOUT_S))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= DECISION_TIMEOUT_S:
+        raise AgreedError(
+            f"DMLBENCH_PROCESS_TIMEOUT_S is {text!r}; it must be a number of seconds from 1 to {DECISION_TIMEOUT_S:.0f}"
+        )
+    return seconds
 
 
 @contextmanager
@@ -186,9 +208,10 @@ def agreed(function: Callable[[], T], facts: Callable[[T], Mapping[str, Any]]) -
     for number, (_, found) in enumerate(everyone):
         for name in first:
             if found.get(name) != first[name]:
+                own_value, other_value = (shorten(repr(one.get(name)), LONGEST_VALUE) for one in (first, found))
                 raise AgreedError(
-                    f"process {number} of {count()} has another {name} than process 0, {found.get(name)!r} instead of "
-                    f"{first[name]!r}; start all processes with the same code, configuration and data"
+                    f"process {number} of {count()} has another {name} than process 0, {other_value} instead of {own_value}; "
+                    "start all processes with the same code, configuration and data"
                 )
     return cast(T, result)
 

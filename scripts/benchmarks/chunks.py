@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import statistics
 import sys
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from dmlbench.config.compose import compose, resolve
 from dmlbench.config.plan import Plan
 from dmlbench.losses.objective import Objective, build_objective
 from dmlbench.models.embedder import Embedder, build_embedder
+from dmlbench.system.memory import peak_memory_bytes
 from dmlbench.training.batch_gradients import add_gradients
 from dmlbench.training.environment import make_deterministic
 
@@ -69,14 +69,14 @@ def _side(batch: int, chunk: int, steps: int, overrides: Sequence[str]) -> dict[
     images = torch.randint(0, 256, (batch, 3, pixels, pixels), dtype=torch.uint8, generator=generator)
     labels = torch.arange(batch) // 4
     torch.randn(64, 64) @ torch.randn(64, 64)  # loads the libraries
-    before = _peak_mib()
+    before = peak_memory_bytes() / 2**20
     add_gradients(model, objective, images[: max(len(images) // 10, chunk)], labels[: max(len(images) // 10, chunk)], plan)
     began = os.times()
     for _ in range(steps):
         model.zero_grad(set_to_none=True)
         add_gradients(model, objective, images, labels, plan)
     ended = os.times()
-    return {"mib": _peak_mib() - before, "seconds": ended.user + ended.system - began.user - began.system}
+    return {"mib": peak_memory_bytes() / 2**20 - before, "seconds": ended.user + ended.system - began.user - began.system}
 
 
 def _built(overrides: Sequence[str]) -> tuple[Plan, Embedder, Objective]:
@@ -89,11 +89,6 @@ def _built(overrides: Sequence[str]) -> tuple[Plan, Embedder, Objective]:
     objective = build_objective(plan.method)
     assert objective is not None
     return plan, build_embedder(plan).train(), objective
-
-
-def _peak_mib() -> float:
-    unit = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss: bytes on macOS, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ slower, are compared with it first; see `loss_ratio`.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from benchmarks.timing import measure_in_process
 from dmlbench.config.compose import compose, resolve
 from dmlbench.config.files import entries
 from dmlbench.losses.objective import build_objective
+from dmlbench.system.memory import peak_memory_bytes
 from dmlbench.training.environment import make_deterministic
 
 BATCH, DIM = 112, 512
@@ -90,10 +90,7 @@ def _step(device: str, name: str, n_classes: int, overrides: Sequence[str]) -> d
 
 
 def _peak_mib(device: str) -> float:
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss: bytes on macOS, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return (torch.cuda.max_memory_allocated() if device == "cuda" else peak_memory_bytes()) / 2**20
 
 
 if __name__ == "__main__":

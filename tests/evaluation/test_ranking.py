@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -437,3 +439,31 @@ def test_a_chunk_with_more_scores_than_fit_into_a_tile_gives_the_same_metrics(mo
     expected = scores_of(x, labels)
     monkeypatch.setattr(score_tiles, "_MAX_SCORES", 320)  # eight queries at a time in float32, two in float64
     assert scores_of(x, labels, chunk_size=chunk_size) == expected
+
+
+CHOICES = [
+    "torch.set_float32_matmul_precision('medium')",
+    "torch.set_float32_matmul_precision('high')",
+    "torch.backends.cuda.matmul.allow_tf32 = True",
+    "torch.backends.cuda.matmul.fp32_precision = 'tf32'",
+    "torch.backends.fp32_precision = 'tf32'",
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_the_precision_that_a_user_has_chosen_for_matrix_products_changes_no_score_and_stays(choice: str) -> None:
+    code = (
+        "import torch, dmlbench\n"
+        "x = torch.nn.functional.normalize(torch.randn(200, 32, generator=torch.Generator().manual_seed(0)), dim=1)\n"
+        "labels = torch.arange(200) % 20\n"
+        "before = dmlbench.evaluate(x, labels)\n"
+        f"{choice}\n"
+        "products = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul\n"
+        "chosen = [one.fp32_precision for one in products]\n"
+        "assert dmlbench.evaluate(x, labels) == dmlbench.evaluate(x, labels) == before\n"
+        "assert [one.fp32_precision for one in products] == chosen\n"
+        "from dmlbench.training.environment import make_deterministic\n"
+        "make_deterministic(1)\n"
+        "assert torch.get_float32_matmul_precision() == 'highest' and not torch.backends.cuda.matmul.allow_tf32\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from sweep_helpers import TINY, rows_by_loss, write_loss
 from dmlbench.cli import run
 from dmlbench.evaluation.embedding_files import load_embeddings
 from dmlbench.results.row import Row
+from dmlbench.runs import runner
 
 # The same plan in one and in several processes differs by rounding in float32, which training amplifies.
 CLOSE = 0.05
@@ -101,6 +103,42 @@ def test_a_mistake_of_the_user_is_one_sentence_of_the_first_process(arguments: l
     assert sentence in first[2]
     assert others == [(2, "", "")] * 2
     assert not list(Path().rglob("*.pt"))
+
+
+def test_processes_with_different_lists_of_jobs_are_refused_before_the_first_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("processes_helper.PER_PROCESS", [["loss=triplet"], ["loss=triplet,contrastive"]])
+    first, second = run_commands(["train", "-m", *TINY])
+    assert first[0] == 2
+    assert "process 1 of 2 has another number of jobs than process 0, 2 instead of 1; start all processes with" in first[2]
+    assert second == (2, "", "")
+    assert not list(Path().rglob("row.json"))
+
+
+def test_processes_with_different_settings_that_no_row_identifies_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("processes_helper.PER_PROCESS", [["oracle=false"], ["oracle=true"]])
+    first, _ = run_commands(["train", "loss=triplet", *TINY])
+    assert (first[0], "has another oracle than process 0, True instead of False" in first[2]) == (2, True)
+
+
+def test_processes_with_different_code_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "source_digest", lambda: f"digest {os.environ['RANK']}")
+    first, _ = run_commands(["train", "loss=triplet", *TINY])
+    assert (first[0], "has another code than process 0, 'digest 1' instead of 'digest 0'" in first[2]) == (2, True)
+
+
+def test_processes_may_have_their_data_in_different_directories(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("processes_helper.PER_PROCESS", [["paths.data=here"], ["paths.data=there"]])
+    first, second = run_commands(["train", "loss=triplet", *TINY])
+    assert (first[0], first[2], second[0]) == (0, "", 0)
+
+
+def test_a_number_of_processes_without_the_number_of_this_one_is_ignored(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")  # left over in a container
+    monkeypatch.delenv("RANK", raising=False)
+    assert run(["list", "losses"]) == 0
+    assert "contrastive" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Memory that a process frees stays with it."""
+"""Memory that a process frees stays with it, and its peak is its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from dmlbench.system.memory import keep_freed_memory
+from dmlbench.system.memory import keep_freed_memory, peak_memory_bytes
 
 STEPS = """
 import resource, sys
@@ -42,3 +42,20 @@ def test_pages_of_freed_memory_are_not_requested_from_the_system_again() -> None
     pages = 10 * 40 * 2**20 // resource.getpagesize()
     assert faults["keep"] < pages / 20
     assert faults["return"] > pages / 4, "the default of the C library has changed, so this function is not needed"
+
+
+def test_the_peak_of_the_memory_grows_with_what_was_held_at_the_same_time() -> None:
+    before = peak_memory_bytes()
+    held = bytearray(b"x" * (before + 64 * 2**20))
+    assert peak_memory_bytes() > before + 48 * 2**20
+    peak = peak_memory_bytes()
+    del held
+    assert peak_memory_bytes() == peak
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems report the peak of the process that started this one")
+def test_the_peak_of_a_process_does_not_begin_with_that_of_its_parent() -> None:
+    code = "from dmlbench.system.memory import peak_memory_bytes; print(peak_memory_bytes())"
+    parent = f"import subprocess, sys; held = b'x' * 300 * 2**20; subprocess.run([sys.executable, '-c', {code!r}], check=True)"
+    found = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True)
+    assert 2**20 < int(found.stdout) < 200 * 2**20

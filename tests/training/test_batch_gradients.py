@@ -34,6 +34,16 @@ CLASSES, DIM, BATCH, N_ATTRIBUTES = 6, 8, 24, 5
 TRAINED = [name for name, _ in entries("loss") if "kind: none" not in (conf_dir() / "loss" / f"{name}.yaml").read_text()]
 
 
+FROZEN = {"freeze_batch_norm": True}
+
+
+def model_with(layer: nn.Module, plan: Plan) -> Embedder:
+    """The plan's model with a layer after its trunk, in training mode."""
+    model = build_embedder(plan)
+    model.trunk = nn.Sequential(model.trunk, layer)
+    return model.train()
+
+
 @cache
 def method(name: str) -> Method:
     overrides = ["loss.make.memory_size=40", "loss.make.start_step=0"] if name == "cross_batch_memory" else []
@@ -114,22 +124,15 @@ def test_a_training_in_chunks_ends_with_the_weights_of_one_without_them_up_to_ro
     assert not torch.equal(ends[1], torch.zeros_like(ends[1]))
 
 
-class Dropping(nn.Module):
-    """A trunk with a layer that drops values at random."""
-
-    out_dim = 4
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-
 class DropPath(nn.Module):
     """Stochastic depth with the names of timm."""
 
     def __init__(self, drop_prob: float) -> None:
         super().__init__()
         self.drop_prob = drop_prob
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps
 
 
 @pytest.mark.parametrize(
@@ -143,11 +146,57 @@ class DropPath(nn.Module):
 def test_a_model_is_refused_exactly_if_it_drops_values_at_random(
     layer: nn.Module, is_refused: bool, tmp_path: Path, make_plan: MakePlan
 ) -> None:
-    in_chunks, whole = (make_plan(tmp_path, protocol={"chunk_size": size}).protocol for size in (4, None))
-    sentence = rf"chunk_size is 4, but the model drops values.* layer \({type(layer).__name__}\)"
+    in_chunks, whole = (make_plan(tmp_path, protocol={**FROZEN, "chunk_size": size}) for size in (4, None))
+    sentence = rf"chunk_size is 4, but the model drops values.* trunk.1 \({type(layer).__name__}\)"
     with pytest.raises(UserError, match=sentence) if is_refused else nullcontext():
-        refuse_divided_batches(Dropping(layer), in_chunks)
-    refuse_divided_batches(Dropping(layer), whole)
+        refuse_divided_batches(model_with(layer, in_chunks), in_chunks.protocol)
+    refuse_divided_batches(model_with(layer, whole), whole.protocol)
+
+
+class Attention(nn.Module):
+    """Self-attention over the positions of a feature map, which drops weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, dropout=0.5, batch_first=True)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        positions = maps.flatten(2).transpose(1, 2)
+        return self.attention(positions, positions, positions)[0].transpose(1, 2).unflatten(2, maps.shape[2:])
+
+
+class RandomShift(nn.Module):
+    """Shifts a feature map by a random number of positions; nothing in its name says so."""
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps + torch.rand(()) * maps.flip(1)
+
+
+class Centred(nn.Module):
+    """Subtracts the mean over the images."""
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps - maps.mean(0)
+
+
+@pytest.mark.parametrize(
+    ("layer", "sentence"),
+    [
+        (Attention(), "its model gives other embeddings of the same images each time"),
+        (RandomShift(), "its model gives other embeddings of the same images each time"),
+        (Centred(), "the embedding of an image depends on the other images"),
+        (nn.BatchNorm2d(8, track_running_stats=False), "the embedding of an image depends on the other images"),
+        (nn.GroupNorm(2, 8), None),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_a_model_whose_embeddings_depend_on_chance_or_on_the_chunk_is_refused_whatever_its_layers_are_called(
+    layer: nn.Module, sentence: str | None, tmp_path: Path, make_plan: MakePlan
+) -> None:
+    plan = make_plan(tmp_path, protocol={**FROZEN, "chunk_size": 4})
+    model = model_with(layer.train(), plan)
+    with nullcontext() if sentence is None else pytest.raises(UserError, match=f"chunk_size is 4, but {sentence}"):
+        refuse_divided_batches(model, plan.protocol)
 
 
 def test_batch_normalization_that_is_not_frozen_is_refused_before_the_run_starts(

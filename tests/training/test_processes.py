@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -208,8 +211,6 @@ def test_the_end_of_a_process_ends_the_others_with_one_sentence() -> None:
 def test_a_process_that_answers_no_more_is_given_up_after_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     def waits() -> None:
         if processes.rank() == 1:
-            import time
-
             time.sleep(3)
         processes.add_over_processes([torch.ones(3)])
 
@@ -231,3 +232,52 @@ def test_more_processes_than_cuda_devices_are_refused(monkeypatch: pytest.Monkey
         "use device=cpu"
     )
     assert in_processes(2, refused) == [sentence] * 2
+
+
+@pytest.mark.parametrize("stopped", [0, 1])
+def test_a_process_that_is_stopped_while_others_wait_for_a_decision_is_given_up(
+    stopped: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def waits() -> None:
+        processes.on_first(lambda: None)
+        if processes.rank() == stopped:
+            os.kill(os.getpid(), signal.SIGSTOP)  # as a machine without power or network, which closes no connection
+        processes.agreed(lambda: None, lambda found: {})
+
+    monkeypatch.setattr("processes_helper.TIMEOUT_S", "1")
+    assert in_processes(2, waits, timeout=3) == ["no result"] * 2
+    assert (
+        f"dmlbench: process {stopped} has given no sign for 1 seconds; run the same command again to resume"
+        in capfd.readouterr().err
+    )
+
+
+def test_a_process_that_works_for_longer_than_the_timeout_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("processes_helper.TIMEOUT_S", "1")
+    assert in_processes(2, lambda: processes.on_first(lambda: time.sleep(4))) == [None, None]
+
+
+@pytest.mark.parametrize("seconds", ["soon", "nan", "inf", "0", "-1", "1e99", ""])
+def test_a_timeout_that_is_no_number_of_seconds_is_refused(seconds: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("processes_helper.TIMEOUT_S", seconds)
+    sentence = f"AgreedError: DMLBENCH_PROCESS_TIMEOUT_S is {seconds!r}; it must be a number of seconds from 1 to 604800"
+    assert in_processes(1, lambda: None) == [sentence]
+
+
+def test_what_differs_between_processes_is_shortened_in_the_message() -> None:
+    def differing() -> None:
+        processes.agreed(lambda: None, lambda found: {"config_files": "x " * 500 + str(processes.rank())})
+
+    [first, _] = in_processes(2, differing)
+    assert first.startswith("AgreedError: process 1 of 2 has another config_files than process 0, 'x x")
+    assert len(first) < 500
+
+
+def test_an_embedding_in_several_processes_uses_the_statistics_of_its_own_batch() -> None:
+    def largest() -> float:
+        layer = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False)).eval()
+        use_global_batch_norm(layer)
+        images = torch.rand(4 + processes.rank(), 3, 2, 2, generator=torch.Generator().manual_seed(processes.rank()))
+        return float((layer(images) - nn.functional.batch_norm(images, None, None, training=True)).abs().max())
+
+    assert in_processes(2, largest) == [0.0, 0.0]
