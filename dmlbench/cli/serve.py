@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from dmlbench.cli.arguments import Parser, add_config_dir, add_runs_dir, allow_own_code, check_config_dir, print_error
 from dmlbench.cli.evaluate import OVERRIDES
 from dmlbench.errors import UserError
+from dmlbench.system.garbage import search_as_usual
 from dmlbench.system.signals import Interrupted, received_signal
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def main(arguments: argparse.Namespace) -> int:
     server = make_server(arguments)
     host = f"[{server.host}]" if ":" in server.host else server.host
     print(f"Serving on http://{host}:{server.port}/ (Ctrl-C ends it)", flush=True)
+    search_as_usual()
     try:
         server.serve_forever()
     finally:

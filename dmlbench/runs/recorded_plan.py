@@ -85,6 +85,11 @@ def _plan(composed: Composed, row: Row, options: Sequence[str]) -> Plan:
     device = composed.cfg.device
     if device == "auto":
         device = "cpu" if str(row.get("device")).startswith("cpu") else "cuda"
+        if device not in ("cpu", available_device("auto")):
+            raise UserError(
+                f"it was computed on {row['device']}, and this machine has no CUDA; add device=cpu to compute on the CPU, with "
+                "other rounding"
+            )
     return Plan(
         dataset=recorded_dataset(composed, row, options),
         trunk=_trunk(composed, row),

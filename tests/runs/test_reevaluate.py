@@ -235,6 +235,17 @@ def test_missing_embeddings_are_refused_by_name(runs: Path, capsys: pytest.Captu
     assert "embeddings.safetensors does not exist" in error_of(capsys, str(runs))
 
 
+def test_a_run_of_a_gpu_is_embedded_without_one_only_if_the_user_says_so(
+    runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    [file] = runs.rglob("row.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "device": "NVIDIA H200"}))
+    assert run(["evaluate", "runs", "--layer", "pooled"]) == 2
+    assert "it was computed on NVIDIA H200, and this machine has no CUDA; add device=cpu" in capsys.readouterr().err
+    assert run(["evaluate", "runs", "--layer", "pooled", "device=cpu"]) == 0
+
+
 def test_other_numbers_of_clusters_give_other_rows(runs: Path) -> None:
     assert run(["evaluate", str(runs), "--clusters", "1"]) == 0
     assert run(["evaluate", str(runs), "--clusters", "2"]) == 0
