@@ -234,7 +234,7 @@ def test_more_processes_than_cuda_devices_are_refused(monkeypatch: pytest.Monkey
     assert in_processes(2, refused) == [sentence] * 2
 
 
-@pytest.mark.parametrize("stopped", [0, 1])
+@pytest.mark.parametrize("stopped", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_process_that_is_stopped_while_others_wait_for_a_decision_is_given_up(
     stopped: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
