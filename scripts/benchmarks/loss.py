@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from pytorch_metric_learning import losses as _losses  # noqa: F401  # imported before the memory is measured
@@ -27,6 +28,7 @@ from dmlbench.training.environment import make_deterministic
 BATCH, DIM = 112, 512
 CLASSES = (100, 1_000, 11_318)  # CUB has 100 training classes, SOP 11,318
 STEPS = 3
+N_ATTRIBUTES = 312  # as CUB has
 LIMIT_MIB = 2048
 # Overrides for losses whose first steps differ from those in the middle of a training.
 IN_USE = {"cross_batch_memory": ["loss.make.start_step=0"]}
@@ -61,6 +63,8 @@ def _step(device: str, name: str, n_classes: int, overrides: Sequence[str]) -> d
     composed = compose(["dataset=cub", f"loss={name}", f"protocol.embedding_dim={DIM}", *overrides])
     facts = {"train_classes": n_classes, "train_images": 5 * n_classes}
     method = resolve(composed, facts).method
+    if method.attributes == "predicted":
+        method = replace(method, n_attributes=N_ATTRIBUTES)
     generator = torch.Generator().manual_seed(0)
     torch.randn(BATCH, DIM, device=device) @ torch.randn(DIM, DIM, device=device)  # loads the libraries of the device
     before = _peak_mib(device)
@@ -76,8 +80,11 @@ def _step(device: str, name: str, n_classes: int, overrides: Sequence[str]) -> d
         labels = first.repeat_interleave(4)[:BATCH].to(device)
         embeddings = torch.nn.functional.normalize(torch.randn(len(labels), DIM, generator=generator)).to(device)
         embeddings.requires_grad_()
+        values = torch.rand(2, len(labels), N_ATTRIBUTES, generator=generator).to(device)
+        annotated = None if method.attributes == "ignored" else values[0].round()
+        logits = values[1].requires_grad_() if method.attributes == "predicted" else None
         began = time.perf_counter()
-        loss = objective(embeddings, labels)
+        loss = objective(embeddings, labels, annotated, logits)
         if optimizer is not None:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()
