@@ -14,12 +14,13 @@ def main() -> None:
 
     open_closed_streams()
     handle_signals()  # before the imports that take time
-    if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+    from dmlbench.cli import run
+    from dmlbench.cli.several_processes import started_by_torchrun
+
+    if started_by_torchrun():
         from dmlbench.system.parent import end_with_parent
 
-        end_with_parent(os.getppid())  # also if torchrun is killed while this process imports
-    from dmlbench.cli import run
-
+        end_with_parent(os.getppid())  # also if torchrun is killed while this process imports torch
     os.environ["PYTHONSAFEPATH"] = "1"  # processes of joblib do not import from the current directory either
     with searching_rarely():
         status = run(sys.argv[1:])

@@ -21,18 +21,29 @@ _LEFT = 2**40  # added to the counter of a process that has done its part
 _LONGEST_PAUSE_S = 10.0
 
 
+def connect(limit_s: float) -> TCPStore:
+    """Connect to the store that torchrun, or else the first process, offers.
+
+    Args:
+        limit_s: Seconds after which a connection fails.
+
+    Raises:
+        RuntimeError: The store cannot be reached.
+    """
+    timeout = timedelta(seconds=limit_s)
+    return TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=timeout)
+
+
 @contextmanager
-def watching(rank: int, count: int, limit_s: float) -> Iterator[None]:
+def watching(store: Store, rank: int, count: int, limit_s: float) -> Iterator[None]:
     """Watch the other processes for the time of the context; end this process if one of them gives no sign.
 
     Args:
+        store: Result of `connect`; no other thread may use it.
         rank: Number of this process, from 0.
         count: Number of processes.
         limit_s: Seconds without a sign.
     """
-    store = TCPStore(
-        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=timedelta(seconds=limit_s)
-    )
     ended = threading.Event()
     watch = _Watch(store, rank, count, limit_s, ended)
     threads = [threading.Thread(target=work, daemon=True) for work in (watch.exchange, watch.end_if_silent)]
@@ -43,7 +54,7 @@ def watching(rank: int, count: int, limit_s: float) -> Iterator[None]:
     finally:
         ended.set()
         for thread in threads:
-            thread.join(limit_s)
+            thread.join(_LONGEST_PAUSE_S)  # not longer, because the store may not answer
 
 
 class _Watch:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from textwrap import shorten
 from typing import Any, TypeVar, cast
 
 import torch
@@ -24,7 +23,7 @@ from torch import distributed
 
 from dmlbench.errors import DmlbenchError, UserError
 from dmlbench.system.parent import end_with_parent
-from dmlbench.training.process_watch import watching
+from dmlbench.training.process_watch import connect, watching
 
 STEP_TIMEOUT_S = 600.0  # seconds that a process waits in a step for the others, if DMLBENCH_PROCESS_TIMEOUT_S is not set
 # Seconds that a process waits for a decision of the first one, which evaluates alone. A process that ends is noticed at once,
@@ -34,7 +33,7 @@ DECISION_TIMEOUT_S = 7 * 24 * 3600.0
 # Largest number of values that are gathered and then added: Gloo takes half as long for it as for a sum of few values.
 GATHERED = 2**16
 
-LONGEST_VALUE = 100  # characters of a value in an error message
+LONGEST_VALUE = 200  # characters of a value in an error message
 
 T = TypeVar("T")
 
@@ -109,9 +108,10 @@ def joined() -> Iterator[None]:
     with _noticing_loss():
         distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=step)
         decisions = distributed.new_group(backend="gloo", timeout=timedelta(seconds=DECISION_TIMEOUT_S))
+        store = connect(limit)
     _group = _Group(distributed.get_rank(), distributed.get_world_size(), decisions)
     try:
-        with watching(_group.rank, _group.count, limit):
+        with watching(store, _group.rank, _group.count, limit):
             yield
     finally:
         _group = _Group()
@@ -208,12 +208,16 @@ def agreed(function: Callable[[], T], facts: Callable[[T], Mapping[str, Any]]) -
     for number, (_, found) in enumerate(everyone):
         for name in first:
             if found.get(name) != first[name]:
-                own_value, other_value = (shorten(repr(one.get(name)), LONGEST_VALUE) for one in (first, found))
+                own_value, other_value = (_shortened(repr(one.get(name))) for one in (first, found))
                 raise AgreedError(
                     f"process {number} of {count()} has another {name} than process 0, {other_value} instead of {own_value}; "
                     "start all processes with the same code, configuration and data"
                 )
     return cast(T, result)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
 
 
 def refuse_shared_device(device: str) -> None:
