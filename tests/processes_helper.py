@@ -6,6 +6,7 @@ import io
 import multiprocessing
 import os
 import socket
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -15,6 +16,7 @@ from dmlbench.cli import run
 from dmlbench.training import processes
 
 TIMEOUT_S = "60"
+NO_RESULT = "no result"
 PER_PROCESS: list[list[str]] = []  # arguments that differ between processes
 
 
@@ -44,9 +46,11 @@ def forked(count: int, function: Callable[[int], Any], timeout: float = 300) -> 
     started = [context.Process(target=execute, args=(rank,)) for rank in range(count)]
     for process in started:
         process.start()
-    results = [pipe.recv() if pipe.poll(timeout) else "no result" for pipe, _ in pipes]
-    for process in started:
-        process.join(5)
+    end = time.monotonic() + timeout
+    results = [pipe.recv() if pipe.poll(max(0, end - time.monotonic())) else NO_RESULT for pipe, _ in pipes]
+    for process, result in zip(started, results, strict=True):
+        if result != NO_RESULT:
+            process.join(5)
         process.kill()
     return results
 

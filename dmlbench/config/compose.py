@@ -172,10 +172,13 @@ def compose_with_hydra(overrides: Sequence[str], config_dir: str | Path | None =
         overrides: Hydra overrides.
         config_dir: Directory of the user's own configuration files.
     """
-    if config_dir is None:
-        cfg = copy.deepcopy(_composed_files(tuple(overrides), os.getcwd(), _version_of_files()))
-    else:
+    if config_dir is not None:
         cfg = _compose_with_hydra(overrides, [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"])
+    elif any("hydra.searchpath" in override for override in overrides):
+        cfg = _compose_with_hydra(overrides, [])
+    else:
+        cfg = copy.deepcopy(_composed_files(tuple(overrides), _version_of_files()))
+        cfg.hydra.runtime.cwd = os.getcwd()  # nothing else depends on the current directory
     HydraConfig.instance().set_config(cfg)  # so that `${hydra:...}` resolves
     bring_dataset_values(cfg, overrides)
     return cfg
@@ -187,9 +190,9 @@ def _version_of_files() -> tuple[tuple[str, int, int], ...]:
     return tuple((path, state.st_mtime_ns, state.st_size) for path, state in states)
 
 
-@lru_cache(32)
-def _composed_files(overrides: tuple[str, ...], working_directory: str, files: tuple[tuple[str, int, int], ...]) -> DictConfig:
-    """What overrides compose to; remembered, because the commands of a notebook or a server compose the same files again."""
+@lru_cache(128)
+def _composed_files(overrides: tuple[str, ...], files: tuple[tuple[str, int, int], ...]) -> DictConfig:
+    """What overrides of shipped files compose to; remembered, because a notebook or a server composes the same files again."""
     return _compose_with_hydra(overrides, [])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from dmlbench.errors import UserError
@@ -20,6 +21,7 @@ GROUPS = {
 }
 
 
+@cache
 def conf_dir() -> Path:
     """Return the directory of the shipped configuration: inside the installed package, or at the top of a checkout.
 

@@ -60,9 +60,10 @@ def _imported_from(name: str) -> tuple[ModuleType | None, str]:
 def _own_file(module: ModuleType) -> Path | None:
     """The file of a module; None if it is in dmlbench, an installed package or the standard library."""
     file = Path(getattr(module, "__file__", None) or "")
-    if file.suffix != ".py" or any(file.resolve().is_relative_to(path) for path in _installed()):
+    if file.suffix != ".py":
         return None
-    return file.resolve()
+    file = file.resolve()
+    return None if any(file.is_relative_to(path) for path in _installed()) else file
 
 
 @cache

@@ -6,10 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from cli_helpers import Photos, on_photos
-from PIL import Image
+from cli_helpers import Photos, on_photos, write_photos
 
 from dmlbench.cli import run
 
@@ -19,19 +17,6 @@ def empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run every test in an empty directory, and restore the search path of modules after it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-
-
-def write_photos(root: Path, classes: int = 8, per_class: int = 5) -> Path:
-    """Write noise images, each class with its own tint, to root/<class>/<image>."""
-    generator = np.random.default_rng(0)
-    for label in range(classes):
-        folder = root / f"class{label:02}"
-        folder.mkdir(parents=True)
-        colour = generator.integers(0, 256, 3)
-        for k in range(per_class):
-            pixels = np.clip(colour + generator.integers(-50, 51, (24, 24, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / f"{k}.png")
-    return root
 
 
 @pytest.fixture

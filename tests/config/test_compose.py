@@ -138,3 +138,20 @@ def test_a_group_and_a_directory_have_the_right_type() -> None:
         directory(cfg, "runs")
     with pytest.raises(UserError, match=r"^sampler is 'shuffle', but a mapping is needed$"):
         plain(cfg, "sampler")
+
+
+def test_a_configuration_composed_again_in_another_directory_names_that_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directories = [tmp_path / "first", tmp_path / "second"]
+    for current in directories:
+        current.mkdir()
+        monkeypatch.chdir(current)
+        assert compose(["paths.runs=${hydra:runtime.cwd}"]).cfg.paths.runs == str(current)
+
+
+def test_files_of_a_search_path_are_read_whenever_they_are_composed(tmp_path: Path) -> None:
+    (tmp_path / "loss").mkdir()
+    for label in ("first", "second"):
+        (tmp_path / "loss" / "mine.yaml").write_text(f"label: {label}\n")
+        assert compose(["loss=mine", f"hydra.searchpath=['file://{tmp_path}']"]).cfg.loss.label == label

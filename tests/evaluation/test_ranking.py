@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -13,12 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import oracle_scores
+from processes_helper import forked
 from pytorch_metric_learning.distances import CosineSimilarity
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
 
+from dmlbench import evaluate
 from dmlbench.errors import MethodFailure, UserError
 from dmlbench.evaluation import Ranking, knn_search, rank, score, score_tile, score_tiles
+from dmlbench.training.environment import make_deterministic
 
 KS = (1, 2, 5, 40)
 
@@ -450,20 +451,22 @@ CHOICES = [
 ]
 
 
+def precisions() -> list[str]:
+    return [one.fp32_precision for one in (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)]
+
+
 @pytest.mark.parametrize("choice", CHOICES)
 def test_the_precision_that_a_user_has_chosen_for_matrix_products_changes_no_score_and_stays(choice: str) -> None:
-    code = (
-        "import torch, dmlbench\n"
-        "x = torch.nn.functional.normalize(torch.randn(200, 32, generator=torch.Generator().manual_seed(0)), dim=1)\n"
-        "labels = torch.arange(200) % 20\n"
-        "before = dmlbench.evaluate(x, labels)\n"
-        f"{choice}\n"
-        "products = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul\n"
-        "chosen = [one.fp32_precision for one in products]\n"
-        "assert dmlbench.evaluate(x, labels) == dmlbench.evaluate(x, labels) == before\n"
-        "assert [one.fp32_precision for one in products] == chosen\n"
-        "from dmlbench.training.environment import make_deterministic\n"
-        "make_deterministic(1)\n"
-        "assert torch.get_float32_matmul_precision() == 'highest' and not torch.backends.cuda.matmul.allow_tf32\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    x = torch.nn.functional.normalize(torch.randn(200, 32, generator=torch.Generator().manual_seed(0)), dim=1)
+    labels = torch.arange(200) % 20
+    expected = evaluate(x, labels)
+
+    def found(rank: int) -> tuple[list[bool], bool, bool]:
+        exec(choice)
+        chosen = precisions()
+        equal = [evaluate(x, labels) == expected for _ in range(2)]
+        stays = precisions() == chosen
+        make_deterministic(1)
+        return equal, stays, torch.get_float32_matmul_precision() == "highest" and not torch.backends.cuda.matmul.allow_tf32
+
+    assert forked(1, found) == [([True, True], True, True)]  # in a process of its own, because torch keeps the choice

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from processes_helper import in_processes
+from processes_helper import NO_RESULT, in_processes
 from test_batch_gradients import BATCH, TRAINED, batch, built, method
 from torch import nn
 
@@ -245,7 +245,7 @@ def test_a_process_that_is_stopped_while_others_wait_for_a_decision_is_given_up(
         processes.agreed(lambda: None, lambda found: {})
 
     monkeypatch.setattr("processes_helper.TIMEOUT_S", "1")
-    assert in_processes(2, waits, timeout=3) == ["no result"] * 2
+    assert in_processes(2, waits, timeout=4) == [NO_RESULT] * 2
     assert (
         f"dmlbench: process {stopped} has given no sign for 1 seconds; run the same command again to resume"
         in capfd.readouterr().err
@@ -254,7 +254,7 @@ def test_a_process_that_is_stopped_while_others_wait_for_a_decision_is_given_up(
 
 def test_a_process_that_works_for_longer_than_the_timeout_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("processes_helper.TIMEOUT_S", "1")
-    assert in_processes(2, lambda: processes.on_first(lambda: time.sleep(4))) == [None, None]
+    assert in_processes(2, lambda: processes.on_first(lambda: time.sleep(2.5))) == [None, None]
 
 
 @pytest.mark.parametrize("seconds", ["soon", "nan", "inf", "0", "-1", "1e99", ""])
