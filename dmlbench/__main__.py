@@ -9,9 +9,11 @@ import sys
 def main() -> None:
     """Run the command line and leave with its exit status."""
     from dmlbench.system.garbage import searching_rarely
+    from dmlbench.system.leave import leave, prepare_to_leave
     from dmlbench.system.signals import handle_signals
     from dmlbench.system.terminal import open_closed_streams
 
+    prepare_to_leave()
     open_closed_streams()
     handle_signals()  # before the imports that take time
     from dmlbench.cli import run
@@ -24,7 +26,7 @@ def main() -> None:
     os.environ["PYTHONSAFEPATH"] = "1"  # processes of joblib do not import from the current directory either
     with searching_rarely():
         status = run(sys.argv[1:])
-    sys.exit(status)
+    leave(status)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import gc
 import os
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,9 @@ import pytest
 
 # Servers of the tests run on this machine: requests to them must not go through a proxy.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(filter(None, (os.environ.get("no_proxy"), "127.0.0.1")))
+
+# Tests create millions of objects beside those of torch, which Python would search for unreachable ones all the time.
+gc.set_threshold(100_000, 10, 10)
 
 
 @pytest.fixture

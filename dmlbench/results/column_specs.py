@@ -215,7 +215,9 @@ def _costs() -> Iterator[Column]:
     yield cost(
         "images_per_second", "Training images per second, median over epochs.", "Images/s", in_tables=True, needs="training"
     )
-    yield cost("memory_gib", "Peak memory of the process (CPU) or of the device (CUDA).", "Mem.", "GiB", in_tables=True)
+    yield cost(
+        "memory_gib", "Peak memory of the process (CPU) or of the device (CUDA) during the run.", "Mem.", "GiB", in_tables=True
+    )
     parameters = {"scale": 1e6, "per_machine": False, "reproducible": True, "evaluated": False}
     yield cost("n_model_parameters", "Parameters of trunk and head.", "Model parameters", "M", **parameters)
     yield cost("n_loss_parameters", "Parameters of the loss.", "Loss parameters", "M", **parameters)

@@ -19,8 +19,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from dmlbench.config.compose import Composed, register_with_hydra
 from dmlbench.config.files import conf_dir
 from dmlbench.config.jobs import Job, JobList, job_of_sweep
+from dmlbench.results.row import BASELINES
 from dmlbench.runs.job_events import EventLog
 from dmlbench.runs.runner import Outcome, run_job
+from dmlbench.system.leave import leave_after_last_job
 from dmlbench.system.parent import end_with_parent
 from dmlbench.training import processes
 
@@ -40,11 +42,19 @@ def launch_with_hydra(function: Callable[[DictConfig], None], jobs: JobList) -> 
     register_with_hydra()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # without it Hydra prints a traceback and exits with status 1
     flags = ["--multirun", *(["--config-dir", str(jobs.config_dir)] if jobs.config_dir else [])]
-    before, sys.argv = sys.argv, ["dmlbench", *jobs.overrides, *flags]
+    before, sys.argv = sys.argv, ["dmlbench", *jobs.overrides, *_longest_first(jobs), *flags]
     try:
         hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(function)()
     finally:
         sys.argv = before
+
+
+def _longest_first(jobs: JobList) -> list[str]:
+    """The losses of a file of `conf/sweep/` as an override, with the short jobs of baselines last, to fill the processes."""
+    losses = [loss.strip() for loss in jobs.sweep_params.get("loss", "").split(",")]
+    if not set(losses) & set(BASELINES):
+        return []
+    return [f"loss={','.join(sorted(losses, key=lambda loss: loss in BASELINES))}"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,7 @@ class RemoteJob:
         sys.path.extend(directory for directory in self.path if directory not in sys.path)
         if self.parent not in (None, os.getpid()):  # with one job at a time, joblib uses the launching process
             end_with_parent(self.parent)
+            leave_after_last_job()
             _redirect_output(self.log.folder / f"process-{os.getpid()}.log")  # all processes share one terminal
         job = self._job(cfg)
         if self.only is not None and job.name not in self.only:

@@ -6,6 +6,7 @@ import ctypes
 import platform
 import re
 import resource
+from contextlib import suppress
 from pathlib import Path
 
 # Parameters of glibc's `mallopt` (man 3 mallopt).
@@ -14,6 +15,8 @@ _LARGEST_IN_HEAP = 32 * 2**20  # bytes; glibc accepts no larger threshold
 _NEVER_TRIM = 2**31 - 1
 
 _STATUS = Path("/proc/self/status")  # on Linux
+_PEAK = Path("/proc/self/clear_refs")  # on Linux; man 5 proc_pid_clear_refs
+_RESET_PEAK = "5"
 
 
 def keep_freed_memory() -> bool:
@@ -31,8 +34,16 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST_IN_HEAP) and mallopt(_M_TRIM_THRESHOLD, _NEVER_TRIM))
 
 
+def begin_peak() -> None:
+    """Return what is free to the system, and let `peak_memory_bytes` count from now on. Only on Linux."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # of glibc
+        trim(0)
+    with suppress(OSError):
+        _PEAK.write_text(_RESET_PEAK)
+
+
 def peak_memory_bytes() -> int:
-    """Return the peak of the memory of this process since its start."""
+    """Return the peak of the memory of this process since its start, or since `begin_peak`."""
     found = re.search(r"^VmHWM:\s+(\d+) kB$", _STATUS.read_text(), re.MULTILINE) if _STATUS.is_file() else None
     if found is not None:
         return int(found[1]) * 2**10

@@ -17,7 +17,7 @@ import torch
 from dmlbench import __version__
 from dmlbench.config.schema import Scalar
 from dmlbench.system.garbage import search_as_usual
-from dmlbench.system.memory import keep_freed_memory, peak_memory_bytes
+from dmlbench.system.memory import begin_peak, keep_freed_memory, peak_memory_bytes
 
 
 def device_name(device: str) -> str:
@@ -70,13 +70,15 @@ def memory_gib(device: str) -> float:
 
 
 def begin_memory_peak(device: str) -> None:
-    """Let `memory_gib` count from now on. The peak of a process, on the CPU, counts from its start.
+    """Let `memory_gib` count from now on.
 
     Args:
         device: `cpu` or `cuda`.
     """
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
+    else:
+        begin_peak()
 
 
 def make_deterministic(threads: int) -> None:

@@ -30,6 +30,12 @@ def photos(tmp_path: Path) -> Photos:
 
 
 @pytest.fixture(scope="session")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory for `paths.data`, in which generated data sets stay for further tests."""
+    return tmp_path_factory.mktemp("generated")
+
+
+@pytest.fixture(scope="session")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with photos/ and the runs of a sweep over contrastive and arcface with two seeds; not to be changed."""
     directory = tmp_path_factory.mktemp("swept")

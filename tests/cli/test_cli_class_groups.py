@@ -85,9 +85,9 @@ def test_wrong_groups_are_refused_with_one_sentence(photos: Photos, capsys: pyte
     ],
 )
 def test_groups_and_splits_without_effect_are_refused(
-    capsys: pytest.CaptureFixture[str], overrides: tuple[str, ...], sentence: str
+    capsys: pytest.CaptureFixture[str], overrides: tuple[str, ...], sentence: str, generated: Path
 ) -> None:
-    assert sentence in refused(capsys, "train", "loss=untrained", *overrides)
+    assert sentence in refused(capsys, "train", "loss=untrained", *overrides, f"paths.data={generated}")
 
 
 def test_a_sweep_over_splits_ends_in_a_table_of_methods_over_splits(capsys: pytest.CaptureFixture[str]) -> None:

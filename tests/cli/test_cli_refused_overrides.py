@@ -223,9 +223,9 @@ def test_a_key_that_is_needed_or_unknown_cannot_be_removed(
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_value_that_contradicts_the_data_is_refused_before_training(
-    overrides: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+    overrides: list[str], sentence: str, generated: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert sentence in refused(capsys, "train", *overrides)
+    assert sentence in refused(capsys, "train", *overrides, f"paths.data={generated}")
 
 
 def test_a_tilde_in_a_path_is_the_home_directory(

@@ -85,6 +85,8 @@ def test_a_sweep_with_joblib_ends_with_the_rows_and_the_table_of_a_serial_one(
     same_as_serial(tmp_path, serial)
     for loss in LOSSES:
         assert output.count(f"loss={loss} seed=0: started") == 1
+    first, second, *_ = re.findall(r"^loss=(\w+) seed=0: started", output, re.MULTILINE)
+    assert {first, second} == {"contrastive", "softtriple"}, "baselines, which take less time, are not last"
     assert re.findall(r"^\[(\d) of 4", output, re.MULTILINE) == ["1", "2", "3", "4"]
     assert not list(Path("runs/.sweep").glob("*-*")), "the event log is left"
 

@@ -10,13 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from dmlbench.system import garbage
 from dmlbench.system.garbage import search_as_usual, searching_rarely
+
+USUAL = (700, 10, 10)
 
 
 @pytest.fixture
-def restored() -> Iterator[tuple[int, int, int]]:
+def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[int, int, int]]:
     before = gc.get_threshold()
-    yield before
+    gc.set_threshold(*USUAL)
+    monkeypatch.setattr(garbage, "_usual", USUAL)
+    yield USUAL
     gc.set_threshold(*before)
     gc.unfreeze()
 

@@ -62,6 +62,27 @@ def test_the_peak_of_the_memory_grows_with_what_was_held_at_the_same_time() -> N
     assert after == with_held
 
 
+PEAK_OF_LATER_PART = """
+import numpy as np
+from dmlbench.system.memory import begin_peak, keep_freed_memory, peak_memory_bytes
+
+keep_freed_memory()
+kept = [np.ones(2**21) for _ in range(16)]  # 256 MiB
+before = peak_memory_bytes()
+del kept
+begin_peak()
+print(before, peak_memory_bytes())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems cannot forget a peak")
+def test_a_new_peak_counts_nothing_that_was_freed_before() -> None:
+    found = subprocess.run([sys.executable, "-c", PEAK_OF_LATER_PART], capture_output=True, text=True, check=True)
+    before, after = map(int, found.stdout.split())
+    assert before > 256 * 2**20
+    assert after < before - 200 * 2**20
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems report the peak of the process that started this one")
 def test_the_peak_of_a_process_does_not_begin_with_that_of_its_parent() -> None:
     code = "from dmlbench.system.memory import peak_memory_bytes; print(peak_memory_bytes())"
