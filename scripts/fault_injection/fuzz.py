@@ -30,6 +30,7 @@ from .samples import make_samples
 SLOW_S = 5.0
 TIMEOUT_S = 1800
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+_NO_FILES = (os.devnull, "/proc/self/clear_refs")  # the second one is a setting of the process
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.truncate")
 _EXECUTES = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "socket.connect", "socket.getaddrinfo")
 
@@ -191,7 +192,7 @@ class _Watch:
         directory = next((one for one in arguments[1:] if isinstance(one, int) and one > 2), None)
         relative_to_descriptor = directory is not None and not os.path.isabs(path)  # shutil.rmtree
         whole = os.path.realpath(path)
-        return relative_to_descriptor or whole.startswith(self._prefix + os.sep) or path == os.devnull or "__pycache__" in path
+        return relative_to_descriptor or whole.startswith(self._prefix + os.sep) or path in _NO_FILES or "__pycache__" in path
 
 
 @contextlib.contextmanager

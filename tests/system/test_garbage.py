@@ -39,8 +39,9 @@ def test_objects_that_exist_when_training_begins_are_not_examined_again(restored
         search_as_usual()
         frozen = gc.get_freeze_count()
         assert frozen > 10_000
+        later = [[] for _ in range(1_000)]
         search_as_usual()  # a second run in the same process
-        assert gc.get_freeze_count() == frozen
+        assert gc.get_freeze_count() < frozen + len(later) / 2
 
 
 def test_all_objects_are_searched_at_the_end_of_a_command_also_after_an_error(restored: tuple[int, int, int]):
