@@ -216,7 +216,11 @@ def _costs() -> Iterator[Column]:
         "images_per_second", "Training images per second, median over epochs.", "Images/s", in_tables=True, needs="training"
     )
     yield cost(
-        "memory_gib", "Peak memory of the process (CPU) or of the device (CUDA) during the run.", "Mem.", "GiB", in_tables=True
+        "memory_gib",
+        "Peak memory of the process (CPU) or of the device (CUDA); on Linux and CUDA since the run began.",
+        "Mem.",
+        "GiB",
+        in_tables=True,
     )
     parameters = {"scale": 1e6, "per_machine": False, "reproducible": True, "evaluated": False}
     yield cost("n_model_parameters", "Parameters of trunk and head.", "Model parameters", "M", **parameters)

@@ -52,7 +52,8 @@ def launch_with_hydra(function: Callable[[DictConfig], None], jobs: JobList) -> 
 def _longest_first(jobs: JobList) -> list[str]:
     """The losses of a file of `conf/sweep/` as an override, with the short jobs of baselines last, to fill the processes."""
     losses = [loss.strip() for loss in jobs.sweep_params.get("loss", "").split(",")]
-    if not set(losses) & set(BASELINES):
+    is_plain = all(re.fullmatch(r"[\w-]+", loss) for loss in losses)  # no quotes, and no function of Hydra, such as choice()
+    if not is_plain or not set(losses) & set(BASELINES):
         return []
     return [f"loss={','.join(sorted(losses, key=lambda loss: loss in BASELINES))}"]
 

@@ -1,7 +1,7 @@
 """The end of a process without freeing its objects, which takes Python a second after torch has been imported.
 
-Python calls the functions of `atexit` in reverse order. The one that was registered first is called when everything else has
-been done.
+Python calls the functions of `atexit` in reverse order. One that is registered before other modules are imported is called
+after all that these have registered.
 """
 
 from __future__ import annotations
@@ -9,18 +9,24 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 _status: int | None = None
 
 
 def prepare_to_leave() -> None:
-    """Let `leave` end the process. To be called before the imports that register functions of their own."""
-    atexit.register(_end)
+    """Let `leave` end the process. To be called before the imports that register functions of their own.
+
+    Nothing changes in a program that calls the entry point of the command, because it may catch the exception and go on.
+    """
+    program = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
+    if "dmlbench" in (program.stem, program.parent.name):  # the script of the command, or `python -m dmlbench`
+        atexit.register(_end)
 
 
 def leave(status: int) -> NoReturn:
-    """End the process like `sys.exit`, but free no object.
+    """End the process like `sys.exit`, but free no object if `prepare_to_leave` was called.
 
     Args:
         status: Exit status.
@@ -32,7 +38,6 @@ def leave(status: int) -> NoReturn:
 
 def leave_after_last_job() -> None:
     """Let a process of a launcher end without freeing its objects when the launcher has no more job for it."""
-    atexit.unregister(os._exit)  # it runs several jobs
     atexit.register(os._exit, 0)
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from dmlbench.config.compose import compose, dataset_settings, directory, plain, resolve
+from dmlbench.config.compose import compose, compose_with_hydra, dataset_settings, directory, plain, resolve
 from dmlbench.config.files import conf_dir
 from dmlbench.config.schema import GROUPS, defaults
 from dmlbench.errors import UserError
@@ -147,6 +147,7 @@ def test_a_configuration_composed_again_in_another_directory_names_that_director
     for current in directories:
         current.mkdir()
         monkeypatch.chdir(current)
+        assert compose_with_hydra(["loss=triplet"]).hydra.runtime.cwd == str(current)
         assert compose(["paths.runs=${hydra:runtime.cwd}"]).cfg.paths.runs == str(current)
 
 
@@ -155,3 +156,9 @@ def test_files_of_a_search_path_are_read_whenever_they_are_composed(tmp_path: Pa
     for label in ("first", "second"):
         (tmp_path / "loss" / "mine.yaml").write_text(f"label: {label}\n")
         assert compose(["loss=mine", f"hydra.searchpath=['file://{tmp_path}']"]).cfg.loss.label == label
+
+
+def test_a_file_that_the_environment_chooses_is_chosen_whenever_it_is_composed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("triplet", "arcface"):
+        monkeypatch.setenv("CHOSEN_LOSS", name)
+        assert compose(["loss=${oc.env:CHOSEN_LOSS}"]).choices["loss"] == name

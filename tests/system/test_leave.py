@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
+
+Outcome = Callable[..., tuple[int, str, str]]
 
 OBJECT = """
 import atexit, sys, threading, time
@@ -28,33 +33,53 @@ sys.stdout.write("line without an end; ")
 """
 
 
-def outcome(code: str) -> tuple[int, str, str]:
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONUNBUFFERED": ""}, check=False
-    )
-    return done.returncode, done.stdout, done.stderr
+BUFFERED = os.environ | {"PYTHONUNBUFFERED": ""}
+
+
+@pytest.fixture
+def outcome(tmp_path: Path) -> Outcome:
+    """A function that executes code as a program, by default with the name of the command: exit status, output and errors."""
+
+    def execute(code: str, program: str = "dmlbench", stdout: Any = subprocess.PIPE) -> tuple[int, str, str]:
+        (tmp_path / program).write_text(code)
+        command = [sys.executable, program]
+        done = subprocess.run(
+            command, stdout=stdout, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=BUFFERED, check=False
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return execute
 
 
 @pytest.mark.parametrize("status", [0, 2, 130])
-def test_threads_and_functions_of_libraries_are_done_and_output_is_written_but_objects_are_not_freed(status: int) -> None:
+def test_threads_and_functions_of_libraries_are_done_and_output_is_written_but_objects_are_not_freed(
+    status: int, outcome: Outcome
+) -> None:
     assert outcome(f"{COMMAND}\nleave({status})") == (status, "line without an end; thread\nlast function of a library\n", "")
 
 
-def test_an_error_ends_a_process_as_python_does() -> None:
+def test_an_error_ends_a_process_as_python_does(outcome: Outcome) -> None:
     status, output, error = outcome(f"{COMMAND}\nraise ValueError('a defect')")
     assert (status, output.splitlines()[-1]) == (1, "freed")
     assert error.endswith("ValueError: a defect\n")
 
 
-def test_output_that_cannot_be_written_is_reported_by_python() -> None:
+def test_output_that_cannot_be_written_is_reported_by_python(outcome: Outcome) -> None:
     code = "import sys; from dmlbench.system.leave import *; prepare_to_leave(); sys.stdout.write('line'); leave(0)"
-    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
     with open("/dev/full", "w") as full:
-        command = [sys.executable, "-c", code]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=buffered, check=False)
-    assert done.returncode == 120
-    assert "No space left on device" in done.stderr
+        status, _, error = outcome(code, stdout=full)
+    assert status == 120
+    assert "No space left on device" in error
 
 
-def test_a_process_of_a_launcher_frees_nothing_after_its_last_job() -> None:
+def test_a_program_that_calls_the_entry_point_of_the_command_ends_in_its_own_way(outcome: Outcome, tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom dmlbench.__main__ import main\nfile = open('kept.txt', 'w')\nfile.write('data')\n"
+        "sys.argv = ['dmlbench', '--version']\ntry:\n    main()\nexcept SystemExit:\n    sys.exit(3)\n"
+    )
+    assert outcome(code, "program.py")[0] == 3
+    assert (tmp_path / "kept.txt").read_text() == "data"
+
+
+def test_a_process_of_a_launcher_frees_nothing_after_its_last_job(outcome: Outcome) -> None:
     assert outcome(f"{OBJECT}\nleave_after_last_job()\nleave_after_last_job()\nprint('job', flush=True)") == (0, "job\n", "")
