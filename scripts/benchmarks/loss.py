@@ -77,7 +77,9 @@ def _step(device: str, name: str, n_classes: int, overrides: Sequence[str]) -> d
     seconds = []
     for _ in range(STEPS):
         first = torch.randperm(n_classes, generator=generator)[: BATCH // 4]
-        labels = first.repeat_interleave(4)[:BATCH].to(device)
+        size = min(BATCH, 4 * len(first))
+        size -= size % 3 if method.sampler else 0  # a batch of triplets
+        labels = first.repeat_interleave(4)[:size].to(device)
         embeddings = torch.nn.functional.normalize(torch.randn(len(labels), DIM, generator=generator)).to(device)
         embeddings.requires_grad_()
         values = torch.rand(2, len(labels), N_ATTRIBUTES, generator=generator).to(device)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_a_run_whose_processes_are_killed_twenty_times_ends_with_the_row_of_an_u
     generator, killed, sentences = random.Random(0), {"rank 0": 0, "rank 1": 0, "launcher": 0}, 0
     directory = tmp_path / "killed"
     while sum(killed.values()) < KILLS:
-        launcher, began = torchrun(directory), time.monotonic()
+        launcher, began, was_killed = torchrun(directory), time.monotonic(), False
         checkpoints = list(directory.glob("runs/*/*/*/checkpoint.pt"))
         before = checkpoints[0].stat().st_mtime_ns if checkpoints else 0
         while len(ranks(launcher)) < 2 and launcher.poll() is None:
@@ -65,13 +66,16 @@ def test_a_run_whose_processes_are_killed_twenty_times_ends_with_the_row_of_an_u
                     break
                 time.sleep(0.01)
         time.sleep(generator.random() * 2)
-        if launcher.poll() is not None:  # the run has finished before it was killed
-            assert launcher.returncode == 0, (directory / "output.txt").read_text()
+        name = generator.choice(list(killed))
+        with suppress(ProcessLookupError):
+            if launcher.poll() is None:
+                os.kill({"launcher": launcher.pid, "rank 0": processes[0], "rank 1": processes[-1]}[name], signal.SIGKILL)
+                was_killed = True
+        if not was_killed:  # the run had finished before
+            assert launcher.wait(60) == 0, (directory / "output.txt").read_text()
             for file in directory.rglob("row.json"):
                 file.unlink()
             continue
-        name = generator.choice(list(killed))
-        os.kill({"launcher": launcher.pid, "rank 0": processes[0], "rank 1": processes[-1]}[name], signal.SIGKILL)
         killed[name] += 1
         ended = time.monotonic()
         assert launcher.wait(60) != 0
