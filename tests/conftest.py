@@ -6,6 +6,7 @@ import builtins
 import gc
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,12 @@ os.environ["NO_PROXY"] = os.environ["no_proxy"] = ",".join(filter(None, (os.envi
 
 # Tests create millions of objects beside those of torch, which Python would search for unreachable ones all the time.
 gc.set_threshold(100_000, 10, 10)
+
+
+@pytest.fixture(scope="session")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory for `paths.data`, in which generated data sets stay for further tests."""
+    return tmp_path_factory.mktemp("generated")
 
 
 @pytest.fixture

@@ -175,9 +175,7 @@ def compose_with_hydra(overrides: Sequence[str], config_dir: str | Path | None =
     if config_dir is not None:
         cfg = _compose_with_hydra(overrides, [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"])
     elif any("searchpath" in override or "${" in override for override in overrides):
-        cfg = _compose_with_hydra(
-            overrides, []
-        )  # the choice of files depends on more than on these overrides and shipped files
+        cfg = _compose_with_hydra(overrides, [])  # other files, or the environment, may decide
     else:
         cfg = copy.deepcopy(_composed_files(tuple(overrides), _version_of_files()))
         cfg.hydra.runtime.cwd = os.getcwd()  # nothing else depends on the current directory

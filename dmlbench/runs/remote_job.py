@@ -42,14 +42,14 @@ def launch_with_hydra(function: Callable[[DictConfig], None], jobs: JobList) -> 
     register_with_hydra()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # without it Hydra prints a traceback and exits with status 1
     flags = ["--multirun", *(["--config-dir", str(jobs.config_dir)] if jobs.config_dir else [])]
-    before, sys.argv = sys.argv, ["dmlbench", *jobs.overrides, *_longest_first(jobs), *flags]
+    before, sys.argv = sys.argv, ["dmlbench", *jobs.overrides, *_baselines_last(jobs), *flags]
     try:
         hydra.main(config_path=str(conf_dir()), config_name="config", version_base="1.3")(function)()
     finally:
         sys.argv = before
 
 
-def _longest_first(jobs: JobList) -> list[str]:
+def _baselines_last(jobs: JobList) -> list[str]:
     """The losses of a file of `conf/sweep/` as an override, with the short jobs of baselines last, to fill the processes."""
     losses = [loss.strip() for loss in jobs.sweep_params.get("loss", "").split(",")]
     is_plain = all(re.fullmatch(r"[\w-]+", loss) for loss in losses)  # no quotes, and no function of Hydra, such as choice()

@@ -20,8 +20,8 @@ def prepare_to_leave() -> None:
 
     Nothing changes in a program that calls the entry point of the command, because it may catch the exception and go on.
     """
-    program = Path(getattr(sys.modules["__main__"], "__file__", None) or "")
-    if "dmlbench" in (program.stem, program.parent.name):  # the script of the command, or `python -m dmlbench`
+    program = Path(getattr(sys.modules["__main__"], "__file__", None) or "").resolve()
+    if program.stem == "dmlbench" or program == Path(__file__).resolve().parents[1] / "__main__.py":
         atexit.register(_end)
 
 

@@ -35,7 +35,7 @@ def keep_freed_memory() -> bool:
 
 
 def begin_peak() -> None:
-    """Return what is free to the system, and let `peak_memory_bytes` count from now on. Only on Linux."""
+    """Give the memory that has been freed back to the system, and let `peak_memory_bytes` count from now on. Only on Linux."""
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # of glibc
         trim(0)
     with suppress(OSError):

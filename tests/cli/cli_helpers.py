@@ -7,9 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from dmlbench.cli import run
 
@@ -25,19 +23,6 @@ TINY = (
 def on_photos(root: Path, *overrides: str) -> list[str]:
     """Overrides of a tiny run on a directory of images."""
     return ["dataset=folder", f"dataset.root={root}", *TINY, *overrides]
-
-
-def write_photos(root: Path, classes: int = 8, per_class: int = 5) -> Path:
-    """Write noise images, each class with its own tint, to root/<class>/<image>."""
-    generator = np.random.default_rng(0)
-    for label in range(classes):
-        folder = root / f"class{label:02}"
-        folder.mkdir(parents=True)
-        colour = generator.integers(0, 256, 3)
-        for k in range(per_class):
-            pixels = np.clip(colour + generator.integers(-50, 51, (24, 24, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / f"{k}.png")
-    return root
 
 
 def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:

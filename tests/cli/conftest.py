@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_helpers import Photos, on_photos, write_photos
+from cli_helpers import Photos, on_photos
+from photo_factory import write_photos
 
 from dmlbench.cli import run
 
@@ -27,12 +28,6 @@ def photos(tmp_path: Path) -> Photos:
         return write_photos(tmp_path / root, classes, per_class)
 
     return make
-
-
-@pytest.fixture(scope="session")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory for `paths.data`, in which generated data sets stay for further tests."""
-    return tmp_path_factory.mktemp("generated")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_helpers import TINY, Photos, refused, rows_below, write_photos
+from cli_helpers import TINY, Photos, refused, rows_below
+from photo_factory import write_photos
 from safetensors.numpy import load_file
 
 from dmlbench.cli import run

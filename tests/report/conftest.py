@@ -8,12 +8,6 @@ import pytest
 from report_pages import Node, report, write_photos, write_study
 
 
-@pytest.fixture(scope="session")
-def generated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of generated data sets, which stay for further tests."""
-    return tmp_path_factory.mktemp("generated")
-
-
 @pytest.fixture(autouse=True)
 def empty_directory(tmp_path: Path, generated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run every test in a directory with nothing but generated data sets."""

@@ -72,12 +72,16 @@ def test_output_that_cannot_be_written_is_reported_by_python(outcome: Outcome) -
     assert "No space left on device" in error
 
 
-def test_a_program_that_calls_the_entry_point_of_the_command_ends_in_its_own_way(outcome: Outcome, tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", ["program.py", "dmlbench/program.py"])  # the second one is in a checkout
+def test_a_program_that_calls_the_entry_point_of_the_command_ends_in_its_own_way(
+    program: str, outcome: Outcome, tmp_path: Path
+) -> None:
+    (tmp_path / program).parent.mkdir(exist_ok=True)
     code = (
         "import sys\nfrom dmlbench.__main__ import main\nfile = open('kept.txt', 'w')\nfile.write('data')\n"
         "sys.argv = ['dmlbench', '--version']\ntry:\n    main()\nexcept SystemExit:\n    sys.exit(3)\n"
     )
-    assert outcome(code, "program.py")[0] == 3
+    assert outcome(code, program)[0] == 3
     assert (tmp_path / "kept.txt").read_text() == "data"
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from photo_factory import write_photos
 
 from dmlbench.cli import run
 from dmlbench.results.row_files import find_rows
@@ -18,25 +17,12 @@ TINY = (
 )
 
 
-def write_photos(root: Path, classes: int = 8, per_class: int = 5) -> None:
-    """Write noise images, which differ more than the tints of their classes, to root/<class>/<image>."""
-    generator = np.random.default_rng(0)
-    for label in range(classes):
-        folder = root / f"class{label:02}"
-        folder.mkdir(parents=True)
-        colour = generator.integers(110, 146, 3)
-        for k in range(per_class):
-            pixels = np.clip(
-                colour + generator.integers(-99, 100, (24, 24, 3)) + generator.integers(-30, 31, 3), 0, 255
-            ).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / f"{k}.png")
-
-
 @pytest.fixture(scope="session")
 def honest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make runs of all kinds; return their directory, which contains `runs/` and is not to be changed."""
     root = tmp_path_factory.mktemp("honest")
-    write_photos(root / "photos")
+    # Images differ more than classes, so metrics are far from their limits.
+    write_photos(root / "photos", colours=(110, 145), noise=99, tint=30)
     common = (*TINY, f"dataset.root={root}/photos", f"paths.runs={root}/runs", f"paths.data={root}/data")
     folds = ("protocol.fold=all", "protocol.folds=2", "protocol.batch_size=4", "loss.samples_per_class=2")
     drawn = ("protocol.evaluation_queries=12", "protocol.full_gallery=true")

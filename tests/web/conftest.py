@@ -7,9 +7,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from photo_factory import write_photos
 from web_helpers import Browserless
 
 from dmlbench.cli import run
@@ -20,19 +19,7 @@ TINY = (
     *("protocol=quick", "trunk=convnet", "trunk.make.channels=[4,8]"),
     *("protocol.epochs=1", "protocol.batch_size=8", "protocol.embedding_dim=8"),
 )
-
-
-def write_photos(root: Path, seed: int) -> Path:
-    """Write noise images, each class with its own tint, to root/<class>/<image>."""
-    generator = np.random.default_rng(seed)
-    for label in range(8):
-        folder = root / f"class{label:02} <b>&\"'"
-        folder.mkdir(parents=True)
-        colour = generator.integers(0, 256, 3)
-        for k in range(5):
-            pixels = np.clip(colour + generator.integers(-50, 51, (24, 24, 3)), 0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / f"{k}.png")
-    return root
+HOSTILE_NAME = "class{:02} <b>&\"'"
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.chdir(directory)
     try:
         for number, (name, losses) in enumerate({"first": "contrastive,arcface", "second": "contrastive"}.items()):
-            root = write_photos(directory / name, number)
+            root = write_photos(directory / name, seed=number, name=HOSTILE_NAME)
             overrides = ["dataset=folder", f"dataset.root={root.name}", *TINY, f"paths.runs=runs/{name}"]
             assert run(["sweep", f"loss={losses}", *overrides]) == 0
         yield directory
